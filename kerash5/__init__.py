@@ -1,0 +1,111 @@
+"""Train Keras 3 models straight from HDF5 files, on JAX, TensorFlow or PyTorch.
+
+The public names below load on first use (PEP 562): importing kerash5 imports no Keras and no backend.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from kerash5._version import __version__
+
+if TYPE_CHECKING:
+    from kerash5 import zoo
+    from kerash5._errors import (
+        BackendError,
+        ColumnError,
+        DamagedFileError,
+        DownloadError,
+        ExternalDataError,
+        FileChangedError,
+        FileError,
+        FileMissingError,
+        KerasH5Error,
+        LabelError,
+        NotHDF5Error,
+        OptionError,
+        RowError,
+        RunError,
+        ShapeError,
+        UnknownColumnError,
+    )
+    from kerash5._run import Run
+    from kerash5._split import Split, k_folds, split_rows
+    from kerash5.feeds._grain import grain_dataset
+    from kerash5.feeds._keras import H5Dataset
+    from kerash5.h5 import Column, Source, classes_from_groups, describe, write
+    from kerash5.train import H5DataModule, Trainer
+
+_PLACES = {
+    "kerash5._errors": (
+        "BackendError",
+        "ColumnError",
+        "DamagedFileError",
+        "DownloadError",
+        "ExternalDataError",
+        "FileChangedError",
+        "FileError",
+        "FileMissingError",
+        "KerasH5Error",
+        "LabelError",
+        "NotHDF5Error",
+        "OptionError",
+        "RowError",
+        "RunError",
+        "ShapeError",
+        "UnknownColumnError",
+    ),
+    "kerash5._run": ("Run",),
+    "kerash5._split": ("Split", "k_folds", "split_rows"),
+    "kerash5.feeds._grain": ("grain_dataset",),
+    "kerash5.feeds._keras": ("H5Dataset",),
+    "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "write"),
+    "kerash5.train": ("H5DataModule", "Trainer"),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "BackendError",
+    "Column",
+    "ColumnError",
+    "DamagedFileError",
+    "DownloadError",
+    "ExternalDataError",
+    "FileChangedError",
+    "FileError",
+    "FileMissingError",
+    "H5DataModule",
+    "H5Dataset",
+    "KerasH5Error",
+    "LabelError",
+    "NotHDF5Error",
+    "OptionError",
+    "RowError",
+    "Run",
+    "RunError",
+    "ShapeError",
+    "Source",
+    "Split",
+    "Trainer",
+    "UnknownColumnError",
+    "__version__",
+    "classes_from_groups",
+    "describe",
+    "grain_dataset",
+    "k_folds",
+    "split_rows",
+    "write",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "zoo":
+        return import_module("kerash5.zoo")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'kerash5' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

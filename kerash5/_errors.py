@@ -1,0 +1,95 @@
+"""The exceptions kerash5 raises.
+
+Each derives from `KerasH5Error` and from the builtin that fits, so both of these catch what they
+should: `except k5.KerasH5Error` and `except FileNotFoundError`.
+
+    KerasH5Error
+    ├── FileError (OSError)                 a file cannot be used
+    │   ├── FileMissingError (FileNotFoundError)
+    │   ├── NotHDF5Error                    something else under an HDF5 name
+    │   ├── DamagedFileError                truncated, or bytes that do not decode
+    │   └── FileChangedError                changed since it was opened
+    ├── ExternalDataError (PermissionError) the data lie outside the file
+    ├── ColumnError (ValueError)            columns that do not exist, fit or agree
+    │   └── UnknownColumnError (KeyError)
+    ├── RowError (IndexError)               a row number outside the data
+    ├── OptionError (ValueError)            an argument that makes no sense
+    ├── LabelError (ValueError)             a label outside the classes
+    ├── ShapeError (ValueError)             data and model do not fit together
+    ├── RunError (RuntimeError)             a run that cannot start or go on
+    ├── BackendError (ImportError)          a backend or optional package that is not there
+    └── DownloadError (ConnectionError)     a data set that cannot be fetched
+
+Every message is one sentence: what happened, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+
+class KerasH5Error(Exception):
+    """Base of every exception of kerash5."""
+
+    def __str__(self) -> str:
+        # KeyError and OSError format their arguments in ways of their own; a sentence stays a
+        # sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class FileError(KerasH5Error, OSError):
+    """Says that a file cannot be read or written."""
+
+
+class FileMissingError(FileError, FileNotFoundError):
+    """Says that no file is there."""
+
+
+class NotHDF5Error(FileError):
+    """Says that a file is something else than HDF5."""
+
+
+class DamagedFileError(FileError):
+    """Says that a file is cut short, or that bytes in it do not decode."""
+
+
+class FileChangedError(FileError):
+    """Says that a file is no longer the one that was opened."""
+
+
+class ExternalDataError(KerasH5Error, PermissionError):
+    """Says that a file points to data outside itself, which nobody allowed."""
+
+
+class ColumnError(KerasH5Error, ValueError):
+    """Says that columns cannot be used, or do not agree with each other."""
+
+
+class UnknownColumnError(ColumnError, KeyError):
+    """Says that the file has no such data set."""
+
+
+class RowError(KerasH5Error, IndexError):
+    """Says that a row number lies outside the data."""
+
+
+class OptionError(KerasH5Error, ValueError):
+    """Says that an argument has a value that makes no sense."""
+
+
+class LabelError(KerasH5Error, ValueError):
+    """Says that a label lies outside the classes of the model."""
+
+
+class ShapeError(KerasH5Error, ValueError):
+    """Says that the shapes of data and model do not fit together."""
+
+
+class RunError(KerasH5Error, RuntimeError):
+    """Says that a run cannot start or go on."""
+
+
+class BackendError(KerasH5Error, ImportError):
+    """Says that a backend or an optional package is missing."""
+
+
+class DownloadError(KerasH5Error, ConnectionError):
+    """Says that a data set could not be downloaded."""
