@@ -1,0 +1,375 @@
+"""Columns: which data set, and how its rows become what a model takes.
+
+A `Column` is what the user says. A `ResolvedColumn` is that, checked against the files: one reader
+per part (file or group), all parts alike. Rows are *loaded* (as stored, strings as class ids), kept
+that way in caches, and *finished* (cast, reshaped, one-hot) batch by batch.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from kerash5._errors import (
+    ColumnError,
+    DamagedFileError,
+    KerasH5Error,
+    LabelError,
+    OptionError,
+    ShapeError,
+)
+from kerash5.h5._file import H5File
+from kerash5.h5._find import find_dataset
+from kerash5.h5._layout import Layout, read_layout
+from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
+from kerash5.h5._readers import AbstractReader, H5pyReader
+
+_SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a file: a data set and what to make of its rows.
+
+    Args:
+        path: The data set's path in the file, such as "image" or "train/images".
+        shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
+            number of values, no cost.
+        dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
+            and the model rescales.
+        one_hot: The number of classes; integer labels of shape () become float32 rows of shape
+            (one_hot,).
+        labels: How stored values become class ids: a sequence of values (the id is the position) or
+            a mapping of value to id. String columns find their labels by themselves (sorted).
+
+    Example:
+        >>> Column("image", shape=(28, 28, 1)).shape
+        (28, 28, 1)
+    """
+
+    path: str
+    shape: tuple[int, ...] | None = None
+    dtype: DTypeLike | None = None
+    one_hot: int | None = None
+    labels: Sequence[object] | Mapping[Any, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str) or not self.path.strip("/"):
+            raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
+        if self.shape is not None:
+            object.__setattr__(self, "shape", _parse_shape(self.shape))
+        if self.dtype is not None:
+            _check_dtype(self.dtype, self.path)
+        if self.one_hot is not None:
+            object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Maps stored values to class ids. Values are sorted, ids run beside them."""
+
+    values: np.ndarray
+    ids: NDArray[np.int64]
+    names: tuple[str, ...]  # by id
+
+    def map(self, stored: np.ndarray, what: str) -> NDArray[np.int64]:
+        """Return the class id of each value.
+
+        Raises:
+            LabelError: A value is not among the labels.
+        """
+        values = _as_text(stored)
+        place = np.searchsorted(self.values, values)
+        place[place == len(self.values)] = 0
+        wrong = self.values[place] != values
+        if wrong.any():
+            raise LabelError(
+                f"{what} holds {values[wrong].item(0)!r}, which is not among its labels "
+                f"{_shorten(self.names)}; add it to labels="
+            )
+        return self.ids[place]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedColumn:
+    """A column checked against its files; its parts lie one after another on axis 0. Picklable."""
+
+    column: Column
+    parts: tuple[AbstractReader, ...]
+    stored_shape: tuple[int, ...]  # of one row
+    stored_dtype: np.dtype
+    labels: Labels | None
+    class_names: tuple[str, ...] | None
+    storage: str  # how the first part is stored, in words
+
+    @property
+    def loaded_dtype(self) -> np.dtype:
+        """The type of loaded rows: as stored, or int64 class ids."""
+        return np.dtype(np.int64) if self.labels else self.stored_dtype
+
+    @property
+    def loaded_row_bytes(self) -> int:
+        """Bytes of one loaded row."""
+        return int(np.prod(self.stored_shape, dtype=np.int64)) * self.loaded_dtype.itemsize
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one finished row."""
+        if self.column.one_hot is not None:
+            return (
+                (*self.stored_shape, self.column.one_hot)
+                if self.stored_shape not in ((), (1,))
+                else (self.column.one_hot,)
+            )
+        return self.column.shape if self.column.shape is not None else self.stored_shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of finished rows."""
+        if self.column.dtype is not None:
+            return np.dtype(self.column.dtype)
+        return np.dtype(np.float32) if self.column.one_hot is not None else self.loaded_dtype
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether single rows cost no more than their own bytes."""
+        return all(part.is_direct for part in self.parts)
+
+    def load(self, stored: np.ndarray) -> np.ndarray:
+        """Turn rows as read into rows as kept: strings become class ids."""
+        return self.labels.map(stored, f"column {self.column.path!r}") if self.labels else stored
+
+    def finish(self, loaded: np.ndarray) -> np.ndarray:
+        """Turn loaded rows into the rows of a batch: one-hot, reshaped, cast.
+
+        Raises:
+            LabelError: A label lies outside [0, one_hot).
+        """
+        if self.column.one_hot is not None:
+            return _one_hot(loaded, self.column.one_hot, self.dtype, self.column.path).reshape(
+                len(loaded), *self.shape
+            )
+        rows = loaded.reshape(len(loaded), *self.shape)
+        return rows if rows.dtype == self.dtype else rows.astype(self.dtype)
+
+
+def resolve_column(
+    column: Column, files: Sequence[H5File], *, allow_external: bool = False, fast: bool = True
+) -> ResolvedColumn:
+    """Check a column against its files.
+
+    Args:
+        column: What the user said.
+        files: The files, whose rows follow one another.
+        allow_external: Let data lie outside the files' folders.
+        fast: Use the fast readers where they qualify; False reads everything through h5py.
+
+    Raises:
+        ColumnError: The data set is missing, no column, or differs between files (both are named).
+        ShapeError: `column.shape` has another number of values than a stored row.
+    """
+    opened = [
+        open_part(column.path, file, allow_external=allow_external, fast=fast) for file in files
+    ]
+    first = opened[0][0]
+    for file, (layout, _) in zip(files, opened, strict=True):
+        if (layout.row_shape, layout.dtype) != (first.row_shape, first.dtype):
+            raise ColumnError(
+                f"column {column.path!r} differs between files: rows of shape {first.row_shape} "
+                f"{first.dtype} in {files[0].path!r}, of shape {layout.row_shape} {layout.dtype} "
+                f"in {file.path!r}; read them apart"
+            )
+    return assemble_column(column, tuple(reader for _, reader in opened), first.describe())
+
+
+def assemble_column(
+    column: Column, parts: tuple[AbstractReader, ...], storage: str
+) -> ResolvedColumn:
+    """Make a column of parts that are known to be alike; `storage` says how they are stored."""
+    stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
+    _check_shape(column, stored_shape)
+    labels = _find_labels(column, parts)
+    return ResolvedColumn(
+        column, parts, stored_shape, stored_dtype, labels, labels.names if labels else None, storage
+    )
+
+
+def open_part(
+    path: str, file: H5File, *, allow_external: bool = False, fast: bool = True
+) -> tuple[Layout, AbstractReader]:
+    """Open one data set with the fastest reader that it qualifies for."""
+    try:
+        with file.open() as handle:
+            dataset = find_dataset(handle, path, allow_external=allow_external)
+            layout = read_layout(dataset, handle)
+    except KerasH5Error:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{path!r} in {file.path!r} is damaged ({error}); copy or download the file again"
+        ) from error
+    reason = why_not_contiguous(layout, file.identity.num_bytes) if fast else "asked for"
+    if reason is None:
+        return layout, ContiguousReader(file, path, layout)
+    return layout, H5pyReader(file, path, layout, reason=reason)
+
+
+def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        # Not int(): it would cut 28.5 to 28, and make (2, 8) of "28".
+        parsed = tuple(operator.index(length) for length in shape)
+    except TypeError:
+        raise OptionError(
+            f"shape={shape!r} of a column; it is a tuple of lengths, such as (28, 28, 1)"
+        ) from None
+    if any(length < 0 for length in parsed):
+        raise OptionError(
+            f"shape={parsed} of a column; lengths are known for stored rows, so none is negative"
+        )
+    return parsed
+
+
+def _check_dtype(dtype: DTypeLike, path: str) -> None:
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        raise OptionError(
+            f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
+        ) from None
+
+
+def _parse_one_hot(count: object, path: str) -> int:
+    is_count = hasattr(count, "__index__") and not isinstance(count, bool)
+    if not is_count or operator.index(count) < 1:  # type: ignore[arg-type]  # it has __index__
+        raise OptionError(
+            f"one_hot={count!r} for column {path!r}; it is the number of classes, at least 1"
+        )
+    return operator.index(count)  # type: ignore[arg-type]  # the same
+
+
+def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:
+    wanted = column.shape
+    if wanted is not None and np.prod(wanted, dtype=np.int64) != np.prod(
+        stored_shape, dtype=np.int64
+    ):
+        raise ShapeError(
+            f"column {column.path!r} has rows of shape {stored_shape}, which cannot become "
+            f"{wanted}: {math.prod(stored_shape)} values against {math.prod(wanted)}"
+        )
+    if wanted is not None and column.one_hot is not None:
+        raise OptionError(
+            f"column {column.path!r} has both shape= and one_hot=; one_hot gives the shape itself"
+        )
+
+
+def _find_labels(column: Column, parts: Sequence[AbstractReader]) -> Labels | None:
+    is_text = parts[0].dtype.kind in "SO" or h5py.check_string_dtype(parts[0].dtype) is not None
+    if column.labels is not None:
+        return _labels_as_told(column, parts[0].dtype, is_text=is_text)
+    return _labels_of_values(_distinct_values(parts)) if is_text else None
+
+
+def _labels_as_told(column: Column, stored_dtype: np.dtype, *, is_text: bool) -> Labels:
+    values, ids = _parse_labels(column)
+    if is_text != (values.dtype.kind == "U"):
+        raise OptionError(
+            f"labels={reprlib.repr(column.labels)} of column {column.path!r} are "
+            f"{'numbers' if is_text else 'text'}, and it holds "
+            f"{'text' if is_text else stored_dtype}; name the stored values"
+        )
+    names = {number: str(value) for value, number in zip(values.tolist(), ids, strict=True)}
+    order = np.argsort(values, kind="stable")
+    return Labels(
+        values[order],
+        np.array(ids, np.int64)[order],
+        tuple(names.get(number, str(number)) for number in range(max(names) + 1)),
+    )
+
+
+def _parse_labels(column: Column) -> tuple[np.ndarray, list[int]]:
+    labels: Any = column.labels
+    try:
+        pairs = (
+            labels.items()
+            if isinstance(labels, Mapping)
+            else zip(labels, range(len(labels)), strict=True)
+        )
+        told = [(_decode(value), operator.index(number)) for value, number in pairs]
+        values = np.array([value for value, _ in told])
+    except (TypeError, ValueError):
+        told, values = [], np.empty(0)
+    ids = [number for _, number in told]
+    is_mixed = values.dtype.kind == "U" and not all(isinstance(value, str) for value, _ in told)
+    is_sound = bool(told) and values.ndim == 1 and values.dtype.kind in "Ubiuf" and not is_mixed
+    if isinstance(labels, str | bytes) or not is_sound or min(ids) < 0:
+        raise OptionError(
+            f"labels={reprlib.repr(labels)} of column {column.path!r}; it is a sequence of stored "
+            "values, or a mapping of them to ids from 0 up"
+        )
+    if len(np.unique(values)) < len(values):
+        raise OptionError(
+            f"labels={reprlib.repr(labels)} of column {column.path!r} names a value twice; each "
+            "has one id"
+        )
+    return values, ids
+
+
+def _labels_of_values(values: np.ndarray) -> Labels:
+    return Labels(values, np.arange(len(values)), tuple(str(value) for value in values))
+
+
+def _distinct_values(parts: Sequence[AbstractReader]) -> np.ndarray:
+    found: np.ndarray | None = None
+    for part in parts:
+        for start in range(0, part.num_rows, _SCAN_ROWS):
+            stop = min(start + _SCAN_ROWS, part.num_rows)
+            rows = np.empty((stop - start, *part.row_shape), part.dtype)
+            part.read_range(start, stop, rows)
+            distinct = np.unique(_as_text(rows))
+            found = distinct if found is None else np.union1d(found, distinct)
+    return found if found is not None else np.empty(0, "U1")
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+    """Return byte and object strings as fixed-width unicode, other arrays as they are."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    if values.dtype.kind == "O":
+        texts = [str(_decode(value)) for value in values.flat]
+        return np.array(texts, dtype=np.str_).reshape(values.shape)
+    return values
+
+
+def _decode(value: object) -> object:
+    # backslashreplace keeps apart what is no UTF-8; "replace" would make one class of two.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _one_hot(labels: np.ndarray, count: int, dtype: np.dtype, path: str) -> np.ndarray:
+    if labels.dtype.kind not in "iub":
+        raise LabelError(
+            f"column {path!r} holds {labels.dtype} values; one_hot= takes integer labels"
+        )
+    if labels.size and (labels.min() < 0 or labels.max() >= count):
+        wrong = labels[(labels < 0) | (labels >= count)].flat[0]
+        raise LabelError(
+            f"column {path!r} holds label {wrong}, outside [0, {count}); raise one_hot="
+        )
+    out = np.zeros((labels.size, count), dtype)
+    # As integers: NumPy takes an array of booleans for a mask.
+    out[np.arange(labels.size), labels.reshape(-1).astype(np.int64)] = 1
+    return out
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (
+        f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    )

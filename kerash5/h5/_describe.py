@@ -1,0 +1,79 @@
+"""Saying in words what is in a file, and how fast each data set can be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import h5py
+
+from kerash5._errors import KerasH5Error
+from kerash5.h5._columns import open_part
+from kerash5.h5._file import H5File, StrPath, find_files
+from kerash5.h5._find import list_datasets
+
+
+def describe(path: StrPath) -> str:
+    """Say in words what is in a file, or the files of a glob.
+
+    Every data set has its shape, its type, how it is stored and how it is read.
+
+    Args:
+        path: A file, or a glob pattern.
+
+    Returns:
+        Some lines of text.
+
+    Raises:
+        FileError: A file is missing, damaged or no HDF5 file.
+
+    Example:
+        >>> print(describe(digits_train()).splitlines()[1])
+          image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip
+    """
+    return "\n".join(_describe_file(file) for file in find_files(path))
+
+
+def _describe_file(file: H5File) -> str:
+    with file.open() as handle:
+        names = list_datasets(handle)
+        attributes = list(_describe_attributes(handle))
+    lines = [
+        f"{os.path.basename(file.path)}: {len(names)} data sets, "
+        f"{file.identity.num_bytes / 1e6:.1f} MB"
+    ]
+    for name in names:
+        lines += _describe_dataset(file, name)
+    return "\n".join(lines + attributes)
+
+
+def _describe_dataset(file: H5File, name: str) -> list[str]:
+    try:
+        layout, reader = open_part(name, file)
+    except KerasH5Error as error:
+        return [f"  {name}: {error}"]
+    ratio = layout.num_rows * layout.row_bytes / max(1, layout.num_stored_bytes)
+    packed = f", packed {ratio:.1f} times" if layout.filters and layout.num_stored_bytes else ""
+    return [
+        f"  {name}: {layout.num_rows} rows of {layout.row_shape} {layout.dtype}, "
+        f"{layout.describe()}{packed}",
+        f"    read {reader.describe()}",
+    ]
+
+
+def _describe_attributes(handle: h5py.File) -> Iterator[str]:
+    try:
+        names = list(handle.attrs)
+    except (OSError, RuntimeError) as error:
+        yield f"  attributes cannot be listed ({error})"
+        return
+    for name in names:
+        try:
+            yield f"  @{name}: {_shorten(str(handle.attrs[name]))}"
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            yield f"  @{name}: cannot be read ({error})"
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else line[:97] + "..."

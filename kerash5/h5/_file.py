@@ -1,0 +1,310 @@
+"""Opening HDF5 files: many at once, lazily, once per process, and with a clear word when it fails.
+
+An `H5File` is a path and the identity the file had when it was first seen. It pickles, survives
+`fork`, and holds no handle of its own: handles live in one pool per process, so that ten thousand
+files need no ten thousand descriptors. Nothing here looks at data sets: see `_layout`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import h5py
+
+from kerash5._errors import (
+    DamagedFileError,
+    FileChangedError,
+    FileError,
+    FileMissingError,
+    NotHDF5Error,
+    OptionError,
+)
+
+StrPath = str | os.PathLike[str]
+
+_MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
+_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
+
+# First bytes of what people meet under an HDF5 name, and what to do about it.
+_STRANGERS: Final = (
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the data; run 'git lfs pull' to fetch the file",
+    ),
+    (b"<!doctype html", "a web page, not the data; download the file again"),
+    (b"<html", "a web page, not the data; download the file again"),
+    (b"<?xml", "an XML document, often a server's error message; download the file again"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first (gunzip or tar xzf)"),
+    (b"PK\x03\x04", "a zip archive (a .keras or .npz file, perhaps); unpack it first"),
+    (b"\x93NUMPY", "a NumPy .npy file; load it with numpy.load and write it with kerash5.write"),
+    (b"CDF", "a classic netCDF-3 file; convert it to netCDF-4 (nccopy -k nc4)"),
+    (b"\x0e\x03\x13\x01", "an HDF4 file; convert it with h4toh5"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x80\x04", "a Python pickle, which is never loaded here"),
+    (b"\x80\x05", "a Python pickle, which is never loaded here"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Tells one version of a file from another.
+
+    It changes whenever the file is replaced, cut or written to.
+    """
+
+    device: int
+    inode: int
+    num_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> FileIdentity:
+        """Ask the file system."""
+        stat = os.stat(path)
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class H5File:
+    """A readable HDF5 file and the identity it had when first seen. Made by `find_file`."""
+
+    path: str  # as it was passed, for messages
+    place: str  # absolute: a later chdir changes nothing
+    identity: FileIdentity
+
+    @contextmanager
+    def open(self) -> Iterator[h5py.File]:
+        """Lend the process's handle of this file, opened on first use.
+
+        Raises:
+            FileError: The file cannot be opened any more.
+            FileChangedError: It is not the file it was.
+        """
+        with _POOL.lend(self) as handle:
+            yield handle
+
+    def is_older(self, other: H5File) -> bool:
+        """Whether this is another version of the same file."""
+        mine, its = self.identity, other.identity
+        is_same_file = (mine.device, mine.inode) == (its.device, its.inode)
+        return mine != its and (is_same_file or self.place == other.place)
+
+    def check_unchanged(self) -> None:
+        """Check that the file is still the one that was first seen.
+
+        Raises:
+            FileChangedError: It was replaced, cut short, written to or removed.
+        """
+        try:
+            now = FileIdentity.of(self.place)
+        except OSError as error:
+            raise FileChangedError(
+                f"{self.path!r} was there when reading began and is gone now "
+                f"({error.strerror}); put it back and start again"
+            ) from error
+        if now != self.identity:
+            what = (
+                f"had {self.identity.num_bytes} bytes and has {now.num_bytes}"
+                if now.num_bytes != self.identity.num_bytes
+                else "was written to or replaced"
+            )
+            raise FileChangedError(
+                f"{self.path!r} {what} since reading began; finish writing it first, then start "
+                "again"
+            )
+
+
+def find_file(path: StrPath) -> H5File:
+    """Check that `path` is an HDF5 file that opens, and remember which.
+
+    Raises:
+        FileMissingError: Nothing is there.
+        NotHDF5Error: Something else is there.
+        DamagedFileError: HDF5 cannot open it.
+    """
+    name = os.fspath(path)
+    _check_regular(name)
+    file = H5File(name, os.path.abspath(name), FileIdentity.of(name))
+    with file.open():
+        return file
+
+
+@contextmanager
+def open_once(path: str) -> Iterator[h5py.File]:
+    """Open a file that no source reads, and close it at the end.
+
+    Raises:
+        FileError: As `find_file`.
+    """
+    _check_regular(path)
+    with _open_hdf5(path, path) as handle:
+        yield handle
+
+
+def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
+    """Expand one path, a glob pattern, or a list of either into the files it names.
+
+    The files come in the sorted order of their paths, whatever order a list had: the same files are
+    the same rows.
+
+    Raises:
+        FileError: As `find_file`; a pattern that matches nothing is a missing file.
+        OptionError: An empty list, or what is no path.
+    """
+    names = [name for entry in _parse_paths(path) for name in _expand(entry)]
+    return tuple(find_file(name) for name in sorted(names))
+
+
+def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
+    entries: list[object] = [path]
+    if isinstance(path, Iterable) and not isinstance(path, str | bytes | os.PathLike):
+        entries = list(path)
+    if not entries:
+        raise OptionError("path is an empty list; name at least one HDF5 file")
+    return [_parse_path(entry) for entry in entries]
+
+
+def _parse_path(path: object) -> str:
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise OptionError(f"path={path!r}; it is a path, a glob pattern or a list of them")
+    return name
+
+
+def _expand(name: str) -> list[str]:
+    if os.path.exists(name) or not glob.has_magic(name):
+        return [name]
+    names = sorted(glob.glob(name, recursive=True))
+    if not names:
+        raise FileMissingError(
+            f"no file matches {name!r}; the pattern is relative to {os.getcwd()!r}"
+        )
+    return names
+
+
+def _check_regular(name: str) -> None:
+    if not os.path.exists(name):
+        raise FileMissingError(f"no such file: {name!r}{_nearest_names(name)}")
+    if os.path.isdir(name):
+        raise FileError(
+            f"{name!r} is a folder, not a file; name one file, or pass "
+            f"{os.path.join(name, '*.h5')!r} to read all of its files as one"
+        )
+    if not stat.S_ISREG(os.stat(name).st_mode):
+        raise NotHDF5Error(f"{name!r} is not a regular file but a pipe, socket or device")
+
+
+def _nearest_names(name: str) -> str:
+    if os.path.islink(name):
+        return f"; it is a symbolic link to {os.readlink(name)!r}, which is not there"
+    folder, base = os.path.split(name)
+    if not os.path.isdir(folder or "."):
+        return f"; its folder {folder!r} does not exist either"
+    near = difflib.get_close_matches(base, os.listdir(folder or "."), n=3)
+    if not near:
+        return ""
+    return f"; did you mean {' or '.join(repr(os.path.join(folder, other)) for other in near)}?"
+
+
+def _open_hdf5(place: str, name: str) -> h5py.File:
+    try:
+        # best-effort: file systems without locks (NFS, some containers) must not refuse a read.
+        return h5py.File(place, "r", locking="best-effort")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _explain_failed_open(name, place, error) from error
+
+
+def _explain_failed_open(name: str, place: str, error: Exception) -> FileError:
+    if isinstance(error, PermissionError):
+        return FileError(
+            f"{name!r} may not be read by this user; change its permissions (chmod u+r)"
+        )
+    if "unable to lock file" in str(error):
+        return FileError(
+            f"{name!r} is open for writing elsewhere; close it there first, or set "
+            "HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    num_bytes = os.path.getsize(place)
+    if "truncated file" in str(error):
+        return DamagedFileError(
+            f"{name!r} is cut short: it has {num_bytes} bytes and its header promises more "
+            f"({error}); copy or download it again"
+        )
+    with open(place, "rb") as stream:
+        head = stream.read(64)
+    return _explain_stranger(name, head, num_bytes) or DamagedFileError(
+        f"{name!r} is damaged: HDF5 cannot open it ({error}); copy or download it again"
+    )
+
+
+def _explain_stranger(name: str, head: bytes, num_bytes: int) -> NotHDF5Error | None:
+    if num_bytes == 0:
+        return NotHDF5Error(f"{name!r} is empty (0 bytes); download or write it again")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for magic, what in _STRANGERS:
+        if head.startswith(magic) or text.startswith(magic.lower()):
+            return NotHDF5Error(f"{name!r} is not an HDF5 file but {what}")
+    if not head.startswith(_SIGNATURE):
+        return NotHDF5Error(
+            f"{name!r} is not an HDF5 file: it begins with {head[:8]!r} instead of {_SIGNATURE!r}"
+        )
+    return None
+
+
+class _HandlePool:
+    """The open handles of this process, least recently used first.
+
+    One lock serves: h5py has only one itself.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
+
+    @contextmanager
+    def lend(self, file: H5File) -> Iterator[h5py.File]:
+        with self._lock:
+            handle = self._handles.pop(file, None)
+            if handle is None or not handle:
+                self._close_older(file)
+                file.check_unchanged()
+                handle = _open_hdf5(file.place, file.path)
+            self._handles[file] = handle
+            while len(self._handles) > _MAX_OPEN:
+                _, oldest = self._handles.popitem(last=False)
+                oldest.close()
+            yield handle
+
+    def close(self) -> None:
+        with self._lock:
+            while self._handles:
+                self._handles.popitem()[1].close()
+
+    def _close_older(self, file: H5File) -> None:
+        """Close handles of what the file was before: HDF5 would answer from what it remembers."""
+        for other in list(self._handles):
+            if other.is_older(file):
+                self._handles.pop(other).close()
+
+    def forget(self) -> None:
+        """Start over in a forked child: another thread of the parent may have held the lock."""
+        self.__init__()  # type: ignore[misc]  # the point is to be new again
+
+
+_POOL: Final = _HandlePool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOL.forget)
+
+
+def close_files() -> None:
+    """Close every HDF5 handle this process reads from; they reopen by themselves when needed."""
+    _POOL.close()

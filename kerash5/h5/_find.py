@@ -1,0 +1,244 @@
+"""Finding a data set in a file, and refusing what reaches outside the file's folder.
+
+HDF5 follows links, virtual data sets and raw files to anywhere, and reads what is missing as fill
+values. Here each step is checked before HDF5 takes it. How the data set is stored: see `_layout`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+import h5py
+
+from kerash5._errors import (
+    ColumnError,
+    DamagedFileError,
+    ExternalDataError,
+    FileMissingError,
+    UnknownColumnError,
+)
+from kerash5.h5._file import open_once
+
+# Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
+_MAX_DEPTH: Final = 16
+_NUMBER: Final = r"%\d*b"
+
+
+def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.Dataset:
+    """Walk to a data set, link by link.
+
+    Args:
+        file: An open file.
+        path: Where the data set lies, such as "image" or "train/images".
+        allow_external: Follow links, virtual data sets and external raw files out of the file's
+            folder.
+
+    Raises:
+        UnknownColumnError: There is no such object; the nearest names are listed.
+        ColumnError: It is no data set, or has no rows.
+        ExternalDataError: Its data lie outside the file's folder.
+        FileMissingError: It is made of other files, and one of those is missing.
+    """
+    border = _border(file, allow_external=allow_external)
+    found = _walk(file, path, border, _MAX_DEPTH)
+    if isinstance(found, h5py.Group):
+        inside = ", ".join(repr(f"{path.strip('/')}/{name}") for name in list(found)[:5])
+        raise ColumnError(
+            f"{path!r} in {file.filename!r} is a group, not a data set; name a data set in it"
+            + (f": {inside}" if inside else "")
+        )
+    if not isinstance(found, h5py.Dataset):
+        raise ColumnError(f"{path!r} in {file.filename!r} is a named data type, not a data set")
+    _check_parts(found, border, _MAX_DEPTH)
+    return found
+
+
+def find_object(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.HLObject:
+    """Walk to a group or a data set, link by link, as `find_dataset` does.
+
+    Raises:
+        UnknownColumnError: There is no such object.
+        ExternalDataError: It lies outside the file's folder.
+    """
+    return _walk(file, path, _border(file, allow_external=allow_external), _MAX_DEPTH)
+
+
+def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
+    """Return the paths of the data sets reachable by hard links, in the file's order.
+
+    Args:
+        file: An open file.
+        limit: The most there will be.
+
+    Raises:
+        DamagedFileError: HDF5 cannot walk through the file.
+    """
+    names: list[str] = []
+
+    def visit(name: bytes, info: h5py.h5o.ObjInfo) -> bool | None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            names.append(name.decode("utf-8", "surrogateescape"))
+        return True if len(names) >= limit else None  # any value ends the walk
+
+    try:
+        # Not File.visititems: it opens each object, and stops at one that HDF5 refuses to open.
+        h5py.h5o.visit(file.id, visit, info=True)
+    except (KeyError, OSError, RuntimeError) as error:
+        raise DamagedFileError(
+            f"{file.filename!r} is damaged: its data sets cannot be listed ({error}); copy or "
+            "download it again"
+        ) from error
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Border:
+    """The folder that data may not lie outside of; None where they may lie anywhere."""
+
+    folder: str | None
+
+    def check(self, place: str, what: str) -> str:
+        """Return the real path of a file that `what` points to, or refuse it."""
+        real = os.path.realpath(place)
+        inside = self.folder is None or os.path.commonpath([self.folder, real]) == self.folder
+        if not inside:
+            raise ExternalDataError(
+                f"{what} to {place!r}, outside the folder of the file; pass allow_external=True "
+                "if you trust it"
+            )
+        if not os.path.exists(real):
+            raise FileMissingError(
+                f"{what} to another file, and {real!r} is missing; HDF5 would read it as fill "
+                "values, or look for it elsewhere: put it back"
+            )
+        return real
+
+
+def _border(file: h5py.File, *, allow_external: bool) -> _Border:
+    return _Border(None if allow_external else os.path.realpath(os.path.dirname(file.filename)))
+
+
+def _walk(file: h5py.File, path: str, border: _Border, depth: int) -> h5py.HLObject:
+    here: h5py.HLObject = file["/"]
+    for name in [part for part in path.split("/") if part not in ("", ".")]:
+        link = here.get(name, getlink=True) if isinstance(here, h5py.Group) else None
+        if link is None:
+            raise _unknown(file, path)
+        if not isinstance(link, h5py.HardLink) and depth == 0:
+            raise _too_deep(path, file)
+        if isinstance(link, h5py.SoftLink):
+            target = link.path if link.path.startswith("/") else f"{here.name}/{link.path}"
+            here = _walk(here.file, target, border, depth - 1)
+            continue
+        if isinstance(link, h5py.ExternalLink):
+            # What the link leads to is checked before HDF5 follows it, for that may be a link too.
+            what = f"{path!r} in {file.filename!r} is a link: it points"
+            place = _place_beside(here.file, link.filename, "HDF5_EXT_PREFIX")
+            with open_once(border.check(place, what)) as other:
+                _walk(other, link.path, border, depth - 1)
+        here = _follow(file, path, here, name)
+    return here
+
+
+def _follow(file: h5py.File, path: str, group: h5py.HLObject, name: str) -> h5py.HLObject:
+    try:
+        return group[name]
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{path!r} in {file.filename!r} cannot be opened ({error}); "
+            "copy or download the file again"
+        ) from error
+
+
+def _unknown(file: h5py.File, path: str) -> UnknownColumnError:
+    names = list_datasets(file, limit=1000)
+    near = difflib.get_close_matches(path.strip("/"), names, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    elif names:
+        hint = f"it has {', '.join(map(repr, names[:8]))}" + (" ..." if len(names) > 8 else "")
+    else:
+        hint = "it has no data sets at all"
+    return UnknownColumnError(f"no data set {path!r} in {file.filename!r}; {hint}")
+
+
+def _too_deep(path: str | None, file: h5py.File) -> ColumnError:
+    return ColumnError(
+        f"{path!r} in {file.filename!r} leads through links or virtual data sets nested more than "
+        f"{_MAX_DEPTH} deep, perhaps in a circle; name the data set itself"
+    )
+
+
+def _place_beside(file: h5py.File, target: str, variable: str) -> str:
+    """Return where HDF5 finds a file that `file` names: as the environment says, or beside it."""
+    prefixes = [prefix for prefix in os.environ.get(variable, "").split(":") if prefix]
+    for prefix in prefixes:
+        place = os.path.join(prefix, target)
+        if os.path.exists(place):
+            return place
+    return os.path.join(os.path.dirname(file.filename), target)
+
+
+def _check_parts(dataset: h5py.Dataset, border: _Border, depth: int) -> None:
+    """Check the other files a data set is made of: raw files, and the sources of a virtual one.
+
+    HDF5 reads what is missing there as fill values or zeros, without an error; here it is one.
+    """
+    _check_raw_files(dataset, border)
+    if not dataset.is_virtual:
+        return
+    if depth == 0:
+        raise _too_deep(dataset.name, dataset.file)
+    for source in dataset.virtual_sources():
+        _check_blocks(dataset, source.file_name, source.dset_name, border, depth)
+
+
+def _check_blocks(
+    dataset: h5py.Dataset, target: str, name: str, border: _Border, depth: int
+) -> None:
+    # "%b" stands for a block's number: counted from 0, up to the first gap (H5Pset_virtual).
+    is_numbered = re.search(_NUMBER, target + name) is not None
+    what = f"{dataset.name!r} in {dataset.file.filename!r} is virtual: it points"
+    for number in itertools.count() if is_numbered else [0]:
+        block, part = (re.sub(_NUMBER, str(number), text) for text in (target, name))
+        place = _place_beside(dataset.file, block, "HDF5_VDS_PREFIX")
+        if number > 0 and target != "." and not os.path.exists(place):
+            return
+        with (
+            nullcontext(dataset.file)
+            if target == "."
+            else open_once(border.check(place, what)) as file
+        ):
+            if number > 0 and part not in file:
+                return
+            _check_source(file, part, border, depth)
+
+
+def _check_source(file: h5py.File, name: str, border: _Border, depth: int) -> None:
+    part = _walk(file, name, border, depth - 1)
+    if isinstance(part, h5py.Dataset):
+        _check_parts(part, border, depth - 1)
+
+
+def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
+    creation = dataset.id.get_create_plist()
+    what = f"{dataset.name!r} in {dataset.file.filename!r} keeps its bytes in a raw file: it points"
+    # HDF5 looks where the process stands, not beside the file, unless the environment says so.
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")
+    prefix = prefix.replace("${ORIGIN}", os.path.dirname(os.path.abspath(dataset.file.filename)))
+    left = dataset.size * dataset.id.get_type().get_size() if dataset.shape is not None else 0
+    for position in range(creation.get_external_count()):
+        name, offset, size = creation.get_external(position)
+        place = border.check(os.path.join(prefix or os.getcwd(), os.fsdecode(name)), what)
+        wanted, has = offset + min(size, left), os.path.getsize(place)
+        if has < wanted:
+            raise DamagedFileError(
+                f"{what} to {place!r}, which has {has} bytes instead of {wanted}; copy it again"
+            )
+        left -= min(size, left)

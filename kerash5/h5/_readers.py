@@ -1,0 +1,160 @@
+"""Readers: row numbers in, rows out, for one data set of one file.
+
+`H5pyReader` is the truth: it asks h5py for everything. The faster readers live in `_parallel` and
+must return the same bytes. Nothing here knows about columns or batches: see `_source`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Final, final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import BackendError, DamagedFileError
+from kerash5.h5._file import H5File
+from kerash5.h5._layout import Layout, load_filters
+
+# Read through the gaps of a chunk only while the rows between cost less than this.
+_SLAB_BYTES: Final = 32 << 20
+
+
+class AbstractReader(ABC):
+    """Reads rows of one data set.
+
+    A reader has no state but its description: it pickles, and any thread of any process may use it.
+    """
+
+    num_rows: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype
+    block_rows: int  # rows that are stored, and so best read, together
+    is_direct: bool  # single rows cost no more than their own bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one decoded row."""
+        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @abstractmethod
+    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous."""
+
+    @abstractmethod
+    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read rows in the order asked for, repeats allowed.
+
+        They go into `out`, shape (len(rows), *row_shape).
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in words how the rows are reached."""
+
+
+@final
+class H5pyReader(AbstractReader):
+    """Reads through h5py: slow when shuffled, and right by definition."""
+
+    def __init__(self, file: H5File, path: str, layout: Layout, *, reason: str) -> None:
+        self._file = file
+        self._path = path
+        self._reason = reason
+        self._foreign_filters = layout.foreign_filters
+        self.num_rows = layout.num_rows
+        self.row_shape = layout.row_shape
+        self.dtype = layout.dtype
+        self.block_rows = layout.chunk_rows
+        self.is_direct = False
+
+    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Read rows [start, stop) into `out`."""
+        if start == stop:
+            return
+        with self._file.open() as file:
+            # Walked and checked by find_dataset when the reader was made.
+            dataset = file[self._path]
+            self._read_slab(dataset, start, stop, out)
+
+    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+        """Read rows in the order asked for, each chunk at most once."""
+        ordered, back = np.unique(rows, return_inverse=True)
+        direct = len(ordered) == len(rows) and bool((ordered == rows).all())
+        found = out if direct else np.empty((len(ordered), *self.row_shape), self.dtype)
+        with self._file.open() as file:
+            dataset = file[self._path]
+            for first, last in self._slabs(ordered):
+                self._read_part(dataset, ordered[first:last], found[first:last])
+        if not direct:
+            np.take(found, back, axis=0, out=out)
+
+    def describe(self) -> str:
+        """Say in words how the rows are reached, and why not faster."""
+        return f"h5py ({self._reason})"
+
+    def _slabs(self, ordered: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Cut sorted rows where the chunk changes.
+
+        If a chunk is too large to read whole, cut them at every gap.
+        """
+        if self.block_rows > 1 and self.block_rows * self.row_bytes <= _SLAB_BYTES:
+            breaks = np.flatnonzero(np.diff(ordered // self.block_rows)) + 1
+        else:
+            breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
+        edges = [0, *breaks.tolist(), len(ordered)]
+        return list(pairwise(edges)) if len(ordered) else []
+
+    def _read_part(self, dataset: h5py.Dataset, rows: NDArray[np.int64], out: np.ndarray) -> None:
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        if stop - start == len(rows):
+            self._read_slab(dataset, start, stop, out)
+            return
+        slab = np.empty((stop - start, *self.row_shape), self.dtype)
+        self._read_slab(dataset, start, stop, slab)
+        np.take(slab, rows - start, axis=0, out=out)
+
+    def _read_slab(self, dataset: h5py.Dataset, start: int, stop: int, out: np.ndarray) -> None:
+        try:
+            load_filters(self._foreign_filters)  # again: this may be another process
+            # Reading by slice, then copying, serves every type; read_direct refuses strings and
+            # sub-arrays.
+            out[...] = dataset[start:stop]
+        except (OSError, RuntimeError, ValueError) as error:
+            self._file.check_unchanged()
+            if missing := load_filters(self._foreign_filters):
+                raise BackendError(
+                    f"{self._path!r} in {self._file.path!r} is packed with {' + '.join(missing)}, "
+                    "which HDF5 cannot unpack by itself; pip install 'kerash5[filters]'"
+                ) from error
+            raise DamagedFileError(
+                f"{self._path!r} in {self._file.path!r} cannot be read at rows {start} to "
+                f"{stop - 1} ({error}); the file is damaged: copy or download it again"
+            ) from error
+
+
+@final
+class ConstantReader(AbstractReader):
+    """Gives every row the same value: the label of a group of rows."""
+
+    def __init__(self, value: np.ndarray, num_rows: int) -> None:
+        self._value = value
+        self.num_rows = num_rows
+        self.row_shape = value.shape
+        self.dtype = value.dtype
+        self.block_rows = 1
+        self.is_direct = True
+
+    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Fill `out` with the value."""
+        out[...] = self._value
+
+    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+        """Fill `out` with the value."""
+        out[...] = self._value
+
+    def describe(self) -> str:
+        """Say what the value is."""
+        return f"the constant {self._value!s}"

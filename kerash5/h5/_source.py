@@ -1,0 +1,430 @@
+"""A source: named columns of one or many HDF5 files, aligned on axis 0. Row numbers in, arrays out.
+
+A source has no order, no batches and no randomness: those are rooms 2 and 3. It pickles, and opens
+its files in the process that reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, final
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerash5._errors import ColumnError, OptionError, RowError, UnknownColumnError
+from kerash5.h5._columns import Column, ResolvedColumn, assemble_column, open_part, resolve_column
+from kerash5.h5._file import H5File, StrPath, find_files
+from kerash5.h5._find import find_object, list_datasets
+from kerash5.h5._layout import Layout
+from kerash5.h5._readers import AbstractReader, ConstantReader
+
+_MAX_LISTED: Final = 12
+
+
+@final
+class Source:
+    """Columns of HDF5 files, read by row number.
+
+    Args:
+        path: One file, a glob pattern, or a list of either. Many files are read as one,
+            concatenated on axis 0 in the sorted order of their paths.
+        allow_external: Let links, virtual data sets and raw files point outside the folder of a
+            file.
+        reader: "auto" reads straight from the file where that is safe; "h5py" reads everything
+            through h5py.
+        **columns: The name of each column, and where it lies: a data set's path or a `Column`.
+
+    Raises:
+        FileError: A file is missing, damaged or no HDF5 file.
+        ColumnError: A data set is missing or differs between files, or columns have different
+            lengths.
+        ExternalDataError: Data lie outside the folder, and `allow_external` is False.
+
+    Example:
+        >>> source = Source(digits_train(), image="image", label="label")
+        >>> len(source), source.read([7, 0, 7])["label"].shape
+        (5000, (3,))
+    """
+
+    def __init__(
+        self,
+        path: StrPath | Sequence[StrPath],
+        *,
+        allow_external: bool = False,
+        reader: str = "auto",
+        **columns: str | Column,
+    ) -> None:
+        if reader not in ("auto", "h5py"):
+            raise OptionError(f"reader={reader!r}; choose 'auto' or 'h5py'")
+        files = find_files(path)
+        if not columns:
+            raise ColumnError(
+                f"a source needs at least one column, such as x='image'; {_what_is_in(files[0])}"
+            )
+        specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
+        self._setup(
+            files,
+            {
+                name: resolve_column(
+                    spec, files, allow_external=allow_external, fast=reader == "auto"
+                )
+                for name, spec in specs.items()
+            },
+        )
+
+    def _setup(self, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> None:
+        self._files = files
+        self._columns = columns
+        first, *others = columns.values()
+        for column in others:
+            _check_lengths(files, first, column)
+        lengths = [part.num_rows for part in first.parts]
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        if len(self) == 0:
+            raise ColumnError(
+                f"column {first.column.path!r} of {files[0].path!r} has no rows; "
+                "there is nothing to read"
+            )
+
+    @classmethod
+    def from_parts(cls, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> Source:
+        """Make a source of columns that are resolved already."""
+        source = cls.__new__(cls)
+        cls._setup(source, files, columns)
+        return source
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._starts[-1])
+
+    def __repr__(self) -> str:
+        columns = ", ".join(
+            f"{name}={column.column.path!r}" for name, column in self._columns.items()
+        )
+        more = f" and {len(self._files) - 1} more" if len(self._files) > 1 else ""
+        return f"Source({self._files[0].path!r}{more}, {columns}, {len(self)} rows)"
+
+    @property
+    def columns(self) -> Mapping[str, ResolvedColumn]:
+        """The columns by name."""
+        return self._columns
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files read, in the order of their rows."""
+        return tuple(file.path for file in self._files)
+
+    @property
+    def part_starts(self) -> NDArray[np.int64]:
+        """The first row of each part (a file, or a group of one), and the number of rows.
+
+        Shape (num_parts + 1,).
+        """
+        return self._starts
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names behind the class ids of column "y" (or of the only column that has names)."""
+        named = {
+            name: c.class_names for name, c in self._columns.items() if c.class_names is not None
+        }
+        return named.get("y") or (next(iter(named.values())) if len(named) == 1 else None)
+
+    def select(self, **columns: str) -> Source:
+        """Return a source of some of these columns under other names.
+
+        Args:
+            **columns: The new name, and the name it has here.
+
+        Raises:
+            ColumnError: There is no such column here.
+        """
+        if not columns:
+            raise ColumnError(f"a source needs at least one column; {self!r} has all it could")
+        for name in columns.values():
+            if name not in self._columns:
+                raise ColumnError(
+                    f"no column {name!r} in {self!r}; it has {', '.join(map(repr, self._columns))}"
+                )
+        return Source.from_parts(
+            self._files, {new: self._columns[old] for new, old in columns.items()}
+        )
+
+    def read(self, rows: ArrayLike) -> dict[str, np.ndarray]:
+        """Read the given rows of every column, in the order asked for.
+
+        Args:
+            rows: Row numbers, shape (n,), any order, repeats allowed.
+
+        Returns:
+            One array per column, shape (n, *row_shape), dtype as stored unless its `Column` says
+            otherwise.
+
+        Raises:
+            RowError: A row is outside [0, len(self)).
+            FileChangedError: A file changed since the source was made.
+
+        Example:
+            >>> Source(digits_train(), label="label").read([0, 0, 1])["label"].shape
+            (3,)
+        """
+        loaded = self.load_rows(self._parse_rows(rows))
+        return {name: self._columns[name].finish(array) for name, array in loaded.items()}
+
+    def load_rows(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
+        """Read rows as they are kept in caches: stored type and shape, strings as class ids.
+
+        Rows must be in range.
+        """
+        out = {}
+        for name, column in self._columns.items():
+            stored = np.empty((len(rows), *column.stored_shape), column.stored_dtype)
+            self._read_parts(column.parts, rows, stored)
+            out[name] = column.load(stored)
+        return out
+
+    def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
+        """Load rows [start, stop) of one part into the given arrays, one per column."""
+        part = int(np.searchsorted(self._starts, start, side="right")) - 1
+        first = int(self._starts[part])
+        self._check_file(part)
+        for name, column in self._columns.items():
+            reader = column.parts[part]
+            if column.labels is None:
+                reader.read_range(start - first, stop - first, out[name])
+            else:
+                stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
+                reader.read_range(start - first, stop - first, stored)
+                out[name][...] = column.load(stored)
+
+    def allocate(self, num_rows: int) -> dict[str, np.ndarray]:
+        """Return uninitialised arrays that hold `num_rows` loaded rows of every column."""
+        return {
+            name: np.empty((num_rows, *c.stored_shape), c.loaded_dtype)
+            for name, c in self._columns.items()
+        }
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one loaded row over all columns."""
+        return sum(column.loaded_row_bytes for column in self._columns.values())
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether single rows of every column cost no more than their own bytes."""
+        return all(column.is_direct for column in self._columns.values())
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are stored, and so best read, together.
+
+        It is the largest chunk's number of rows over all columns and parts.
+        """
+        return max(part.block_rows for column in self._columns.values() for part in column.parts)
+
+    def check_unchanged(self) -> None:
+        """Raise `FileChangedError` if a file changed since the source was made."""
+        for file in self._files:
+            file.check_unchanged()
+
+    def fingerprint(self) -> dict[str, object]:
+        """Return what must be equal for two sources to hold the same rows.
+
+        These are names, lengths, shapes, types and sizes.
+        """
+        return {
+            "num_rows": len(self),
+            "files": [
+                [os.path.basename(file.path), file.identity.num_bytes] for file in self._files
+            ],
+            "columns": {
+                name: [column.column.path, list(column.shape), str(column.dtype)]
+                for name, column in self._columns.items()
+            },
+        }
+
+    def describe(self) -> str:
+        """Say in words what the columns are, how they are stored, and how they are read."""
+        return "\n".join(self._describe_lines())
+
+    def _describe_lines(self) -> Iterable[str]:
+        size = sum(file.identity.num_bytes for file in self._files)
+        files = f"{len(self._files)} file{'s' * (len(self._files) > 1)}"
+        yield f"{len(self)} rows in {files} ({size / 1e6:.1f} MB on disk)"
+        for name, column in self._columns.items():
+            rows = f"rows {column.shape} {column.dtype}"
+            yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
+            yield f"    read {column.parts[0].describe()}"
+            if column.class_names is not None:
+                names = ", ".join(column.class_names[:8]) + (
+                    " ..." if len(column.class_names) > 8 else ""
+                )
+                yield f"    {len(column.class_names)} classes: {names}"
+
+    def _parse_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
+        try:
+            array = np.asarray(rows)
+        except ValueError as error:
+            raise RowError(f"rows must be a flat array of row numbers ({error})") from error
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise RowError(
+                f"rows must be a flat array of row numbers, not {array.dtype} of shape "
+                f"{array.shape}"
+            )
+        if array.size and (array.min() < 0 or array.max() >= len(self)):
+            wrong = array[(array < 0) | (array >= len(self))][0]
+            raise RowError(
+                f"row {wrong} is outside [0, {len(self)}); rows are counted from 0, over all files"
+            )
+        return array.astype(np.int64)
+
+    def _read_parts(
+        self, parts: tuple[AbstractReader, ...], rows: NDArray[np.int64], out: np.ndarray
+    ) -> None:
+        if len(parts) == 1:
+            self._check_file(0)
+            parts[0].read_rows(rows, out)
+            return
+        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for part in np.unique(part_of).tolist():
+            self._check_file(part)
+            here = np.flatnonzero(part_of == part)
+            found = np.empty((len(here), *out.shape[1:]), out.dtype)
+            parts[part].read_rows(rows[here] - self._starts[part], found)
+            out[here] = found
+
+    def _check_file(self, part: int) -> None:
+        self._files[part if len(self._files) > 1 else 0].check_unchanged()
+
+
+def classes_from_groups(
+    path: StrPath, data: str = "image", *, group: str = "/", allow_external: bool = False
+) -> Source:
+    """Make a source of a file that keeps each class in a group of its own. Nothing is copied.
+
+    Args:
+        path: The file.
+        data: The data set in each class's group, as in /cat/image and /dog/image. A group that
+            holds one data set only may call it anything.
+        group: The group whose groups are the classes.
+        allow_external: As in `Source`.
+
+    Returns:
+        A source with the columns "x" (the rows of all classes, one class after another, in the
+        sorted order of their names) and "y" (int64 class ids), and with `class_names`.
+
+    Raises:
+        ColumnError: There are no groups, one has no such data set, or classes differ in row shape
+            or type.
+    """
+    files = find_files(path)
+    if len(files) > 1:
+        raise OptionError(f"classes_from_groups takes one file, and {path!r} are {len(files)}")
+    file = files[0]
+    names = _class_names(file, group, allow_external=allow_external)
+    parts: list[AbstractReader] = []
+    layouts: list[Layout] = []
+    for name in names:
+        class_group = f"{group.strip('/')}/{name}".strip("/")
+        place = _find_in_class(file, class_group, data, allow_external=allow_external)
+        layout, reader = open_part(place, file, allow_external=allow_external)
+        parts.append(reader)
+        layouts.append(layout)
+        if (layout.row_shape, layout.dtype) != (layouts[0].row_shape, layouts[0].dtype):
+            raise ColumnError(
+                f"classes of {file.path!r} differ: rows of shape {layouts[0].row_shape} "
+                f"{layouts[0].dtype} in {names[0]!r}, "
+                f"of shape {layout.row_shape} {layout.dtype} in {name!r}; write them alike"
+            )
+    ids = [
+        ConstantReader(np.array(number, np.int64), part.num_rows)
+        for number, part in enumerate(parts)
+    ]
+    x = assemble_column(Column(f"*/{data}"), tuple(parts), layouts[0].describe())
+    y = ResolvedColumn(
+        Column("(group)"),
+        tuple(ids),
+        (),
+        np.dtype(np.int64),
+        None,
+        tuple(names),
+        "the group's name",
+    )
+    return Source.from_parts((file,), {"x": x, "y": y})
+
+
+def _class_names(file: H5File, group: str, *, allow_external: bool) -> list[str]:
+    with file.open() as handle:
+        try:
+            where = find_object(handle, group, allow_external=allow_external)
+        except UnknownColumnError:
+            where = None
+        names = sorted(
+            name
+            for name in (where if isinstance(where, h5py.Group) else ())
+            if isinstance(
+                find_object(handle, f"{group}/{name}", allow_external=allow_external), h5py.Group
+            )
+        )
+    if not names:
+        raise ColumnError(
+            f"{group!r} of {file.path!r} holds no groups, so no classes; {_what_is_in(file)}"
+        )
+    return names
+
+
+def _find_in_class(file: H5File, name: str, data: str, *, allow_external: bool) -> str:
+    with file.open() as handle:
+        members = find_object(handle, name, allow_external=allow_external)
+        if data in members:
+            return f"{name}/{data}"
+        inside = [
+            member
+            for member in members
+            if isinstance(
+                find_object(handle, f"{name}/{member}", allow_external=allow_external),
+                h5py.Dataset,
+            )
+        ]
+    if len(inside) != 1:
+        raise ColumnError(
+            f"class group {name!r} of {file.path!r} has no data set {data!r}, and {len(inside)} "
+            "others"
+            + (
+                f" ({', '.join(map(repr, inside[:5]))}); name the one to read with data="
+                if inside
+                else ""
+            )
+        )
+    return f"{name}/{inside[0]}"
+
+
+def _parse_column(name: str, spec: str | Column) -> Column:
+    if isinstance(spec, Column):
+        return spec
+    if isinstance(spec, str):
+        return Column(spec)
+    raise OptionError(f"column {name}={spec!r}; it is a data set's path or a Column")
+
+
+def _check_lengths(files: tuple[H5File, ...], first: ResolvedColumn, other: ResolvedColumn) -> None:
+    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
+        if part.num_rows != other_part.num_rows:
+            path = files[min(number, len(files) - 1)].path
+            raise ColumnError(
+                f"columns of {path!r} differ in length: {first.column.path!r} has "
+                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
+                "aligned row by row: write the file again"
+            )
+
+
+def _what_is_in(file: H5File) -> str:
+    with file.open() as handle:
+        names = list_datasets(handle, limit=1000)
+    if not names:
+        return f"{file.path!r} has no data sets"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{file.path!r} has {', '.join(map(repr, names[:_MAX_LISTED]))}{more}"

@@ -1,0 +1,204 @@
+"""Writing HDF5 files that suit training: whole rows per chunk, and never a half-written file.
+
+The file is made beside its final place, forced to disk, and renamed: whoever looks sees the old
+file, or the whole new one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kerash5._errors import ColumnError, FileError, KerasH5Error, OptionError
+from kerash5.h5._file import StrPath, open_once
+
+# Large enough to compress and read well, small enough that a few hundred make a window.
+_CHUNK_BYTES: Final = 256 << 10
+# Files below this are made in memory first: HDF5 copes badly with a full disk.
+_IMAGE_BYTES: Final = 256 << 20
+
+
+def write(
+    path: StrPath,
+    *,
+    overwrite: bool = False,
+    compression: Literal["gzip", "lzf"] | None = "gzip",
+    chunk_rows: int | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+    **columns: ArrayLike,
+) -> str:
+    """Write columns to a new HDF5 file, in chunks of whole rows, crash-safely.
+
+    Args:
+        path: The file. Its folder must exist.
+        overwrite: Replace an existing file.
+        compression: "gzip" (level 4), "lzf", or None for contiguous data, the fastest to read in
+            any order.
+        chunk_rows: Rows of a chunk; by default as many as make about 256 KiB.
+        attributes: Attributes of the file, such as origin and licence.
+        **columns: The data, one array of shape (n, ...) per column; all the same n. Text becomes
+            UTF-8 strings. A name with "/" such as "train/image" makes groups (pass it as
+            **{"train/image": array}).
+
+    Returns:
+        The path written.
+
+    Raises:
+        FileError: The file exists (and `overwrite` is False), or cannot be written; nothing is left
+            behind.
+        ColumnError: There are no columns, they differ in length, or one is ragged.
+
+    Example:
+        >>> write("numbers.h5", overwrite=True, x=np.arange(6).reshape(3, 2), y=[0, 1, 0])
+        'numbers.h5'
+    """
+    arrays = _parse_columns(columns)
+    if compression not in ("gzip", "lzf", None):
+        raise OptionError(f"compression={compression!r}; choose 'gzip', 'lzf' or None")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise OptionError(f"chunk_rows={chunk_rows}; a chunk has at least one row")
+    name = os.fspath(path)
+    num_bytes = sum(array.nbytes for array in arrays.values())
+    _check_place(name, num_bytes, overwrite=overwrite)
+
+    def fill(file: h5py.File) -> None:
+        for key, value in (attributes or {}).items():
+            _set_attribute(file, key, value)
+        for column, array in arrays.items():
+            _create(file, column, array, compression, chunk_rows)
+
+    try:
+        with _replacing(name) as temporary:
+            _write_file(temporary, fill, num_bytes)
+        with open_once(name):  # it opens: the promise is kept
+            return name
+    except KerasH5Error:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise FileError(
+            f"{name!r} could not be written ({error}); free space or choose another place"
+        ) from error
+
+
+def _parse_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    if not columns:
+        raise ColumnError("nothing to write: name at least one column, such as image=array")
+    arrays: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ColumnError(
+                f"column {name!r} is ragged ({error}); pad its rows to one length"
+            ) from error
+        if array.ndim == 0:
+            raise ColumnError(
+                f"column {name!r} is a single value; a column has one row per example"
+            )
+        if array.dtype == object and not all(
+            isinstance(value, str | bytes) for value in array.flat
+        ):
+            raise ColumnError(f"column {name!r} holds Python objects; write numbers or text")
+        arrays[name] = array
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ColumnError(
+            "columns differ in length: "
+            + ", ".join(f"{name!r} has {rows} rows" for name, rows in lengths.items())
+        )
+    return arrays
+
+
+def _check_place(path: str, num_bytes: int, *, overwrite: bool) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileError(f"{path!r} cannot be written: there is no folder {folder!r}; make it first")
+    if os.path.isdir(path):
+        raise FileError(f"{path!r} is a folder; name a file in it")
+    if os.path.exists(path) and not overwrite:
+        raise FileError(f"{path!r} exists; pass overwrite=True to replace it")
+    free = shutil.disk_usage(folder).free
+    if num_bytes > _IMAGE_BYTES and free < num_bytes:
+        raise FileError(
+            f"{path!r} may take {num_bytes / 1e6:.0f} MB before compression, and {folder!r} has "
+            f"{free / 1e6:.0f} MB free; free space first"
+        )
+
+
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Lend a temporary name beside `path`; rename it to `path` at the end, or remove it."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(folder or ".")
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_file(path: str, fill: Callable[[h5py.File], None], num_bytes: int) -> None:
+    if num_bytes > _IMAGE_BYTES:
+        with h5py.File(path, "x") as file:
+            fill(file)
+        return
+    with h5py.File(path, "x", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    with open(path, "xb") as stream:
+        stream.write(image)
+
+
+def _create(
+    file: h5py.File, name: str, array: np.ndarray, compression: str | None, chunk_rows: int | None
+) -> None:
+    if array.dtype.kind in "UTO":
+        array, kind = array.astype(object), h5py.string_dtype()
+        row_bytes = 16  # what HDF5 keeps per variable-length string in the data set itself
+    else:
+        kind, row_bytes = array.dtype, array.nbytes // max(1, len(array))
+    storage: dict[str, object] = {}
+    if array.size > 0 and (compression is not None or chunk_rows is not None):
+        rows = min(len(array), chunk_rows or max(1, _CHUNK_BYTES // max(1, row_bytes)))
+        is_number = array.dtype.itemsize > 1 and array.dtype.kind in "iuf"
+        storage = {
+            "chunks": (rows, *array.shape[1:]),
+            "compression": compression,
+            "shuffle": compression is not None and is_number,
+        }
+    try:
+        file.create_dataset(name, data=array, dtype=kind, track_times=False, **storage)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ColumnError(
+            f"column {name!r} of type {array.dtype} cannot be stored ({error}); write numbers or "
+            "text, under a name that no other column or group has"
+        ) from error
+
+
+def _set_attribute(file: h5py.File, name: str, value: object) -> None:
+    try:
+        file.attrs[name] = value
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"attribute {name!r}={value!r} cannot be stored ({error}); write text or numbers"
+        ) from error
