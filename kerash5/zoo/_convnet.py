@@ -1,0 +1,32 @@
+"""The ConvNet of the 2020 tutorial: three convolutions, no pooling, one large dense layer.
+
+It is what the comparison of backends runs, so it stays as it was: 8,023,946 parameters for
+28 x 28 x 1 images and 10 classes. It is not a good use of so many.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from kerash5.zoo._parts import class_probabilities, require_image, scaled_input
+
+FILTERS = (32, 64, 128)
+
+
+def build(*, input_shape: tuple[int, ...], num_classes: int, scale: float = 1 / 255) -> keras.Model:
+    """Stack Conv 32-64-128 (3x3, relu, no padding), Dense 128 (relu) and a softmax.
+
+    Args:
+        input_shape: (height, width, channels); each convolution takes one pixel off every border.
+        num_classes: Width of the softmax.
+        scale: What the stored numbers are multiplied by.
+    """
+    require_image(input_shape, smallest=2 * len(FILTERS) + 1)
+    inputs, x = scaled_input(input_shape, scale)
+    for index, filters in enumerate(FILTERS, start=1):
+        x = keras.layers.Conv2D(
+            filters, 3, activation="relu", data_format="channels_last", name=f"conv{index}"
+        )(x)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    x = keras.layers.Dense(128, activation="relu", name="dense")(x)
+    return keras.Model(inputs, class_probabilities(x, num_classes), name="convnet")

@@ -1,0 +1,44 @@
+"""LeNet-5, after LeCun, Bottou, Bengio and Haffner (1998).
+
+"Gradient-based learning applied to document recognition", Proceedings of the IEEE 86 (11). This is
+the modern form: relu for tanh, max pooling for trained averages, all maps connected, a softmax for
+the radial units. Its sizes are the paper's; it is not the paper's network weight by weight.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from kerash5.zoo._parts import class_probabilities, require_image, scaled_input
+
+# Pixels. The paper centres its 28 x 28 digits on this field, to see whole strokes near the border.
+FIELD = 32
+
+
+def build(*, input_shape: tuple[int, ...], num_classes: int, scale: float = 1 / 255) -> keras.Model:
+    """Stack Conv 6 (5x5), pool, Conv 16 (5x5), pool, Dense 120, Dense 84 and a softmax.
+
+    Args:
+        input_shape: (height, width, channels); smaller sides are padded with zeros to 32.
+        num_classes: Width of the softmax.
+        scale: What the stored numbers are multiplied by.
+    """
+    require_image(input_shape, smallest=1)
+    inputs, x = scaled_input(input_shape, scale)
+    padding = tuple(_margins(side) for side in input_shape[:2])
+    x = keras.layers.ZeroPadding2D(padding, data_format="channels_last", name="pad")(x)
+    for index, filters in enumerate((6, 16), start=1):
+        x = keras.layers.Conv2D(
+            filters, 5, activation="relu", data_format="channels_last", name=f"conv{index}"
+        )(x)
+        x = keras.layers.MaxPooling2D(2, data_format="channels_last", name=f"pool{index}")(x)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    for index, units in enumerate((120, 84), start=1):
+        x = keras.layers.Dense(units, activation="relu", name=f"dense{index}")(x)
+    return keras.Model(inputs, class_probabilities(x, num_classes), name="lenet5")
+
+
+def _margins(side: int) -> tuple[int, int]:
+    """Return the zeros before and after a side, so that it lies in the middle of the field."""
+    missing = max(0, FIELD - side)
+    return missing // 2, missing - missing // 2

@@ -1,0 +1,46 @@
+"""A multi-layer perceptron: the model that takes rows of any shape, and the fastest to train.
+
+It looks at no neighbourhood: two images whose pixels are permuted alike are the same to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+from kerash5._errors import OptionError
+from kerash5.zoo._parts import class_probabilities, scaled_input
+
+
+def build(
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    hidden: Sequence[int] = (128, 64),
+    scale: float = 1 / 255,
+) -> keras.Model:
+    """Stack one Dense (relu) per hidden width, and a softmax.
+
+    Args:
+        input_shape: Any; the row is flattened.
+        num_classes: Width of the softmax.
+        hidden: Widths of the hidden layers, first to last; none gives logistic regression.
+        scale: What the stored numbers are multiplied by.
+    """
+    widths = _parse_hidden(hidden)
+    inputs, x = scaled_input(input_shape, scale)
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    for index, units in enumerate(widths, start=1):
+        x = keras.layers.Dense(units, activation="relu", name=f"dense{index}")(x)
+    return keras.Model(inputs, class_probabilities(x, num_classes), name="mlp")
+
+
+def _parse_hidden(hidden: object) -> tuple[int, ...]:
+    """Check that the widths are positive whole numbers."""
+    widths = tuple(hidden) if isinstance(hidden, Sequence) else (0,)
+    if not all(isinstance(units, int) and units > 0 for units in widths):
+        raise OptionError(
+            f"hidden must list the widths of the hidden layers, such as (128, 64), not {hidden!r}"
+        )
+    return widths

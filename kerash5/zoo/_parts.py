@@ -1,0 +1,80 @@
+"""The first and the last layers, which all families share, and the check of image shapes.
+
+These are functions that add layers, not layers of our own: a saved model holds only what Keras
+itself can load in its safe mode.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import keras
+
+from kerash5._errors import OptionError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def scaled_input(
+    input_shape: tuple[int, ...], scale: float
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Return the model's input, and the same multiplied by `scale`.
+
+    uint8 rows travel to the device as uint8 and are cast there, in the first lines of the model.
+    """
+    if not _is_factor(scale):
+        raise OptionError(
+            f"scale must be a number other than 0, such as 1/255 or 1.0, not {scale!r}"
+        )
+    # Not dtype="uint8": Keras 3.15.1 casts what it is fed to the input's dtype, so float rows would
+    # lose their fractions, and 300.0 would become 44 (255 in JAX' predict), without a word.
+    inputs = keras.Input(input_shape, name="x")
+    return inputs, keras.layers.Rescaling(scale, name="scale")(inputs)
+
+
+def _is_factor(scale: object) -> bool:
+    """Say whether this is a number that can be multiplied by and leaves something."""
+    return isinstance(scale, int | float) and math.isfinite(scale) and scale != 0
+
+
+def class_probabilities(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+    """Return softmax probabilities, shape (n, num_classes), in float32 under every precision."""
+    output = keras.layers.Dense(num_classes, activation="softmax", dtype="float32", name="classes")
+    return output(x)
+
+
+def require_image(input_shape: tuple[int, ...], *, smallest: int) -> None:
+    """Refuse rows that are not images with channels last and sides of at least `smallest` pixels.
+
+    Raises:
+        ShapeError: They are not; the message names the column shape that would fit, if any.
+    """
+    if _is_image(input_shape, smallest):
+        return
+    fitting = _fitting_shape(input_shape, smallest)
+    cure = (
+        f'Column("image", shape={fitting}) would fit'
+        if fitting
+        else 'the model "mlp" takes rows of any shape'
+    )
+    raise ShapeError(
+        f"this model needs images of shape (height, width, channels) with sides of at least "
+        f"{smallest} pixels, not input_shape={input_shape}; {cure}"
+    )
+
+
+def _is_image(shape: Sequence[int], smallest: int) -> bool:
+    """Say whether this is (height, width, channels), and large enough."""
+    return len(shape) == 3 and min(shape[:2]) >= smallest
+
+
+def _fitting_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, ...] | None:
+    """Find an image shape with the same numbers in the same order: one channel, or a square."""
+    sides = tuple(side for side in input_shape if side != 1)
+    if len(sides) == 1:
+        sides = (math.isqrt(sides[0]),) * 2
+    image = (*sides, 1) if len(sides) == 2 else sides
+    same_size = math.prod(image) == math.prod(input_shape)
+    return image if same_size and _is_image(image, smallest) else None
