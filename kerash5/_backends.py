@@ -1,0 +1,159 @@
+"""The backends: jax, tensorflow, torch. Which are installed, and which process of a group this is.
+
+Nothing here imports a backend that is not imported already: asking is cheap, and importing decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from kerash5._errors import BackendError, OptionError
+
+Backend = Literal["jax", "tensorflow", "torch"]
+
+BACKENDS: Final[tuple[Backend, ...]] = ("jax", "tensorflow", "torch")
+_PACKAGES: Final = (
+    "kerash5",
+    "keras",
+    "jax",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "h5py",
+    "numpy",
+    "grain",
+)
+
+
+def installed_backends() -> tuple[Backend, ...]:
+    """Return the backends that could be imported, in alphabetical order."""
+    return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+
+
+def choose_backend(asked: str | None = None) -> Backend:
+    """Return the backend to use: the one asked for, KERAS_BACKEND, or the first installed.
+
+    Raises:
+        OptionError: There is no backend of this name.
+        BackendError: It is not installed; the message says what to pip install.
+    """
+    found = installed_backends()
+    name = asked or os.environ.get("KERAS_BACKEND") or (found[0] if found else None)
+    if name is None:
+        raise BackendError(
+            "no backend is installed; choose one: pip install 'kerash5[jax]' (or [tensorflow], "
+            "[torch])"
+        )
+    for backend in BACKENDS:
+        if name == backend:
+            if backend not in found:
+                have = f"; installed: {', '.join(found)}" if found else ""
+                raise BackendError(
+                    f"the backend {name!r} is not installed: pip install 'kerash5[{name}]'{have}"
+                )
+            if importlib.util.find_spec("keras") is None:
+                raise BackendError(f"Keras is not installed: pip install 'kerash5[{name}]'")
+            return backend
+    raise OptionError(f"no backend {name!r}; choose {', '.join(BACKENDS)}")
+
+
+def use_backend(asked: str | None = None) -> Backend:
+    """Choose a backend and set KERAS_BACKEND, before Keras is imported.
+
+    Raises:
+        OptionError, BackendError: As `choose_backend`.
+        BackendError: Keras is imported already, with another backend.
+    """
+    backend = choose_backend(asked)
+    keras = sys.modules.get("keras")
+    if keras is not None and keras.backend.backend() != backend:
+        raise BackendError(
+            f"Keras runs on {keras.backend.backend()!r} in this process and cannot change to "
+            f"{backend!r}; start a new process"
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    # XLA and TensorFlow write lines of their own to stderr unless told not to; the user's setting
+    # wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return backend
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that shape a result, by name."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result depends on: Python, versions, processor, settings. JSON-ready."""
+    settings = {
+        name: os.environ[name]
+        for name in sorted(os.environ)
+        if name.startswith(("KERAS_", "OMP_", "XLA_", "TF_"))
+    }
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count(),
+        "versions": versions(),
+        "settings": settings,
+    }
+
+
+def detect_shard() -> tuple[int, int]:
+    """Return (index, count) of this process among those that train together; alone, (0, 1).
+
+    Asks torch.distributed and JAX if they are imported and set up, then TensorFlow's TF_CONFIG.
+    """
+    torch = sys.modules.get("torch")
+    group = torch.distributed if torch is not None else None
+    if group is not None and group.is_available() and group.is_initialized():
+        return int(group.get_rank()), int(group.get_world_size())
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.process_count() > 1:
+        return int(jax.process_index()), int(jax.process_count())
+    return _shard_of_tf_config(os.environ.get("TF_CONFIG", ""))
+
+
+def _shard_of_tf_config(text: str) -> tuple[int, int]:
+    if not text:
+        return 0, 1
+    try:
+        config = json.loads(text)
+        cluster = config.get("cluster", {})
+        chiefs = len(cluster.get("chief", []))
+        count = chiefs + len(cluster.get("worker", []))
+        if not count:
+            return 0, 1
+        index, kind = int(config["task"]["index"]), config["task"]["type"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OptionError(
+            f"shard='auto' cannot read TF_CONFIG ({error!r}); correct it, or give "
+            "shard=(index, count)"
+        ) from error
+    if kind not in ("chief", "worker"):  # an evaluator sees every row, a parameter server none
+        return 0, 1
+    return index + (chiefs if kind == "worker" else 0), count
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line for line in text.splitlines() if line.startswith("model name"))
+    return next((line.partition(":")[2].strip() for line in names), platform.machine())

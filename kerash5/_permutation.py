@@ -1,0 +1,98 @@
+"""Permutations that are a pure function of their length and a key.
+
+NumPy's generators may change their streams between versions (NEP 19), and an order must not: a
+resumed run would see other batches. So the randomness here is a hash of (key, index), in 64-bit
+integer arithmetic that is the same everywhere.
+
+Up to `SORT_MAX` elements the hashes are sorted, which gives every permutation with equal chance.
+Beyond, a Feistel network over the index gives a bijection without an array of that length.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import OptionError
+
+# Sorting a million hashes takes 0.1 s and 8 MB; once per epoch, either is nothing.
+SORT_MAX: Final = 1 << 20
+_ROUNDS: Final = 8
+_MASK: Final = (1 << 64) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+
+
+def parse_seed(seed: object) -> int:
+    """Return the seed as an int.
+
+    Raises:
+        OptionError: It is not a whole number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise OptionError(
+            f"seed={seed!r}; it must be a whole number, so that an order can be made again"
+        )
+    return int(seed)
+
+
+def make_key(*parts: int) -> int:
+    """Fold integers (seed, epoch, window) into a 64-bit key; each part and its place count."""
+    key = 0
+    for part in parts:
+        # int: a NumPy integer does not take a 64-bit mask.
+        key = _mix_int(((key + _GOLDEN) ^ (int(part) & _MASK)) & _MASK)
+    return key
+
+
+def permutation(length: int, key: int) -> NDArray[np.int64]:
+    """Return a permutation of range(length), shape (length,).
+
+    Example:
+        >>> sorted(permutation(5, key=1).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    if length > SORT_MAX:
+        return permute(np.arange(length), length, key)
+    return np.argsort(_hash(np.arange(length, dtype=np.uint64), key), kind="stable")
+
+
+def permute(indices: NDArray[np.int64], length: int, key: int) -> NDArray[np.int64]:
+    """Map indices in [0, length) through a bijection of that range, without building it.
+
+    A balanced Feistel network over the smallest even number of bits that holds `length`, walked
+    until it lands inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). At
+    most four walks on average.
+    """
+    half = max(1, (max(length - 1, 1).bit_length() + 1) // 2)
+    found = _feistel(indices.astype(np.uint64), half, key)
+    outside = np.flatnonzero(found >= length)
+    while len(outside):
+        found[outside] = _feistel(found[outside], half, key)
+        outside = outside[found[outside] >= length]
+    return found.astype(np.int64)
+
+
+def _feistel(values: NDArray[np.uint64], half: int, key: int) -> NDArray[np.uint64]:
+    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = values >> shift, values & mask
+    for number in range(_ROUNDS):
+        left, right = right, left ^ (_hash(right, make_key(key, number)) & mask)
+    return (left << shift) | right
+
+
+def _hash(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """Mix values with the key: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014), twice."""
+    mixed = values * np.uint64(_GOLDEN) + np.uint64(key)
+    for _ in range(2):
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _mix_int(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)

@@ -1,0 +1,349 @@
+"""The plan: which rows make up which batch. Step in, row numbers out.
+
+`step` is the global batch number; `epoch, index = divmod(step, steps_per_epoch)`. A plan never
+touches a file, draws from no global random state and counts nothing: the rows of a step are a pure
+function of the plan and the step, on every machine and every NumPy. What is remembered between
+calls is only what would be computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import OptionError
+from kerash5._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
+
+Shuffle = Literal["rows", "chunks", False]
+_Made = TypeVar("_Made")
+
+# What a key is for: the order of rows, of blocks, and of the rows in a window.
+_ROW_ORDER: Final = 1
+_BLOCK_ORDER: Final = 2
+_WINDOW_ORDER: Final = 3
+_REMEMBERED_EPOCHS: Final = 2
+_REMEMBERED_WINDOWS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """Some whole blocks whose rows are mixed with each other; number `number` of epoch `epoch`."""
+
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _BlockOrder:
+    """The order of blocks in one epoch, for one shard, and where the shard's windows begin."""
+
+    order: NDArray[np.int64]  # blocks, as they are served
+    starts: NDArray[np.int64]  # stream position of each of them; one more for the end
+    first: int  # the shard's first block in `order`
+    last: int  # the block after its last
+    window_starts: NDArray[np.int64]  # position in the shard's stream, one more for the end
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The order of all batches of all epochs.
+
+    Args:
+        num_rows: Rows to choose from, counted from 0.
+        batch_size: Rows in a batch; the last of an epoch may have fewer.
+        shuffle: "rows", a uniform permutation of all rows in each epoch; "chunks", whole blocks in
+            random order and the rows of `window_blocks` of them mixed; False, the given order.
+        seed: Of the order.
+        rows_to_serve: The rows, shape (n,), or None for all. "chunks" needs them sorted.
+        drop_last: Drop what does not fill a batch, so that every batch has the same shape.
+        shard: (index, count); every shard has the same number of steps, and over all shards each
+            row is served once.
+        cut: Where blocks begin among the rows to serve, then their number; see `Blocks.cut`.
+            "chunks" needs it; with False it lets the same windows be read one after another.
+        window_blocks: Blocks in a window, where there is a `cut`.
+        reason: Why this shuffle, in words; for `describe`.
+
+    Raises:
+        OptionError: A value makes no sense; the message names it.
+    """
+
+    num_rows: int
+    batch_size: int
+    shuffle: Shuffle = "rows"
+    seed: int = 0
+    rows_to_serve: NDArray[np.int64] | None = None
+    drop_last: bool = False
+    shard: tuple[int, int] = (0, 1)
+    cut: NDArray[np.int64] | None = None
+    window_blocks: int = 1
+    reason: str = ""
+    _memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Not `in`: 0 equals False, and an order for "0" must not depend on who compares how.
+        if self.shuffle is not False and self.shuffle not in ("rows", "chunks"):
+            raise OptionError(f"shuffle={self.shuffle!r}; choose 'rows', 'chunks', False or 'auto'")
+        # Plain ints, so that a fingerprint is JSON whatever integers came in.
+        object.__setattr__(self, "batch_size", _parse_batch_size(self.batch_size))
+        object.__setattr__(self, "seed", parse_seed(self.seed))
+        self._check_shard()
+        self._check_steps()
+        if self.shuffle == "chunks" and self.cut is None:
+            raise OptionError("shuffle='chunks' needs to know where chunks begin (cut=)")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": {}}
+
+    def _check_shard(self) -> None:
+        index, count = self.shard
+        if not 0 <= index < count:
+            raise OptionError(f"shard={self.shard}; it is (index, count) with 0 <= index < count")
+        if self.num_served == 0:
+            raise OptionError("no rows to serve: rows= selects none; select at least one")
+        if self.num_served < count:
+            raise OptionError(
+                f"{self.num_served} rows cannot be shared by {count} shards; use fewer shards"
+            )
+
+    def _check_steps(self) -> None:
+        fewest = self.num_served // self.shard[1]
+        if self.steps_per_epoch == 0:
+            raise OptionError(
+                f"drop_last=True drops everything: a shard has {fewest} rows and a batch "
+                f"{self.batch_size}; use a smaller batch_size"
+            )
+        if self.steps_per_epoch > fewest:
+            raise OptionError(
+                f"{self.num_served} rows over {self.shard[1]} shards in batches of 1 would give "
+                "shards different numbers of steps; use batch_size=2 or more, or drop_last=True"
+            )
+
+    @property
+    def num_served(self) -> int:
+        """Rows served in an epoch over all shards, before `drop_last` drops any."""
+        return self.num_rows if self.rows_to_serve is None else len(self.rows_to_serve)
+
+    @property
+    def shard_bounds(self) -> tuple[int, int]:
+        """The part of an epoch's order that this shard serves: positions [start, stop)."""
+        index, count = self.shard
+        return self.num_served * index // count, self.num_served * (index + 1) // count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch; the same on every shard, so that none waits for another for ever."""
+        count = self.shard[1]
+        if self.drop_last:
+            return (self.num_served // count) // self.batch_size
+        most = -(-self.num_served // count)  # rows of a shard, rounded up, as are the batches
+        return -(-most // self.batch_size)
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Return (epoch, index of the batch in it) of a global step."""
+        if step < 0:
+            raise OptionError(f"step {step}; steps are counted from 0")
+        return divmod(step, self.steps_per_epoch)
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        """Return the positions [start, stop) in the shard's stream of batch `index` of an epoch."""
+        start, stop = self.shard_bounds
+        count, steps = stop - start, self.steps_per_epoch
+
+        def end(number: int) -> int:
+            # A shard one row short of the others still has a row for each of its steps.
+            return min(number * self.batch_size, count - (0 if self.drop_last else steps - number))
+
+        return end(index) if index else 0, end(index + 1)
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Return the row numbers of one batch, shape (rows of that batch,).
+
+        Args:
+            step: The global batch number, from 0, over all epochs.
+        """
+        epoch, index = self.locate(step)
+        if self.shuffle == "chunks":
+            parts = self.parts(step)
+            return np.concatenate([self._known_rows(window)[places] for window, places in parts])
+        start, stop = self.bounds(index)
+        first, _ = self.shard_bounds
+        return self._rows_at(self._order(epoch, first + start, first + stop))
+
+    def parts(self, step: int) -> list[tuple[Window, NDArray[np.int64]]]:
+        """Return the windows a batch draws from, and which of each window's rows it takes.
+
+        For plans with a `cut`.
+        """
+        epoch, index = self.locate(step)
+        start, stop = self.bounds(index)
+        edges = self._block_order(epoch).window_starts
+        found = []
+        while start < stop:
+            number = int(np.searchsorted(edges, start, side="right")) - 1
+            end = min(stop, int(edges[number + 1]))
+            window, begin = Window(epoch, number), int(edges[number])
+            found.append((window, self._mixed(window)[start - begin : end - begin]))
+            start = end
+        return found
+
+    def window_rows(self, window: Window) -> NDArray[np.int64]:
+        """Return the rows of a window, sorted by file position block by block.
+
+        For plans with a `cut`.
+        """
+        order, cut = self._block_order(window.epoch), self._known_cut()
+        first = order.first + window.number * self.window_blocks
+        last = min(first + self.window_blocks, order.last)
+        places = first + np.argsort(order.order[first:last])
+        blocks, starts = order.order[places], order.starts[places]
+        # A shard may begin or end inside a block.
+        low, high = self.shard_bounds
+        begins = cut[blocks] + np.maximum(low - starts, 0)
+        counts = np.minimum(cut[blocks + 1], cut[blocks] + high - starts) - begins
+        before = np.cumsum(counts) - counts
+        return self._rows_at(np.arange(counts.sum()) + np.repeat(begins - before, counts))
+
+    def num_windows(self, epoch: int) -> int:
+        """Return the number of windows in an epoch. For plans with a `cut`."""
+        return len(self._block_order(epoch).window_starts) - 1
+
+    def in_given_order(self) -> Plan:
+        """Return the plan of the same rows and shard, unshuffled: for evaluation and prediction."""
+        return replace(self, shuffle=False, drop_last=False, reason="evaluation keeps the order")
+
+    def fingerprint(self) -> dict[str, object]:
+        """Return what must be equal for two plans to give the same batches."""
+        return {
+            "num_rows": self.num_rows,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "rows": _digest(self.rows_to_serve),
+            "drop_last": self.drop_last,
+            "shard": list(self.shard),
+            "cut": _digest(self.cut) if self.shuffle == "chunks" else None,
+            "window_blocks": self.window_blocks if self.shuffle == "chunks" else None,
+        }
+
+    def describe(self) -> str:
+        """Say in words which order this is, why, and how well it mixes."""
+        share = "" if self.shard[1] == 1 else f", shard {self.shard[0]} of {self.shard[1]}"
+        steps = self.steps_per_epoch
+        dropped = self.num_served - steps * self.batch_size * self.shard[1]
+        size = f"{self.num_served} rows in {steps} batches of {self.batch_size}{share}"
+        lines = [size + (f", {dropped} rows of each epoch dropped" if dropped > 0 else "")]
+        lines.append(
+            f"  shuffle={self.shuffle!r}: {self._describe_order()}"
+            + (f", because {self.reason}" if self.reason else "")
+        )
+        return "\n".join(lines)
+
+    def _describe_order(self) -> str:
+        if self.shuffle is False:
+            return "rows come in the given order in every epoch"
+        if self.shuffle == "rows":
+            return f"a new uniform permutation of all rows in every epoch (seed {self.seed})"
+        order = self._block_order(0)
+        rows = int(np.diff(order.window_starts).max())
+        share = rows / max(1, self.shard_bounds[1] - self.shard_bounds[0])
+        return (
+            f"whole chunks in random order (seed {self.seed}), {self.window_blocks} at a time "
+            "mixed row by row: a window holds "
+            f"up to {rows} rows, {share:.1%} of the epoch or {rows / self.batch_size:.0f} batches"
+        )
+
+    def _rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return positions if self.rows_to_serve is None else self.rows_to_serve[positions]
+
+    def _known_cut(self) -> NDArray[np.int64]:
+        if self.cut is None:
+            raise OptionError("this plan has no windows: nobody said where blocks begin (cut=)")
+        return self.cut
+
+    def _order(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
+        if self.shuffle is False:
+            return np.arange(start, stop)
+        key = make_key(self.seed, _ROW_ORDER, epoch)
+        if self.num_served > SORT_MAX:
+            return permute(np.arange(start, stop), self.num_served, key)
+
+        def shuffle() -> NDArray[np.int64]:
+            return _read_only(permutation(self.num_served, key))
+
+        # A copy: a caller who sorts a batch must not sort what is remembered.
+        return self._remember(("rows", epoch), _REMEMBERED_EPOCHS, shuffle)[start:stop].copy()
+
+    def _known_rows(self, window: Window) -> NDArray[np.int64]:
+        def gather() -> NDArray[np.int64]:
+            return _read_only(self.window_rows(window))
+
+        return self._remember(("window rows", window), _REMEMBERED_WINDOWS, gather)
+
+    def _mixed(self, window: Window) -> NDArray[np.int64]:
+        def mix() -> NDArray[np.int64]:
+            order = self._block_order(window.epoch)
+            size = int(order.window_starts[window.number + 1] - order.window_starts[window.number])
+            if self.shuffle is False:
+                return _read_only(np.arange(size))
+            first = order.first + window.number * self.window_blocks
+            key = make_key(self.seed, _WINDOW_ORDER, window.epoch, first)
+            return _read_only(permutation(size, key))
+
+        return self._remember(("mixed", window), _REMEMBERED_WINDOWS, mix)
+
+    def _block_order(self, epoch: int) -> _BlockOrder:
+        def shuffle() -> _BlockOrder:
+            return self._make_block_order(epoch)
+
+        return self._remember(("blocks", epoch), _REMEMBERED_EPOCHS, shuffle)
+
+    def _make_block_order(self, epoch: int) -> _BlockOrder:
+        cut = self._known_cut()
+        count = len(cut) - 1
+        key = make_key(self.seed, _BLOCK_ORDER, epoch)
+        order = np.arange(count) if self.shuffle is False else permutation(count, key)
+        starts = np.concatenate([[0], np.cumsum(np.diff(cut)[order])])
+        low, high = self.shard_bounds
+        first = int(np.searchsorted(starts, low, side="right")) - 1
+        last = int(np.searchsorted(starts, high, side="left"))
+        edges = np.append(starts[first : last : self.window_blocks], high)
+        return _BlockOrder(order, starts, first, last, np.maximum(edges, low) - low)
+
+    def _remember(self, key: tuple[str, object], how_many: int, make: Callable[[], _Made]) -> _Made:
+        # No lock, for a forked child could inherit it locked. Threads may compute the same thing
+        # twice; they never see half of it: a value is complete and read-only before it is stored,
+        # each line below is one step of a dict, and what another thread evicts is still returned.
+        found: _Made | None = self._memory.get(key)
+        if found is None:
+            found = self._memory[key] = make()
+            same = [other for other in list(self._memory) if other[0] == key[0]]
+            for old in same[:-how_many]:
+                self._memory.pop(old, None)
+        return found
+
+
+def _parse_batch_size(batch_size: object) -> int:
+    is_bool = isinstance(batch_size, bool)
+    if is_bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise OptionError(
+            f"batch_size={batch_size!r}; it is the number of rows in a batch: a whole number of at "
+            "least 1"
+        )
+    return int(batch_size)
+
+
+def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    array.setflags(write=False)
+    return array
+
+
+def _digest(array: NDArray[np.int64] | None) -> str | None:
+    if array is None:
+        return None
+    return hashlib.sha256(np.ascontiguousarray(array, np.int64).tobytes()).hexdigest()[:16]

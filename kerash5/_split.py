@@ -1,0 +1,184 @@
+"""Splits: which rows train, which validate. Row sets by seed, of NumPy arrays only.
+
+A split never reads a file: labels and groups come as arrays. The same seed gives the same rows on
+every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerash5._errors import OptionError
+from kerash5._permutation import make_key, parse_seed, permutation
+
+_SPLIT: Final = 4  # what the key is for; the plan uses 1 to 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Two disjoint row sets that together are all rows; each sorted, shape (n,)."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+def split_rows(
+    num_rows: int,
+    validation: float | np.integer | np.floating,
+    *,
+    labels: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Split:
+    """Draw rows for validation at random; the others train.
+
+    Args:
+        num_rows: All rows.
+        validation: A fraction between 0 and 1, or a number of rows.
+        labels: One value a row, shape (num_rows,); every value keeps its share on both sides
+            (within one row).
+        groups: One value a row; rows of one group stay on one side (a patient, a recording). The
+            validation set is then only about as large as asked for.
+        seed: Of the draw.
+
+    Raises:
+        OptionError: One side would be empty, or labels and groups are both given or of another
+            length.
+
+    Example:
+        >>> split = split_rows(10, 0.2, seed=1)
+        >>> len(split.train), len(split.validation)
+        (8, 2)
+    """
+    wanted = _count(validation, num_rows)
+    _check_one_of(labels, groups)
+    if groups is not None:
+        chosen = _draw_groups(groups, num_rows, wanted, seed)
+    else:
+        # Sorted by label, in random order within one, every stride takes each label's share to
+        # within a row. Bresenham's rule spreads `wanted` picks evenly over all places.
+        order = _draw_order(num_rows, labels, seed)
+        evenly = (np.arange(wanted) * num_rows + num_rows // 2) // wanted
+        chosen = order[:wanted] if labels is None else order[evenly]
+    held_out = np.zeros(num_rows, np.bool_)
+    held_out[chosen] = True
+    return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out))
+
+
+def k_folds(
+    num_rows: int,
+    count: int,
+    *,
+    labels: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Iterator[Split]:
+    """Return `count` splits whose validation sets are disjoint and together all rows.
+
+    Args:
+        num_rows: All rows.
+        count: The number of folds, at least 2.
+        labels: As in `split_rows`: each fold keeps the labels' shares.
+        groups: As in `split_rows`: each group lies in one fold.
+        seed: Of the draw.
+
+    Raises:
+        OptionError: There are fewer rows (or groups) than folds.
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
+        raise OptionError(f"{count!r} folds; cross-validation needs a whole number, at least 2")
+    _check_one_of(labels, groups)
+    fold_of = np.empty(num_rows, np.int64)
+    if groups is not None:
+        group_of, sizes = _parse_groups(groups, num_rows)
+        _check_enough(len(sizes), "groups", count)
+        fold_of = _balance(sizes, count, seed)[group_of]
+    else:
+        _check_enough(num_rows, "rows", count)
+        fold_of[_draw_order(num_rows, labels, seed)] = np.arange(num_rows) % count
+    return (
+        Split(np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold))
+        for fold in range(count)
+    )
+
+
+def _count(validation: float | np.integer | np.floating, num_rows: int) -> int:
+    """Return the number of rows that `validation` asks for."""
+    is_fraction = isinstance(validation, float | np.floating)
+    is_number = isinstance(validation, int | np.integer) and not isinstance(validation, bool)
+    if not is_number and not (is_fraction and 0 < validation < 1):
+        raise OptionError(
+            f"validation={validation!r}; it is a fraction between 0 and 1 such as 0.2, or a number "
+            "of rows"
+        )
+    count = round(validation * num_rows) if is_fraction else int(validation)
+    if not 0 < count < num_rows:
+        raise OptionError(
+            f"validation={validation!r} of {num_rows} rows is {count} rows; both sides of a split "
+            "need at least one"
+        )
+    return count
+
+
+def _check_one_of(labels: ArrayLike | None, groups: ArrayLike | None) -> None:
+    if labels is not None and groups is not None:
+        raise OptionError(
+            "both labels= and groups= given; either the labels keep their shares or the groups "
+            "stay whole: give one"
+        )
+
+
+def _check_enough(available: int, what: str, count: int) -> None:
+    if available < count:
+        raise OptionError(f"{count} folds of {available} {what}; use fewer folds")
+
+
+def _draw_order(num_rows: int, labels: ArrayLike | None, seed: int) -> NDArray[np.int64]:
+    """Return all rows in random order; with labels, sorted by label and random within one."""
+    order = permutation(num_rows, make_key(parse_seed(seed), _SPLIT))
+    if labels is None:
+        return order
+    return order[np.argsort(_parse_values("labels", labels, num_rows)[order], kind="stable")]
+
+
+def _parse_values(name: str, values: ArrayLike, num_rows: int) -> np.ndarray:
+    array = np.asarray(values)
+    if array.shape != (num_rows,):
+        raise OptionError(
+            f"{name} of shape {array.shape} for {num_rows} rows; give one value a row"
+        )
+    return array
+
+
+def _parse_groups(groups: ArrayLike, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the number of each row's group, and how many rows each group has."""
+    values = _parse_values("groups", groups, num_rows)
+    _, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return group_of, sizes
+
+
+def _draw_groups(groups: ArrayLike, num_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows of as many groups as come nearest to `wanted` rows: one at least, not all."""
+    group_of, sizes = _parse_groups(groups, num_rows)
+    if len(sizes) < 2:
+        raise OptionError("all rows are of one group, which cannot be on both sides of a split")
+    order = permutation(len(sizes), make_key(parse_seed(seed), _SPLIT))
+    filled = np.cumsum(sizes[order])[:-1]
+    count = int(np.argmin(np.abs(filled - wanted))) + 1
+    return np.flatnonzero(np.isin(group_of, order[:count]))
+
+
+def _balance(sizes: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Give each group a fold: largest first, each to the fold with the fewest rows."""
+    order = permutation(len(sizes), make_key(parse_seed(seed), _SPLIT))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    folds, filled = np.empty(len(sizes), np.int64), np.zeros(count, np.int64)
+    for group in order:
+        folds[group] = int(np.argmin(filled))
+        filled[folds[group]] += sizes[group]
+    return folds

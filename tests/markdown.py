@@ -1,0 +1,38 @@
+"""The code blocks of a Markdown page, with the lines they stand on. What tests of pages share."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "README.md"
+
+_FENCED: Final = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced code block."""
+
+    language: str  # "" where the fence names none
+    line: int  # of its first line of code, from 1, as editors count
+    text: str
+
+
+def read_blocks(page: Path) -> list[Block]:
+    """Return the code blocks of a page, in order."""
+    return find_blocks(page.read_text(encoding="utf-8"))
+
+
+def find_blocks(text: str) -> list[Block]:
+    """Return the code blocks of a text, in order."""
+    return [
+        Block(found[1], text.count("\n", 0, found.start(2)) + 1, found[2])
+        for found in _FENCED.finditer(text)
+    ]
+
+
+def without_blocks(text: str) -> str:
+    """Return the text with its code blocks taken out."""
+    return _FENCED.sub("", text)

@@ -1,0 +1,482 @@
+"""Stores: the same rows from each, never more in memory than the cache allows, never stuck."""
+
+import multiprocessing
+import os
+import pickle
+import re
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+from kerash5._arena import (
+    AUTO_CACHE_BYTES,
+    AbstractRows,
+    DirectRows,
+    ResidentRows,
+    WindowRows,
+    parse_cache,
+)
+from kerash5._blocks import Blocks
+from kerash5._errors import DamagedFileError, OptionError
+from kerash5._plan import Plan
+from kerash5.h5 import Source, write
+
+NUM_ROWS: Final = 150
+BLOCK_ROWS: Final = 8
+ROW_BYTES: Final = 3 * 2 + 8  # of x and y below
+BLOCK_BYTES: Final = BLOCK_ROWS * ROW_BYTES
+X: Final = np.arange(NUM_ROWS * 3, dtype=np.uint16).reshape(NUM_ROWS, 3)
+Y: Final = np.arange(NUM_ROWS, dtype=np.int64) * 7
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Two files of compressed rows, read as one; the first ends inside a block."""
+    folder = tmp_path_factory.mktemp("arena")
+    for name, rows in (("a.h5", slice(0, 60)), ("b.h5", slice(60, NUM_ROWS))):
+        write(folder / name, chunk_rows=BLOCK_ROWS, x=X[rows], y=Y[rows])
+    return Source(folder / "*.h5", x="x", y="y")
+
+
+def make_plan(
+    source: Source, batch_size: int = 5, window_blocks: int = 2, rows: Any = None, **options: Any
+) -> tuple[Plan, Blocks]:
+    blocks = Blocks(source.part_starts, source.block_rows)
+    cut = blocks.cut(rows)
+    options = {"shuffle": "chunks", **options}
+    plan = Plan(
+        NUM_ROWS, batch_size, rows_to_serve=rows, cut=cut, window_blocks=window_blocks, **options
+    )
+    return plan, blocks
+
+
+def make_windows(source: Source, **options: Any) -> WindowRows:
+    return WindowRows(source, *make_plan(source, **options))
+
+
+def make_resident(source: Source, **options: Any) -> ResidentRows:
+    return ResidentRows(source, *make_plan(source, **options))
+
+
+def make_direct(source: Source, **options: Any) -> DirectRows:
+    return DirectRows(source, make_plan(source, **options)[0], "for a test")
+
+
+STORES: Final = {"direct": make_direct, "resident": make_resident, "windows": make_windows}
+
+
+def assert_rows(loaded: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
+    assert_array_equal(loaded["x"], X[rows])
+    assert_array_equal(loaded["y"], Y[rows])
+
+
+def walk(store: AbstractRows, steps: range, threads: int) -> Generator[tuple[int, Any], None, None]:
+    """Take steps as `Batches` does: a few in flight, and the store told of the oldest."""
+    with ThreadPoolExecutor(threads) as executor:
+        futures = [executor.submit(store.take, step) for step in steps[: threads + 1]]
+        for step in steps:
+            store.advance(step, executor)
+            yield step, futures.pop(0).result()
+            coming = step + threads + 1
+            if coming in steps:
+                futures.append(executor.submit(store.take, coming))
+
+
+class Memory:
+    """Counts the decoded bytes that are alive, and the most there ever were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.live = self.peak = 0
+        self._lock = threading.Lock()
+        allocate = Source.allocate
+
+        def counting(source: Source, num_rows: int) -> dict[str, NDArray[Any]]:
+            arrays = allocate(source, num_rows)
+            for array in arrays.values():
+                self._count(array.nbytes)
+                weakref.finalize(array, self._count, -array.nbytes)
+            return arrays
+
+        monkeypatch.setattr(Source, "allocate", counting)
+
+    def _count(self, num_bytes: int) -> None:
+        with self._lock:
+            self.live += num_bytes
+            self.peak = max(self.peak, self.live)
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    return Memory(monkeypatch)
+
+
+@pytest.fixture
+def ranges(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
+    """Count how often each range of rows is loaded."""
+    found: Counter[tuple[int, int]] = Counter()
+    load = Source.load_range
+
+    def counting(source: Source, start: int, stop: int, out: Any) -> None:
+        found[start, stop] += 1
+        load(source, start, stop, out)
+
+    monkeypatch.setattr(Source, "load_range", counting)
+    return found
+
+
+# Equality is the law
+
+
+@settings(max_examples=120)
+@given(data=st.data())
+def test_every_store_gives_the_plans_rows(source: Source, data: st.DataObject) -> None:
+    numbers = st.integers(0, NUM_ROWS - 1) | st.integers(55, 70)  # and many around the border
+    rows = data.draw(st.none() | st.lists(numbers, min_size=2, max_size=60))
+    count = data.draw(st.integers(1, 2))
+    options: dict[str, Any] = {
+        "rows": None if rows is None else np.array(sorted(rows)),
+        "batch_size": data.draw(st.integers(2, 40)),
+        "window_blocks": data.draw(st.integers(1, 6)),
+        "shuffle": data.draw(st.sampled_from(["chunks", False])),
+        "shard": (data.draw(st.integers(0, count - 1)), count),
+        "seed": data.draw(st.integers(0, 5)),
+    }
+    plan, _ = make_plan(source, **options)
+    stores = [make(source, **options) for make in STORES.values()]
+    steps = st.integers(0, 3 * plan.steps_per_epoch)
+    for step in data.draw(st.lists(steps, min_size=1, max_size=6)):
+        for store in stores:
+            assert_rows(store.take(step), plan.rows(step))
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_row_that_is_asked_for_twice_comes_twice(
+    source: Source, make: Callable[..., AbstractRows]
+) -> None:
+    # As many rows as lie between the first and the last, and yet not all of those between.
+    store = make(source, rows=np.array([0, 0, 2, 66, 67, 67]), shuffle=False, batch_size=6)
+    assert_rows(store.take(0), np.array([0, 0, 2, 66, 67, 67]))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [3, 16, 50])
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_threads_that_look_ahead_get_the_plans_rows(
+    source: Source, make: Callable[..., AbstractRows], batch_size: int, threads: int
+) -> None:
+    plan, _ = make_plan(source, batch_size)
+    store = make(source, batch_size=batch_size)
+    for step, loaded in walk(store, range(3 * plan.steps_per_epoch), threads):
+        assert_rows(loaded, plan.rows(step))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_threads_that_ask_for_anything_at_once_get_the_plans_rows(
+    source: Source, make: Callable[..., AbstractRows]
+) -> None:
+    plan, _ = make_plan(source)
+    store = make(source)
+    steps = np.random.default_rng(1).integers(0, 90, 600).tolist()
+    with ThreadPoolExecutor(8) as executor:
+        for step, loaded in zip(steps, executor.map(store.take, steps), strict=True):
+            assert_rows(loaded, plan.rows(step))
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_batch_is_the_callers_to_write_on(
+    source: Source, make: Callable[..., AbstractRows]
+) -> None:
+    plan, _ = make_plan(source)
+    store = make(source)
+    store.take(0)["x"][:] = 0
+    assert_rows(store.take(0), plan.rows(0))
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_pickled_store_gives_the_same_and_carries_no_data(
+    source: Source, make: Callable[..., AbstractRows]
+) -> None:
+    plan, _ = make_plan(source)
+    store = make(source)
+    empty = len(pickle.dumps(store))
+    for step in range(plan.steps_per_epoch):
+        store.take(step)
+    text = pickle.dumps(store)
+    assert len(text) == empty
+    assert_rows(pickle.loads(text).take(3), plan.rows(3))
+
+
+def test_stores_say_in_words_where_rows_come_from(source: Source) -> None:
+    assert make_direct(source).describe() == "each batch is read when it is due, for a test"
+    assert "two windows are in memory at a time" in make_windows(source).describe()
+    assert "0.0 MB decoded, within the cache" in make_resident(source).describe()
+
+
+# Windows
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [3, 16, 50])
+@pytest.mark.parametrize("rows", [None, np.arange(0, NUM_ROWS, 3)], ids=["all", "a third"])
+def test_two_windows_are_the_most_that_is_ever_held(
+    source: Source, memory: Memory, rows: Any, batch_size: int, threads: int
+) -> None:
+    options = {"batch_size": batch_size, "rows": rows}
+    plan, _ = make_plan(source, **options)
+    store = make_windows(source, **options)
+    for _ in walk(store, range(2 * plan.steps_per_epoch), threads):
+        pass
+    assert 0 < memory.peak <= 2 * 2 * BLOCK_BYTES
+
+
+@pytest.mark.timeout(60)
+def test_two_windows_are_the_most_that_is_held_when_threads_ask_for_anything(
+    source: Source, memory: Memory
+) -> None:
+    store = make_windows(source)
+    steps = np.random.default_rng(2).integers(0, 90, 400).tolist()
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(store.take, steps))
+    assert 0 < memory.peak <= 2 * 2 * BLOCK_BYTES
+
+
+def test_what_is_released_is_gone(source: Source, memory: Memory) -> None:
+    store = make_windows(source)
+    store.take(0)
+    assert memory.live > 0
+    store.release()
+    assert memory.live == 0
+    assert_rows(store.take(0), make_plan(source)[0].rows(0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_block_is_loaded_once_per_epoch(
+    source: Source, ranges: Counter[tuple[int, int]], threads: int
+) -> None:
+    # Windows of 64 rows, wider than the batches in flight.
+    plan, blocks = make_plan(source, window_blocks=8)
+    store = make_windows(source, window_blocks=8)
+    for _ in walk(store, range(plan.steps_per_epoch), threads):
+        pass
+    following = plan.window_rows(store._following(plan.parts(plan.steps_per_epoch - 1)[-1][0]))
+    starts, stops = blocks.bounds(np.arange(len(blocks)))
+    ahead = set(blocks.of_rows(following).tolist())  # may have been read for the next epoch
+    for block, bounds in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        assert ranges[bounds] == 1 or (ranges[bounds] == 2 and block in ahead)
+
+
+@pytest.mark.timeout(60)
+def test_the_next_window_is_read_while_one_is_served(
+    source: Source, ranges: Counter[tuple[int, int]]
+) -> None:
+    plan, _ = make_plan(source, window_blocks=4)
+    store = make_windows(source, window_blocks=4)
+    steps = walk(store, range(plan.steps_per_epoch), threads=1)
+    next(steps)
+    next(steps)
+    steps.close()  # waits for what is under way
+    assert sum(ranges.values()) == 8
+
+
+@pytest.mark.timeout(60)
+def test_a_walk_that_begins_at_the_end_of_a_window_is_not_stuck(source: Source) -> None:
+    # The only thread then needs the window that it was asked to read ahead.
+    plan, _ = make_plan(source, batch_size=4, window_blocks=1)
+    for first in range(plan.steps_per_epoch):
+        store = make_windows(source, batch_size=4, window_blocks=1)
+        for step, loaded in walk(store, range(first, first + 6), threads=1):
+            assert_rows(loaded, plan.rows(step))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["resident", "windows"])
+def test_an_error_reaches_everyone_who_waits_and_is_forgotten_when_it_has_passed(
+    source: Source, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store, plan = STORES[name](source), make_plan(source)[0]
+    load = Source.load_range
+    is_broken = True
+
+    def breaking(source: Source, start: int, stop: int, out: Any) -> None:
+        if is_broken:
+            raise DamagedFileError(f"rows {start} are damaged")
+        load(source, start, stop, out)
+
+    monkeypatch.setattr(Source, "load_range", breaking)
+    with ThreadPoolExecutor(8) as executor:
+        for future in [executor.submit(store.take, 0) for _ in range(40)]:
+            assert isinstance(future.exception(), DamagedFileError)
+    is_broken = False
+    assert_rows(store.take(0), plan.rows(0))
+
+
+# Resident
+
+
+def test_a_resident_store_loads_only_blocks_with_rows_to_serve(
+    source: Source, ranges: Counter[tuple[int, int]], memory: Memory
+) -> None:
+    rows = np.array([0, 1, 70, 149])
+    plan, _ = make_plan(source, rows=rows, batch_size=4)
+    store = make_resident(source, rows=rows, batch_size=4)
+    assert not store.is_in_memory()
+    assert_rows(store.take(0), plan.rows(0))
+    assert store.is_in_memory()
+    assert ranges == {(0, 8): 1, (68, 76): 1, (148, 150): 1}
+    assert memory.peak == 18 * ROW_BYTES
+
+
+@pytest.mark.timeout(60)
+def test_a_resident_store_loads_each_block_once_however_many_ask(
+    source: Source, ranges: Counter[tuple[int, int]]
+) -> None:
+    store = make_resident(source, batch_size=50)
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(store.take, [0, 1, 2] * 20))
+    assert set(ranges.values()) == {1}
+    assert sum(stop - start for start, stop in ranges) == NUM_ROWS
+
+
+def test_another_plan_shares_what_is_resident(
+    source: Source, ranges: Counter[tuple[int, int]]
+) -> None:
+    store = make_resident(source)
+    for step in range(30):
+        store.take(step)
+    ranges.clear()
+    plan = make_plan(source)[0].in_given_order()
+    other = store.with_plan(plan)
+    assert other.is_in_memory()
+    assert_rows(other.take(2), plan.rows(2))
+    assert not ranges
+
+
+# Forks
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("name", STORES)
+def test_a_child_forked_while_threads_read_is_not_stuck(
+    source: Source, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store, plan = STORES[name](source), make_plan(source)[0]
+    parent, is_reading, may_read = os.getpid(), threading.Event(), threading.Event()
+
+    def blocking(load: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            if os.getpid() == parent:
+                is_reading.set()
+                assert may_read.wait(30)
+            return load(*arguments)
+
+        return call
+
+    for method in ("load_range", "load_rows"):
+        monkeypatch.setattr(Source, method, blocking(getattr(Source, method)))
+    reading = threading.Thread(target=store.take, args=(0,))
+    reading.start()
+    assert is_reading.wait(30)
+
+    def check() -> None:
+        assert_rows(store.take(0), plan.rows(0))
+        assert_rows(store.take(9), plan.rows(9))
+
+    child = multiprocessing.get_context("fork").Process(target=check)
+    child.start()
+    child.join(20)
+    is_stuck = child.is_alive()
+    child.kill()
+    may_read.set()
+    reading.join()
+    assert not is_stuck
+    assert child.exitcode == 0
+
+
+def test_a_child_keeps_what_was_resident_before_the_fork(
+    source: Source, ranges: Counter[tuple[int, int]]
+) -> None:
+    store = make_resident(source)
+    for step in range(30):
+        store.take(step)
+    ranges.clear()
+    store._held.after_fork()
+    store.take(4)
+    assert not ranges
+
+
+# The cache
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that sets the free memory."""
+
+    def pretend(num_bytes: int) -> None:
+        memory = psutil.virtual_memory()._replace(available=num_bytes)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+    pretend(10**12)
+    return pretend
+
+
+@pytest.mark.usefixtures("free")
+@pytest.mark.parametrize(
+    ("cache", "num_bytes"),
+    [
+        *((0, 0), (1, 1), (12_345, 12_345), (np.int64(7), 7), (2e9, 2 * 10**9)),
+        *(("2GB", 2 * 10**9), ("2 gb", 2 * 10**9), ("2G", 2 * 10**9), ("1.5kB", 1500)),
+        *(("512 MiB", 512 << 20), ("512mi", 512 << 20), (" 3 TiB ", 3 << 40), ("1 KiB", 1024)),
+        *(("100", 100), ("100 B", 100), ("0", 0)),
+        *((0.5, 5 * 10**11), (1.0, 10**12), (np.float32(0.25), 25 * 10**10), (0.0, 0)),
+        *(("0.5", 5 * 10**11), ("auto", AUTO_CACHE_BYTES)),
+    ],
+    ids=repr,
+)
+def test_a_cache_is_bytes_or_a_size_or_a_share_of_free_memory(cache: Any, num_bytes: int) -> None:
+    assert parse_cache(cache) == num_bytes
+
+
+def test_an_automatic_cache_leaves_most_of_a_small_memory_alone(
+    free: Callable[[int], None],
+) -> None:
+    free(100 << 20)
+    assert parse_cache("auto") == 25 << 20
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        *(-1, -0.5, 1.5, float("nan"), float("inf"), True, None, [1], b"2GB"),
+        *("", "GB", "2 XB", "2ib", "-2GB", "1e9", "2GB or so", "half", "1.5"),
+    ],
+    ids=repr,
+)
+def test_a_cache_that_is_none_of_these_says_what_it_may_be(cache: Any) -> None:
+    words = rf"cache={re.escape(repr(cache))}; give bytes, a size such as '2GB'"
+    with pytest.raises(OptionError, match=words):
+        parse_cache(cache)
+
+
+def test_the_folder_of_a_source_is_not_written_to(source: Source) -> None:
+    folder = Path(source.paths[0]).parent
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for make in STORES.values():
+        make(source).take(0)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before

@@ -1,0 +1,227 @@
+"""Backends: which one, what to install where there is none, which process of a group this is."""
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kerash5._backends import (
+    choose_backend,
+    detect_shard,
+    environment,
+    installed_backends,
+    use_backend,
+    versions,
+)
+from kerash5._errors import BackendError, OptionError
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Return a function that makes it seem that exactly these packages are installed."""
+
+    def pretend(*names: str) -> None:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: object() if name in names else None
+        )
+
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    return pretend
+
+
+def test_the_installed_backends_come_in_alphabetical_order(install: Install) -> None:
+    install("torch", "jax", "keras", "numpy")
+    assert installed_backends() == ("jax", "torch")
+
+
+def test_the_backend_asked_for_is_chosen(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("jax", "tensorflow", "torch", "keras")
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert choose_backend("torch") == "torch"
+
+
+def test_unasked_the_environment_decides_and_then_what_is_installed(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("tensorflow", "torch", "keras")
+    assert choose_backend() == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert choose_backend() == "torch"
+
+
+def test_a_backend_that_is_not_installed_is_named_with_its_cure(install: Install) -> None:
+    install("jax", "keras")
+    with pytest.raises(BackendError, match=r"pip install 'kerash5\[torch\]'; installed: jax$"):
+        choose_backend("torch")
+
+
+def test_no_backend_at_all_says_what_to_install(install: Install) -> None:
+    install("keras")
+    with pytest.raises(BackendError, match=r"no backend is installed.*'kerash5\[jax\]'") as caught:
+        choose_backend()
+    assert isinstance(caught.value, ImportError)
+
+
+def test_a_backend_without_keras_says_what_to_install(install: Install) -> None:
+    install("torch")
+    with pytest.raises(
+        BackendError, match=r"Keras is not installed: pip install 'kerash5\[torch\]'"
+    ):
+        choose_backend()
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_a_wrong_name_lists_the_right_ones(
+    install: Install, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    install("jax", "keras")
+    if by == "environment":
+        monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(
+        OptionError, match="no backend 'theano'; choose jax, tensorflow, torch"
+    ) as caught:
+        choose_backend("theano" if by == "argument" else None)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_using_a_backend_tells_keras_and_keeps_the_users_log_level(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("jax", "torch", "keras")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert use_backend("torch") == "torch"
+    assert os.environ["KERAS_BACKEND"] == "torch"
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
+def test_an_imported_keras_cannot_change_its_backend(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("jax", "torch", "keras")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras: Any = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax"))
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    assert use_backend("jax") == "jax"
+    with pytest.raises(BackendError, match=r"runs on 'jax' .* cannot change to 'torch'"):
+        use_backend("torch")
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
+def test_versions_and_environment_are_json_and_name_what_shapes_a_result() -> None:
+    assert versions()["numpy"]
+    found = json.loads(json.dumps(environment()))
+    assert found["cores"] >= 1
+    assert found["processor"]
+    assert found["versions"] == versions()
+
+
+# Which process of a group this is
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Take every sign of a group away, and return what puts one there."""
+    for name in ("torch", "jax"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    return monkeypatch
+
+
+def fake_torch(*, is_available: bool = True, is_initialized: bool = True) -> Any:
+    def get_rank() -> int:
+        assert is_initialized, "torch raises here: the group has not been set up"
+        return 1
+
+    return SimpleNamespace(
+        distributed=SimpleNamespace(
+            is_available=lambda: is_available,
+            is_initialized=lambda: is_initialized,
+            get_rank=get_rank,
+            get_world_size=lambda: 4,
+        )
+    )
+
+
+def fake_jax(index: int, count: int) -> Any:
+    return SimpleNamespace(process_index=lambda: index, process_count=lambda: count)
+
+
+def tf_config(kind: str, index: int, **cluster: int) -> str:
+    addresses = {name: [f"host:{port}" for port in range(n)] for name, n in cluster.items()}
+    return json.dumps({"cluster": addresses, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_is_alone_is_the_only_shard() -> None:
+    assert detect_shard() == (0, 1)
+    assert "jax" not in sys.modules
+    assert "torch" not in sys.modules
+
+
+def test_torch_is_asked_when_its_group_is_set_up(alone: pytest.MonkeyPatch) -> None:
+    alone.setitem(sys.modules, "torch", fake_torch())
+    assert detect_shard() == (1, 4)
+
+
+@pytest.mark.parametrize("missing", ["is_available", "is_initialized"])
+def test_torch_without_a_group_is_alone(alone: pytest.MonkeyPatch, missing: str) -> None:
+    alone.setitem(sys.modules, "torch", fake_torch(**{missing: False}))
+    assert detect_shard() == (0, 1)
+
+
+def test_jax_is_asked_when_there_are_several_processes(alone: pytest.MonkeyPatch) -> None:
+    alone.setitem(sys.modules, "jax", fake_jax(0, 1))
+    assert detect_shard() == (0, 1)
+    alone.setitem(sys.modules, "jax", fake_jax(2, 3))
+    assert detect_shard() == (2, 3)
+
+
+def test_torch_not_set_up_does_not_hide_jax(alone: pytest.MonkeyPatch) -> None:
+    alone.setitem(sys.modules, "torch", fake_torch(is_initialized=False))
+    alone.setitem(sys.modules, "jax", fake_jax(1, 2))
+    assert detect_shard() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "shard"),
+    [
+        pytest.param(tf_config("worker", 2, worker=3), (2, 3), id="workers"),
+        pytest.param(tf_config("chief", 0, chief=1, worker=2), (0, 3), id="the chief"),
+        pytest.param(tf_config("worker", 1, chief=1, worker=2), (2, 3), id="beside a chief"),
+        pytest.param(tf_config("worker", 0, worker=2, ps=5), (0, 2), id="servers do not count"),
+        pytest.param(tf_config("evaluator", 0, worker=2), (0, 1), id="an evaluator sees all"),
+        pytest.param(tf_config("ps", 1, worker=2, ps=2), (0, 1), id="a parameter server"),
+        pytest.param(tf_config("worker", 0), (0, 1), id="an empty cluster"),
+        pytest.param('{"task": {"type": "worker", "index": 0}}', (0, 1), id="no cluster"),
+        pytest.param("", (0, 1), id="empty"),
+    ],
+)
+def test_tf_config_says_which_worker_this_is(
+    alone: pytest.MonkeyPatch, text: str, shard: tuple[int, int]
+) -> None:
+    alone.setenv("TF_CONFIG", text)
+    assert detect_shard() == shard
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"cluster": {"worker": ["a"]}}', '{"cluster": ["a"], "task": {}}'),
+        '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": "first"}}',
+    ],
+)
+def test_a_tf_config_that_cannot_be_read_is_said_to_be_so(
+    alone: pytest.MonkeyPatch, text: str
+) -> None:
+    alone.setenv("TF_CONFIG", text)
+    with pytest.raises(OptionError, match=r"shard='auto' cannot read TF_CONFIG .* give shard="):
+        detect_shard()

@@ -1,0 +1,433 @@
+"""The command line without Keras: what is parsed, what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+import yaml
+
+import kerash5
+from kerash5 import _jobs
+from kerash5._cli import main
+from kerash5._errors import DownloadError
+from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+from kerash5.h5 import write
+
+Pretend = Callable[..., None]
+COMMANDS: Final = ("demo", "fit", "test", "describe", "pack", "env")
+Console = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
+    """Return a function that makes it seem that exactly these packages are installed."""
+
+    def install(*names: str) -> None:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: object() if name in names else None
+        )
+
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    return install
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A small file with the columns that a command expects unless told otherwise."""
+    path = tmp_path / "train.h5"
+    write(path, image=np.zeros((6, 8, 8), np.uint8), label=np.arange(6) % 2)
+    return str(path)
+
+
+def only_line(text: str) -> str:
+    """Return the only line of a text."""
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Let `fit` note what it is called with instead of training."""
+    calls: list[dict[str, Any]] = []
+
+    def note(
+        data: DataOptions, model: ModelOptions, trainer: TrainerOptions, **others: Any
+    ) -> None:
+        calls.append({"data": data, "model": model, "trainer": trainer, **others})
+
+    monkeypatch.setattr(_jobs, "run_fit", note)
+    return calls
+
+
+# What needs no job.
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
+def test_help_names_every_command_and_is_no_error(words: list[str], capsys: Console) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.findall(r"^  (\w+) ", out, re.MULTILINE) == list(COMMANDS)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_of_its_own(command: str, capsys: Console) -> None:
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: kerash5 {command}")
+
+
+def test_the_version_is_that_of_the_package(capsys: Console) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"kerash5 {kerash5.__version__}\n"
+
+
+def test_the_words_of_the_process_are_taken_unless_others_are_given(
+    capsys: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kerash5", "--version"])
+    assert main() == 0
+    assert kerash5.__version__ in capsys.readouterr().out
+
+
+def test_the_module_can_be_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kerash5", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("kerash5 ")
+
+
+# Usage.
+
+
+def test_an_unknown_command_is_a_usage_error_that_lists_the_commands(capsys: Console) -> None:
+    assert main(["train"]) == 2
+    line = only_line(capsys.readouterr().err)
+    assert line.startswith("kerash5: no command 'train'; there are demo, fit, ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["fit", "--data.trian", "a.h5"], id="unknown flag"),
+        pytest.param(["fit", "--trainer.max_epochs", "many"], id="wrong type"),
+        pytest.param(["fit", "--trainer.precision", "float64"], id="not a choice"),
+        pytest.param(["fit", "--config", "nowhere.yaml"], id="no config file"),
+        pytest.param(["describe"], id="missing argument"),
+        pytest.param(["test"], id="missing flag"),
+        pytest.param(["test", "--run", "a", "--weights", "worst"], id="no such weights"),
+        pytest.param(["env", "more"], id="argument too many"),
+    ],
+)
+def test_a_wrong_flag_is_a_usage_error_that_shows_the_usage(
+    words: list[str], capsys: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"usage: kerash5 {words[0]}")
+    assert "error: " in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# Failures.
+
+
+def test_a_missing_file_is_one_line_on_stderr(capsys: Console, tmp_path: Path) -> None:
+    path = str(tmp_path / "no.h5")
+    assert main(["describe", path]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    line = only_line(err)
+    assert line.startswith("kerash5: ")
+    assert path in line
+
+
+@pytest.mark.parametrize("words", [["--debug", "describe"], ["describe", "--debug"]], ids=str)
+def test_debug_shows_the_traceback_before_the_line(words: list[str], capsys: Console) -> None:
+    assert main([*words, "no.h5"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1].startswith("kerash5: ")
+
+
+def test_an_error_that_is_not_ours_says_its_type_and_stays_one_line(
+    capsys: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise ZeroDivisionError(f"{path}\n  on two lines")
+
+    monkeypatch.setattr(_jobs, "run_describe", fail)
+    assert main(["describe", "a.h5"]) == 1
+    line = only_line(capsys.readouterr().err)
+    assert line == "kerash5: ZeroDivisionError: a.h5 on two lines (--debug shows where)"
+
+
+def test_an_error_of_ours_is_its_sentence(capsys: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str) -> None:
+        raise DownloadError("no network; bring the files")
+
+    monkeypatch.setattr(_jobs, "run_describe", fail)
+    assert main(["describe", "a.h5"]) == 1
+    assert only_line(capsys.readouterr().err) == "kerash5: no network; bring the files"
+
+
+def test_testing_what_is_no_run_is_one_line(capsys: Console, tmp_path: Path) -> None:
+    assert main(["test", "--run", str(tmp_path)]) == 1
+    assert "name the run_dir of a Trainer" in only_line(capsys.readouterr().err)
+
+
+# Backends.
+
+
+def fit_words(file: str, folder: Path) -> list[str]:
+    return ["fit", "--data.train", file, "--trainer.run_dir", str(folder / "run")]
+
+
+@pytest.mark.parametrize("command", ["fit", "demo", "pack"])
+def test_without_any_backend_the_line_says_what_to_install(
+    command: str, file: str, tmp_path: Path, pretend: Pretend, capsys: Console
+) -> None:
+    pretend("keras")
+    words = {
+        "fit": fit_words(file, tmp_path),
+        "demo": ["demo", "--run_dir", str(tmp_path / "run")],
+        "pack": ["pack", "mnist", str(tmp_path / "run")],
+    }
+    assert main(words[command]) == 1
+    line = only_line(capsys.readouterr().err)
+    assert "no backend is installed" in line
+    assert "pip install 'kerash5[jax]'" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_backend_that_is_not_installed_says_what_to_install(
+    file: str, tmp_path: Path, pretend: Pretend, capsys: Console
+) -> None:
+    pretend("keras", "jax")
+    assert main([*fit_words(file, tmp_path), "--backend", "torch"]) == 1
+    assert "pip install 'kerash5[torch]'" in only_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("how", ["flag", "environment"])
+def test_a_wrong_backend_name_lists_those_there_are(
+    how: str,
+    file: str,
+    tmp_path: Path,
+    pretend: Pretend,
+    capsys: Console,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend("keras", "jax")
+    words = fit_words(file, tmp_path)
+    if how == "flag":
+        words += ["--backend", "pytorch"]
+    else:
+        monkeypatch.setenv("KERAS_BACKEND", "pytorch")
+    assert main(words) == 1
+    line = only_line(capsys.readouterr().err)
+    assert "'pytorch'" in line
+    assert "jax, tensorflow, torch" in line
+
+
+# What the commands print.
+
+
+def test_describe_prints_what_is_in_the_file(file: str, capsys: Console) -> None:
+    assert main(["describe", file]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("train.h5: 2 data sets")
+    assert "image: 6 rows of (8, 8) uint8" in out
+    assert err == ""
+
+
+def test_env_prints_yaml_with_the_backends_and_versions(pretend: Pretend, capsys: Console) -> None:
+    pretend("keras", "torch")
+    assert main(["env"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["backends"] == "torch"
+    assert values["versions"]["numpy"] == np.__version__
+    assert values["cores"] >= 1
+
+
+def test_env_says_what_to_install_where_there_is_no_backend(
+    pretend: Pretend, capsys: Console
+) -> None:
+    pretend()
+    assert main(["env"]) == 0
+    assert "pip install 'kerash5[jax]'" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_packing_an_unknown_data_set_says_which_there_is(capsys: Console, tmp_path: Path) -> None:
+    assert main(["pack", "cifar", str(tmp_path)]) == 1
+    assert "there is 'mnist'" in only_line(capsys.readouterr().err)
+
+
+# What `fit` understands.
+
+
+def test_flags_reach_the_job_with_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fitted(monkeypatch)
+    words = {
+        "--data.train": "a.h5",
+        "--data.x": "{path: image, shape: [28, 28, 1]}",
+        "--data.validation": "1000",
+        "--data.shuffle": "false",
+        "--data.cache": "0.5",
+        "--model.options": "{hidden: [8, 4]}",
+        "--trainer.max_epochs": "3",
+        "--seed": "7",
+        "--backend": "jax",
+    }
+    assert main(["fit", *(word for pair in words.items() for word in pair)]) == 0
+    (call,) = calls
+    assert call["data"] == DataOptions(
+        train="a.h5",
+        x={"path": "image", "shape": [28, 28, 1]},
+        validation=1000,
+        shuffle=False,
+        cache=0.5,
+    )
+    assert type(call["data"].validation) is int  # 1000 rows; 1000.0 would be no fraction
+    assert call["model"] == ModelOptions(options={"hidden": [8, 4]})
+    assert call["trainer"] == TrainerOptions(max_epochs=3)
+    assert (call["seed"], call["backend"]) == (7, "jax")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("0.2", 0.2), ("valid.h5", "valid.h5"), ("5", 5), ("null", None)]
+)
+def test_validation_is_a_fraction_a_number_or_a_file(
+    word: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fitted(monkeypatch)
+    assert main(["fit", "--data.train", "a.h5", "--data.validation", word]) == 0
+    found = calls[0]["data"].validation
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_several_files_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fitted(monkeypatch)
+    assert main(["fit", "--data.train", "[a.h5, b.h5]"]) == 0
+    assert calls[0]["data"].train == ["a.h5", "b.h5"]
+
+
+def test_unasked_everything_has_the_defaults_of_the_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = fitted(monkeypatch)
+    assert main(["fit"]) == 0
+    assert calls == [
+        {
+            "data": DataOptions(),
+            "model": ModelOptions(),
+            "trainer": TrainerOptions(),
+            "backend": None,
+            "seed": 0,
+        }
+    ]
+
+
+def test_what_print_config_prints_config_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: Console, tmp_path: Path
+) -> None:
+    words = [
+        *("--data.train", "a.h5", "--data.x", "{left: a, right: {path: b, shape: [4]}}"),
+        *("--data.validation", "0.25", "--data.stratify", "true", "--model.name", "mlp"),
+        *("--model.options", "{hidden: [8]}", "--trainer.monitor", "val_accuracy", "--seed", "3"),
+    ]
+    calls = fitted(monkeypatch)
+    assert main(["fit", *words]) == 0
+    assert main(["fit", *words, "--print_config"]) == 0
+    path = tmp_path / "run.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert main(["fit", "--config", str(path)]) == 0
+    assert len(calls) == 2
+    assert calls[0] == calls[1]
+
+
+def test_a_flag_after_the_config_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = fitted(monkeypatch)
+    path = tmp_path / "run.yaml"
+    path.write_text("data: {train: a.h5, batch_size: 7}\nseed: 5\n")
+    assert main(["fit", "--config", str(path), "--data.batch_size", "9"]) == 0
+    assert (calls[0]["data"].train, calls[0]["data"].batch_size, calls[0]["seed"]) == ("a.h5", 9, 5)
+
+
+# Signals.
+
+WAITING: Final = """
+import sys, time
+from kerash5 import _cli, _jobs
+
+def wait(path):
+    print("waiting", flush=True)
+    time.sleep(60)
+
+_jobs.run_describe = wait
+sys.exit(_cli.main(["describe", "a.h5"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        pytest.param(signal.SIGTERM, 143, "SIGTERM", id="SIGTERM"),
+        pytest.param(signal.SIGINT, 130, "Ctrl-C", id="Ctrl-C"),
+    ],
+)
+def test_a_signal_ends_the_job_with_its_code_and_one_line(
+    number: signal.Signals, code: int, word: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        child.send_signal(number)
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == code
+    assert only_line(err).startswith(f"kerash5: stopped by {word}")
+
+
+def test_the_code_after_ctrl_c_is_returned(
+    monkeypatch: pytest.MonkeyPatch, capsys: Console
+) -> None:
+    def stop(path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_jobs, "run_describe", stop)
+    assert main(["describe", "a.h5"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_callers_own_handler_of_sigterm_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    main(["describe", os.devnull])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_command_can_be_called_from_another_thread(file: str) -> None:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main(["describe", file])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
