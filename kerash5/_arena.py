@@ -13,7 +13,6 @@ import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final, final
 from weakref import WeakSet
 
@@ -189,25 +188,34 @@ class _Resident:
         return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
-        """Have these blocks read, by this thread or, where one has begun already, by another."""
+        """Read these blocks, together with the other threads that need them."""
         with self._changed:
             if not self._arrays:
                 self._arrays = self._source.allocate(int(self._places[-1]))
-            mine = slots[self._state[slots] == _ABSENT]
-            self._state[mine] = _COMING
-        try:
-            for slot in mine.tolist():
+        while (slot := self._claim(slots)) is not None:
+            try:
                 self._read(slot)
-        finally:
-            with self._changed:
-                self._state[mine[self._state[mine] == _COMING]] = _ABSENT  # only after an error
-                self._changed.notify_all()
+            finally:
+                with self._changed:
+                    if self._state[slot] == _COMING:  # after an error
+                        self._state[slot] = _ABSENT
+                    self._changed.notify_all()
         with self._changed:
             self._changed.wait_for(lambda: not (self._state[slots] == _COMING).any())
             self.is_complete = bool((self._state == _HERE).all())
         if (self._state[slots] == _ABSENT).any():
             # Another thread failed to read one: fail here too, with the file's own words.
             self._ensure(slots)
+
+    def _claim(self, slots: NDArray[np.int64]) -> int | None:
+        """Return a block that nobody reads yet, now this thread's; None if there is none."""
+        with self._changed:
+            absent = np.flatnonzero(self._state[slots] == _ABSENT)
+            if not len(absent):
+                return None
+            slot = int(slots[absent[0]])
+            self._state[slot] = _COMING
+            return slot
 
     def _read(self, slot: int) -> None:
         begin, end = int(self._places[slot]), int(self._places[slot + 1])
@@ -265,6 +273,9 @@ class _Held:
     has_failed: bool = False
     arrays: Arrays = field(default_factory=dict)
     places: NDArray[np.int64] | None = None  # of its rows in the arrays; None: one after another
+    # Rows [start, stop) of the source still to be loaded, and where they go in the arrays.
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    num_loading: int = 0
 
 
 @final
@@ -349,19 +360,15 @@ class WindowRows(AbstractRows):
             self._unpin(held)
 
     def _pin(self, window: Window) -> _Held:
-        """Return a window that stays until it is unpinned, loading it if nobody has."""
+        """Return a window that stays until it is unpinned, loaded with whoever else waits."""
         with self._changed:
             self._changed.wait_for(lambda: window in self._windows or self._make_room())
             held = self._windows.get(window)
             if held is None:
-                held = self._windows[window] = _Held()
-                is_mine = True
+                held = self._enter(window)
             else:
                 held.pins += 1
-                is_mine = False
-                self._changed.wait_for(lambda: held.is_here or held.has_failed)
-        if is_mine:
-            self._fill(window, held)
+        self._load(window, held)
         # Another thread failed to load it: fail here too, with the file's own words.
         return self._pin(window) if held.has_failed else held
 
@@ -374,8 +381,8 @@ class WindowRows(AbstractRows):
         with self._changed:
             if following in self._windows or not self._make_room(keep=(current,)):
                 return
-            held = self._windows[following] = _Held()
-        self._fill(following, held)  # after an error, whoever needs the window meets it again
+            held = self._enter(following)
+        self._load(following, held)  # after an error, whoever needs the window meets it again
         self._unpin(held)
 
     def _make_room(self, keep: tuple[Window, ...] = ()) -> bool:
@@ -393,33 +400,52 @@ class WindowRows(AbstractRows):
                 self._windows.pop(window)
         self._changed.notify_all()
 
-    def _fill(self, window: Window, held: _Held) -> None:
-        try:
-            held.arrays, held.places = self._load(window)
-        except BaseException:
-            with self._changed:
-                self._windows.pop(window)
-                self._failed = window
-                held.has_failed = True
-                self._changed.notify_all()
-            raise
-        with self._changed:
-            held.is_here = True
-            self._changed.notify_all()
-
-    def _load(self, window: Window) -> tuple[Arrays, NDArray[np.int64] | None]:
-        """Load a window block by block, each from its first row wanted to its last."""
+    def _enter(self, window: Window) -> _Held:
+        """Make room for a window: block by block, each from its first row wanted to its last."""
         rows = self._plan.window_rows(window)
         changes = np.flatnonzero(np.diff(self._blocks.of_rows(rows))) + 1
         edges = np.concatenate([[0], changes, [len(rows)]])
         starts, stops = rows[edges[:-1]], rows[edges[1:] - 1] + 1
         ends = np.concatenate([[0], np.cumsum(stops - starts)])
-        arrays = self._source.allocate(int(ends[-1]))
-        for number, (begin, end) in enumerate(pairwise(ends.tolist())):
-            out = {name: array[begin:end] for name, array in arrays.items()}
-            self._source.load_range(int(starts[number]), int(stops[number]), out)
         places = rows - np.repeat(starts - ends[:-1], np.diff(edges))
-        return arrays, None if bool((np.diff(places) == 1).all()) else places
+        held = self._windows[window] = _Held(
+            arrays=self._source.allocate(int(ends[-1])),
+            places=None if bool((np.diff(places) == 1).all()) else places,
+            waiting=list(zip(starts.tolist(), stops.tolist(), ends.tolist(), strict=False))[::-1],
+        )
+        return held
+
+    def _load(self, window: Window, held: _Held) -> None:
+        """Load blocks of a window until none is left, then wait for those that others load."""
+        while (block := self._claim(held)) is not None:
+            start, stop, place = block
+            try:
+                end = place + stop - start
+                out = {name: array[place:end] for name, array in held.arrays.items()}
+                self._source.load_range(start, stop, out)
+            except BaseException:
+                with self._changed:
+                    held.num_loading -= 1
+                    held.waiting.clear()
+                    held.has_failed = True
+                    self._failed = window
+                    if self._windows.get(window) is held:
+                        self._windows.pop(window)
+                    self._changed.notify_all()
+                raise
+            with self._changed:
+                held.num_loading -= 1
+                held.is_here = not held.waiting and not held.num_loading and not held.has_failed
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.wait_for(lambda: held.is_here or held.has_failed)
+
+    def _claim(self, held: _Held) -> tuple[int, int, int] | None:
+        with self._changed:
+            if not held.waiting:
+                return None
+            held.num_loading += 1
+            return held.waiting.pop()
 
 
 # The stores of this process. A forked child inherits their locks and half-read blocks, but not the

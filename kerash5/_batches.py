@@ -37,6 +37,9 @@ ColumnSpec = str | Column | Sequence["ColumnSpec"] | Mapping[str, "ColumnSpec"]
 Tree = str | tuple["Tree", ...] | dict[Any, "Tree"]  # the same, with columns' names for columns
 RowSelection = slice | ArrayLike | None
 
+# Each block costs some 50 us besides its bytes; a thousand of them mix well.
+_BLOCK_BYTES: Final = 128 << 10
+_MIN_BLOCKS: Final = 1024
 _MAX_BLOCKS: Final = 1 << 20  # of which the order is one array of 8 MB per epoch
 _LOOK_AHEAD_BYTES: Final = 32 << 20
 _ROLES: Final = ("x", "y", "sample_weight")
@@ -314,7 +317,7 @@ def _plan_batches(
     shared: AbstractRows | None = None,
 ) -> Batches:
     rows = parse_selection(options.rows, len(source))
-    blocks = Blocks(source.part_starts, source.block_rows).coarser(_MAX_BLOCKS)
+    blocks = _choose_blocks(source)
     demand = _Demand(source, blocks, rows, parse_cache(options.cache))
     shuffle, reason = _choose_shuffle(options.shuffle, demand)
     if shuffle == "chunks" and rows is not None:
@@ -336,6 +339,14 @@ def _plan_batches(
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
         store = shared.with_plan(plan) if shared.includes(rows) else store
     return Batches(source, trees, plan, store, options)
+
+
+def _choose_blocks(source: Source) -> Blocks:
+    """Return chunks, or several neighbours as one where they are very small or very many."""
+    blocks = Blocks(source.part_starts, source.block_rows)
+    small = source.block_rows * source.row_bytes
+    worthwhile = len(source) * source.row_bytes // max(small, _BLOCK_BYTES)
+    return blocks.coarser(min(_MAX_BLOCKS, max(_MIN_BLOCKS, worthwhile)))
 
 
 def parse_selection(rows: RowSelection, num_rows: int) -> NDArray[np.int64] | None:
