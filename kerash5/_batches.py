@@ -30,6 +30,7 @@ from kerash5._blocks import Blocks
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5._plan import Plan, Shuffle
 from kerash5.h5 import Column, Source
+from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
 
 Batch = tuple[Any, ...]
@@ -221,7 +222,7 @@ def open_batches(
     sample_weight: ColumnSpec | None,
     options: BatchOptions,
     *,
-    reader: str = "auto",
+    reader: Reader = "auto",
     allow_external: bool = False,
 ) -> Batches:
     """Check everything that can be checked before the first batch, and choose how to read.

@@ -20,17 +20,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from kerash5._errors import (
     ColumnError,
-    DamagedFileError,
-    KerasH5Error,
     LabelError,
     OptionError,
     ShapeError,
 )
+from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._file import H5File
-from kerash5.h5._find import find_dataset
-from kerash5.h5._layout import Layout, read_layout
-from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
-from kerash5.h5._readers import AbstractReader, H5pyReader
+from kerash5.h5._readers import AbstractReader
 
 _SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
 
@@ -162,7 +158,11 @@ class ResolvedColumn:
 
 
 def resolve_column(
-    column: Column, files: Sequence[H5File], *, allow_external: bool = False, fast: bool = True
+    column: Column,
+    files: Sequence[H5File],
+    *,
+    allow_external: bool = False,
+    reader: Reader = "auto",
 ) -> ResolvedColumn:
     """Check a column against its files.
 
@@ -170,14 +170,14 @@ def resolve_column(
         column: What the user said.
         files: The files, whose rows follow one another.
         allow_external: Let data lie outside the files' folders.
-        fast: Use the fast readers where they qualify; False reads everything through h5py.
+        reader: As `open_part` has it.
 
     Raises:
         ColumnError: The data set is missing, no column, or differs between files (both are named).
         ShapeError: `column.shape` has another number of values than a stored row.
     """
     opened = [
-        open_part(column.path, file, allow_external=allow_external, fast=fast) for file in files
+        open_part(column.path, file, allow_external=allow_external, reader=reader) for file in files
     ]
     first = opened[0][0]
     for file, (layout, _) in zip(files, opened, strict=True):
@@ -200,26 +200,6 @@ def assemble_column(
     return ResolvedColumn(
         column, parts, stored_shape, stored_dtype, labels, labels.names if labels else None, storage
     )
-
-
-def open_part(
-    path: str, file: H5File, *, allow_external: bool = False, fast: bool = True
-) -> tuple[Layout, AbstractReader]:
-    """Open one data set with the fastest reader that it qualifies for."""
-    try:
-        with file.open() as handle:
-            dataset = find_dataset(handle, path, allow_external=allow_external)
-            layout = read_layout(dataset, handle)
-    except KerasH5Error:
-        raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise DamagedFileError(
-            f"{path!r} in {file.path!r} is damaged ({error}); copy or download the file again"
-        ) from error
-    reason = why_not_contiguous(layout, file.identity.num_bytes) if fast else "asked for"
-    if reason is None:
-        return layout, ContiguousReader(file, path, layout)
-    return layout, H5pyReader(file, path, layout, reason=reason)
 
 
 def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:

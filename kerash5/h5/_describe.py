@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import h5py
 
 from kerash5._errors import KerasH5Error
-from kerash5.h5._columns import open_part
+from kerash5.h5._choice import open_part
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._find import list_datasets
 

@@ -6,6 +6,8 @@ borders. Nothing here reads data: see `_readers`.
 
 from __future__ import annotations
 
+import math
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError
+from kerash5.h5._filters import Filter
+
+MAX_CHUNK_BYTES: Final = 256 << 20  # decoded; larger chunks are left to HDF5
 
 _FILTERS: Final = {
     1: "gzip",
@@ -33,16 +38,21 @@ class Layout:
     """How one data set is stored. Made only by `read_layout`; all fields agree with each other."""
 
     shape: tuple[int, ...]
+    maxshape: tuple[int | None, ...]  # None: may grow for ever
+    rank: int  # axes HDF5 knows; those that follow are sub-arrays', in `chunks` and `grid` too
     dtype: np.dtype  # as h5py reads it, sub-arrays folded into `shape`
     chunks: tuple[int, ...] | None  # None: contiguous, compact or virtual
-    filters: tuple[str, ...]  # names, in the order they were applied on writing
-    foreign_filters: tuple[tuple[int, str], ...]  # codes and names of those HDF5 does not bring
+    num_written_chunks: int
+    filters: tuple[Filter, ...]  # in the order they were applied on writing
+    edges_skip_filters: bool | None  # of chunks that reach over the shape; None: cannot be told
+    fill_bytes: bytes | None  # of one value; None: what was never written reads as anything
     num_stored_bytes: int
     offset: int | None  # first byte in the file, of contiguous data that was written
+    first_byte: int  # of the HDF5 part of the file: what comes before is a user block
     dtype_is_exact: bool  # the bytes in the file are the bytes h5py would return
     is_virtual: bool
     has_external_bytes: bool  # in raw files, or in the HDF5 file that a link led to
-    is_plain_file: bool  # opened read-only by HDF5's default driver: file offsets are what they say
+    why_not_plain: str | None  # why bytes of the file need not lie, or be, what HDF5 says
 
     @property
     def num_rows(self) -> int:
@@ -64,6 +74,50 @@ class Layout:
         """Rows of one chunk; 1 where there are no chunks, for then each row stands alone."""
         return self.chunks[0] if self.chunks else 1
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The number of chunks along each axis; empty where there are no chunks."""
+        return tuple(
+            -(-length // size) for length, size in zip(self.shape, self.chunks or (), strict=False)
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        """The number of chunks that cover the shape, written or not."""
+        return math.prod(self.grid) if self.chunks else 0
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one decoded chunk."""
+        return math.prod(self.chunks) * self.dtype.itemsize if self.chunks else 0
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of what HDF5 calls one element: a value, or a whole sub-array of them."""
+        return math.prod(self.shape[self.rank :]) * self.dtype.itemsize
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether some chunk was never written."""
+        return self.num_written_chunks < self.num_chunks
+
+    @property
+    def fill(self) -> np.ndarray | None:
+        """The value, shape (), of all that was never written; None where it reads as anything."""
+        if self.fill_bytes is None:
+            return None
+        return np.frombuffer(self.fill_bytes, self.dtype).reshape(())
+
+    @property
+    def foreign_filters(self) -> tuple[tuple[int, str], ...]:
+        """The codes and names of filters that HDF5 does not bring."""
+        return tuple((one.code, one.name) for one in self.filters if one.code not in _FILTERS)
+
+    @property
+    def is_plain_file(self) -> bool:
+        """Whether file offsets are what HDF5 says."""
+        return self.why_not_plain is None
+
     def describe(self) -> str:
         """Say in a few words how the data set is stored."""
         if self.is_virtual:
@@ -71,7 +125,7 @@ class Layout:
         if self.chunks is None:
             return "external" if self.has_external_bytes else "contiguous"
         return f"chunks {self.chunks}" + (
-            f", {' + '.join(self.filters)}" if self.filters else ", no filter"
+            f", {' + '.join(one.name for one in self.filters)}" if self.filters else ", no filter"
         )
 
 
@@ -98,22 +152,31 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
     creation = dataset.id.get_create_plist()
     layout = creation.get_layout()
     filters = _read_filters(creation)
-    foreign = tuple((code, name) for code, name in filters if code not in _FILTERS)
-    load_filters(foreign)
+    load_filters([(one.code, one.name) for one in filters if one.code not in _FILTERS])
+    is_exact = _dtype_is_exact(dataset)
+    chunks = dataset.chunks
+    num_written = dataset.id.get_num_chunks() if chunks else 0
     return Layout(
         shape=tuple(dataset.shape) + tuple(dtype.shape),
+        maxshape=tuple(dataset.maxshape) + tuple(dtype.shape),
+        rank=len(dataset.shape),
         dtype=dtype.base,
-        chunks=None if dataset.chunks is None else tuple(dataset.chunks),
-        filters=tuple(name for _, name in filters),
-        foreign_filters=foreign,
+        chunks=None if chunks is None else tuple(chunks) + tuple(dtype.shape),
+        num_written_chunks=num_written,
+        filters=filters,
+        edges_skip_filters=(
+            _edges_skip_filters(dataset) if is_exact and filters and num_written else False
+        ),
+        fill_bytes=_read_fill(creation, dtype) if is_exact else None,
         num_stored_bytes=dataset.id.get_storage_size(),
         offset=dataset.id.get_offset() if layout == h5py.h5d.CONTIGUOUS else None,
-        dtype_is_exact=_dtype_is_exact(dataset),
+        first_byte=dataset.file.userblock_size,
+        dtype_is_exact=is_exact,
         is_virtual=layout == h5py.h5d.VIRTUAL,
         has_external_bytes=(
             creation.get_external_count() > 0 or dataset.file.filename != file.filename
         ),
-        is_plain_file=_is_plain_file(dataset.file),
+        why_not_plain=_why_not_plain(dataset.file),
     )
 
 
@@ -145,9 +208,12 @@ def load_filters(filters: Sequence[tuple[int, str]]) -> list[str]:
     return missing
 
 
-def _read_filters(creation: h5py.h5p.PropDCID) -> list[tuple[int, str]]:
+def _read_filters(creation: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
     found = [creation.get_filter(position) for position in range(creation.get_nfilters())]
-    return [(code, _FILTERS.get(code) or _filter_name(code, name)) for code, _, _, name in found]
+    return tuple(
+        Filter(code, flags, tuple(values), _FILTERS.get(code) or _filter_name(code, name))
+        for code, flags, values, name in found
+    )
 
 
 def _filter_name(code: int, name: bytes) -> str:
@@ -166,9 +232,83 @@ def _dtype_is_exact(dataset: h5py.Dataset) -> bool:
         return False
 
 
-def _is_plain_file(file: h5py.File) -> bool:
-    # Intent 0 is plain read-only: opening "r" what this process has open for writing gives a
-    # writing handle, with bytes in memory that are not in the file yet. User blocks shift offsets
-    # before HDF5 1.14.4.
-    shifted = file.userblock_size > 0 and h5py.version.hdf5_version_tuple < (1, 14, 4)
-    return file.driver == "sec2" and file.id.get_intent() == 0 and not shifted
+def _read_fill(creation: h5py.h5p.PropDCID, dtype: np.dtype) -> bytes | None:
+    # HDF5 leaves memory as it was where fill values are never written, or are not defined.
+    defined = creation.fill_value_defined()
+    if (
+        creation.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+        or defined == h5py.h5d.FILL_VALUE_UNDEFINED
+    ):
+        return None
+    value = np.zeros((), dtype.base)
+    if defined == h5py.h5d.FILL_VALUE_DEFAULT:
+        return value.tobytes()
+    try:
+        creation.get_fill_value(value)
+    except (OSError, RuntimeError, TypeError, ValueError):
+        return None  # of sub-arrays, which h5py cannot ask for
+    return value.tobytes()
+
+
+def _edges_skip_filters(dataset: h5py.Dataset) -> bool | None:
+    """Whether chunks that reach over the shape were stored without filters (H5Pset_chunk_opts).
+
+    Some chunk must have been written: else `read_direct_chunk` takes a size out of thin air
+    (h5py 3.16, HDF5 2.0.0).
+
+    Their filter masks do not tell, and h5py has no H5Pget_chunk_opts. Without filters a chunk has
+    its nominal size: one of another size settles it. Else HDF5 is asked by an experiment.
+    """
+    shape, chunks = dataset.shape, dataset.chunks
+    pairs = list(zip(shape, chunks or (), strict=False))
+    if dataset.size == 0 or not any(length % size for length, size in pairs):
+        return False
+    chunk_bytes = math.prod(chunks) * dataset.id.get_type().get_size()
+    # The last chunk along every axis reaches over the shape along every axis where any does.
+    corner = tuple((length - 1) // size * size for length, size in pairs)
+    with suppress(OSError, RuntimeError, ValueError):  # that one may not have been
+        if len(dataset.id.read_direct_chunk(corner)[1]) != chunk_bytes:
+            return False
+    if chunk_bytes > MAX_CHUNK_BYTES:
+        return None
+    try:
+        return bool(_size_of_edge_with_sum(dataset) == chunk_bytes)
+    except (IndexError, OSError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _size_of_edge_with_sum(dataset: h5py.Dataset) -> int:
+    """Store one partial chunk as `dataset` would, with a checksum only, in a file in memory.
+
+    The checksum adds 4 bytes wherever filters are applied.
+    """
+    creation = dataset.id.get_create_plist()  # a copy, and it keeps the option
+    creation.remove_filter(0)  # all of them
+    creation.set_fletcher32()
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(1 << 16, False)
+    # Each with a name of its own: HDF5 refuses the second of two open files of one name.
+    memory = h5py.h5f.create(uuid.uuid4().hex.encode(), h5py.h5f.ACC_EXCL, fapl=access)
+    try:
+        ones = (1,) * len(dataset.chunks)
+        space = h5py.h5s.create_simple(ones, (h5py.h5s.UNLIMITED,) * len(ones))
+        stored = h5py.h5d.create(memory, b"x", dataset.id.get_type().copy(), space, creation)
+        return int(stored.get_storage_size())
+    finally:
+        memory.close()
+
+
+def _why_not_plain(file: h5py.File) -> str | None:
+    reasons = (
+        (file.driver != "sec2", f"HDF5 reads the file with its driver {file.driver!r}"),
+        # Intent 0 is plain read-only: opening "r" what this process has open for writing gives a
+        # writing handle, with bytes in memory that are not in the file yet.
+        (file.id.get_intent() != 0, "the file is open for writing in this process, or by SWMR"),
+        (
+            file.userblock_size > 0 and h5py.version.hdf5_version_tuple < (1, 14, 4),
+            "the file begins with a user block, which HDF5 before 1.14.4 miscounts",
+        ),
+    )
+    return next((reason for is_so, reason in reasons if is_so), None)

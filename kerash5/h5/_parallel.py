@@ -92,25 +92,36 @@ class ContiguousReader(AbstractReader):
         if row_bytes == 0 or len(out) == 0:
             return
         place = out.reshape(-1).view(np.uint8).data
-        descriptor = _DESCRIPTORS.get(self._file)
         starts = (firsts * row_bytes + self._offset).tolist()
         places = (edges * row_bytes).tolist()
+        descriptor = _DESCRIPTORS.get(self._file)
         for offset, begin, end in zip(starts, places[:-1], places[1:], strict=True):
-            self._read_bytes(descriptor.number, offset, place[begin:end])
+            _read(descriptor, self._file, self._path, offset, place[begin:end])
 
-    def _read_bytes(self, descriptor: int, offset: int, place: memoryview) -> None:
-        # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
-        # than asked.
-        while place:
-            count = os.preadv(descriptor, [place[:_MAX_PREAD]], offset)
-            if count == 0:
-                self._file.check_unchanged()
-                raise DamagedFileError(
-                    f"{self._path!r} in {self._file.path!r} ends at byte {offset}, {len(place)} "
-                    "bytes early; the file is cut short: copy or download it again"
-                )
-            place = place[count:]
-            offset += count
+
+def read_bytes(file: H5File, path: str, offset: int, place: memoryview) -> None:
+    """Fill `place` with the bytes of the file from `offset` on.
+
+    Raises:
+        DamagedFileError: The file ends before; the message names data set `path`.
+        FileChangedError: It is not the file it was.
+    """
+    _read(_DESCRIPTORS.get(file), file, path, offset, place)
+
+
+def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: memoryview) -> None:
+    # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
+    # than asked.
+    while place:
+        count = os.preadv(descriptor.number, [place[:_MAX_PREAD]], offset)
+        if count == 0:
+            file.check_unchanged()
+            raise DamagedFileError(
+                f"{path!r} in {file.path!r} ends at byte {offset}, {len(place)} bytes early; the "
+                "file is cut short: copy or download it again"
+            )
+        place = place[count:]
+        offset += count
 
 
 class _Descriptor:

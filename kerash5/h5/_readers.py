@@ -55,6 +55,11 @@ class AbstractReader(ABC):
         """Say in words how the rows are reached."""
 
 
+def as_copied(rows: np.ndarray) -> np.ndarray:
+    """Return a view that is copied byte by byte: NumPy skips what lies between fields."""
+    return rows if rows.dtype.names is None else rows.view(f"V{rows.dtype.itemsize}")
+
+
 @final
 class H5pyReader(AbstractReader):
     """Reads through h5py: slow when shuffled, and right by definition."""
@@ -121,7 +126,7 @@ class H5pyReader(AbstractReader):
             load_filters(self._foreign_filters)  # again: this may be another process
             # Reading by slice, then copying, serves every type; read_direct refuses strings and
             # sub-arrays.
-            out[...] = dataset[start:stop]
+            as_copied(out)[...] = as_copied(dataset[start:stop])
         except (OSError, RuntimeError, ValueError) as error:
             self._file.check_unchanged()
             if missing := load_filters(self._foreign_filters):

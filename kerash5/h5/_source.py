@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError, UnknownColumnError
-from kerash5.h5._columns import Column, ResolvedColumn, assemble_column, open_part, resolve_column
+from kerash5.h5._choice import READERS, Reader, open_part
+from kerash5.h5._columns import Column, ResolvedColumn, assemble_column, resolve_column
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._find import find_object, list_datasets
 from kerash5.h5._layout import Layout
-from kerash5.h5._readers import AbstractReader, ConstantReader
+from kerash5.h5._readers import AbstractReader, ConstantReader, as_copied
 
 _MAX_LISTED: Final = 12
 
@@ -54,11 +55,11 @@ class Source:
         path: StrPath | Sequence[StrPath],
         *,
         allow_external: bool = False,
-        reader: str = "auto",
+        reader: Reader = "auto",
         **columns: str | Column,
     ) -> None:
-        if reader not in ("auto", "h5py"):
-            raise OptionError(f"reader={reader!r}; choose 'auto' or 'h5py'")
+        if reader not in READERS:
+            raise OptionError(f"reader={reader!r}; choose 'auto', 'direct' or 'h5py'")
         files = find_files(path)
         if not columns:
             raise ColumnError(
@@ -68,9 +69,7 @@ class Source:
         self._setup(
             files,
             {
-                name: resolve_column(
-                    spec, files, allow_external=allow_external, fast=reader == "auto"
-                )
+                name: resolve_column(spec, files, allow_external=allow_external, reader=reader)
                 for name, spec in specs.items()
             },
         )
@@ -294,7 +293,7 @@ class Source:
             here = np.flatnonzero(part_of == part)
             found = np.empty((len(here), *out.shape[1:]), out.dtype)
             parts[part].read_rows(rows[here] - self._starts[part], found)
-            out[here] = found
+            as_copied(out)[here] = as_copied(found)
 
     def _check_file(self, part: int) -> None:
         self._files[part if len(self._files) > 1 else 0].check_unchanged()

@@ -23,7 +23,7 @@ def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path
     assert lines[3].startswith(
         "  packed: 1000 rows of (8,) float64, chunks (100, 8), shuffle + gzip, packed "
     )
-    assert lines[4] == "    read h5py (it is stored in chunks)"
+    assert lines[4] == "    read straight from the file (chunk map), decoded on threads"
     assert lines[5].startswith("  word: 2 rows of () object, contiguous")
     assert lines[7].startswith("  @origin: two lines long long")
     assert lines[7].endswith("...")

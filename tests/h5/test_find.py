@@ -17,7 +17,7 @@ from kerash5._errors import (
     UnknownColumnError,
 )
 from kerash5.h5 import Source, close_files
-from kerash5.h5._columns import open_part
+from kerash5.h5._choice import open_part
 from kerash5.h5._file import find_file
 from kerash5.h5._layout import Layout
 

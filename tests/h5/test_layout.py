@@ -6,8 +6,9 @@ import pytest
 
 from kerash5._errors import BackendError
 from kerash5.h5 import Source, _layout
-from kerash5.h5._columns import open_part
+from kerash5.h5._choice import open_part
 from kerash5.h5._file import find_file
+from kerash5.h5._filters import Filter
 from kerash5.h5._layout import Layout
 
 
@@ -26,6 +27,8 @@ def test_a_layout_tells_how_the_data_are_stored(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     assert layout_of(path, "plain").describe() == "contiguous"
     assert layout_of(path, "packed").describe() == "chunks (4, 1), shuffle + gzip + fletcher32"
+    assert [one.code for one in layout_of(path, "packed").filters] == [2, 1, 3]
+    assert layout_of(path, "packed").filters[1] == Filter(1, 1, (4,), "gzip")
     assert layout_of(path, "lzf").describe() == "chunks (4, 1), lzf"
     assert layout_of(path, "bare").describe() == "chunks (4, 1), no filter"
     inner = layout_of(path, "inner")

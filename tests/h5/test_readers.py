@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from kerash5._errors import DamagedFileError
 from kerash5.h5 import Source, _parallel, _readers
-from kerash5.h5._columns import open_part
+from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._file import find_file
 from kerash5.h5._parallel import ContiguousReader
 from kerash5.h5._readers import AbstractReader, ConstantReader, H5pyReader
@@ -46,12 +46,21 @@ def test_the_h5py_reader_equals_h5py_and_the_default_reader(case: StoredArray) -
         assert_same_bytes(slow, Source(path, x="x").read(case.rows)["x"])
 
 
-@given(case=stored_arrays(), data=st.data())
-def test_a_range_equals_the_same_rows_of_h5py(case: StoredArray, data: st.DataObject) -> None:
+@given(case=stored_arrays())
+def test_chunks_had_one_by_one_through_hdf5_equal_h5py(case: StoredArray) -> None:
+    with written(case) as path:
+        found = Source(path, reader="direct", x="x").read(case.rows)["x"]
+        assert_same_bytes(found, expected_rows(path, "x", case.rows))
+
+
+@given(case=stored_arrays(), reader=st.sampled_from(["auto", "direct"]), data=st.data())
+def test_a_range_equals_the_same_rows_of_h5py(
+    case: StoredArray, reader: Reader, data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, case.shape[0] - 1))
     stop = data.draw(st.integers(start, case.shape[0]))
     with written(case) as path:
-        source = Source(path, x="x")
+        source = Source(path, reader=reader, x="x")
         out = source.allocate(stop - start)
         source.load_range(start, stop, out)
         assert_same_bytes(out["x"], expected_rows(path, "x", range(start, stop)))
@@ -104,8 +113,16 @@ def test_chunks_whose_filters_were_skipped_are_read(tmp_path: Path) -> None:
     assert_array_equal(found, [[90, 100, 110], [0, 1, 2], [60, 70, 80]])
 
 
-def test_a_chunk_with_a_wrong_checksum_is_an_error_that_names_data_set_and_rows(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("reader", "complaint"),
+    [
+        ("auto", r"chunk \(2, 0\) at byte \d+ \(20 bytes\) does not decode \(.*checksum"),
+        ("direct", r"chunk \(2, 0\) \(number 1\) does not decode \(.*checksum"),
+        ("h5py", "cannot be read at rows 2 to 3"),
+    ],
+)
+def test_a_chunk_with_a_wrong_checksum_is_an_error_that_names_its_place(
+    reader: Reader, complaint: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
@@ -116,9 +133,9 @@ def test_a_chunk_with_a_wrong_checksum_is_an_error_that_names_data_set_and_rows(
     raw = bytearray(path.read_bytes())
     raw[offset] ^= 1
     path.write_bytes(raw)
-    source = Source(path, x="x")
+    source = Source(path, reader=reader, x="x")
     assert source.read([0, 1])["x"].shape == (2, 8)
-    with pytest.raises(DamagedFileError, match=r"'x' in .* cannot be read at rows 2 to 3"):
+    with pytest.raises(DamagedFileError, match=f"'x' in .* {complaint}"):
         source.read([0, 2, 3])
 
 
@@ -142,7 +159,7 @@ def test_rows_far_apart_in_a_huge_chunk_are_read_one_by_one(
     assert_array_equal(Source(tmp_path / "a.h5", x="x").read(rows)["x"], values[rows])
 
 
-def test_each_chunk_is_read_once_for_rows_in_any_order(
+def test_h5py_reads_each_chunk_once_for_rows_in_any_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -156,7 +173,7 @@ def test_each_chunk_is_read_once_for_rows_in_any_order(
 
     monkeypatch.setattr(H5pyReader, "_read_slab", noted)
     rows = [11, 0, 8, 3, 0, 9]
-    assert_array_equal(Source(tmp_path / "a.h5", x="x").read(rows)["x"], rows)
+    assert_array_equal(Source(tmp_path / "a.h5", reader="h5py", x="x").read(rows)["x"], rows)
     assert slabs == [(0, 4), (8, 12)]
 
 
@@ -187,14 +204,14 @@ def space_padded_text(file: Any) -> None:
     )
 
 
-def chunked(file: Any) -> None:
-    file.create_dataset("x", data=np.arange(4), chunks=(2,))
+def scaled(file: Any) -> None:
+    file.create_dataset("x", data=np.arange(4), chunks=(2,), scaleoffset=0)
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (chunked, "it is stored in chunks"),
+        (scaled, "scaleoffset"),
         (never_written, r"no place in the file \(compact, or never written\)"),
         (compact, r"no place in the file \(compact, or never written\)"),
         (odd_precision, "stored type is converted on reading to int32"),
@@ -230,7 +247,7 @@ def test_the_readers_describe_themselves(tmp_path: Path) -> None:
         file["x"] = np.arange(4)
     file_found = find_file(tmp_path / "a.h5")
     assert open_part("x", file_found)[1].describe() == "straight from the file (contiguous)"
-    assert open_part("x", file_found, fast=False)[1].describe() == "h5py (asked for)"
+    assert open_part("x", file_found, reader="h5py")[1].describe() == "h5py (asked for)"
 
 
 def test_a_constant_fills_every_row() -> None:

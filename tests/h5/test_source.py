@@ -78,8 +78,8 @@ def test_a_column_that_is_neither_path_nor_column_is_an_error(path: Path) -> Non
 
 
 def test_an_unknown_reader_is_an_error(path: Path) -> None:
-    with pytest.raises(OptionError, match="reader='fast'; choose 'auto' or 'h5py'"):
-        Source(path, reader="fast", x="image")
+    with pytest.raises(OptionError, match="reader='fast'; choose 'auto', 'direct' or 'h5py'"):
+        Source(path, reader="fast", x="image")  # type: ignore[arg-type]  # that is the point
 
 
 def test_select_renames_columns(path: Path) -> None:

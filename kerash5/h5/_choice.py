@@ -1,0 +1,83 @@
+"""Which reader a data set gets: the fastest whose rules it meets, or in words why not."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Final, Literal
+
+import h5py
+
+from kerash5._errors import DamagedFileError, KerasH5Error
+from kerash5.h5._chunked import DirectReader, MappedReader
+from kerash5.h5._chunks import ChunkMap, cross_check, read_chunk_map, why_not_direct, why_not_mapped
+from kerash5.h5._file import H5File
+from kerash5.h5._find import find_dataset
+from kerash5.h5._layout import Layout, read_layout
+from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
+from kerash5.h5._readers import AbstractReader, H5pyReader
+
+Reader = Literal["auto", "direct", "h5py"]
+
+READERS: Final[tuple[Reader, ...]] = ("auto", "direct", "h5py")
+
+
+def open_part(
+    path: str, file: H5File, *, allow_external: bool = False, reader: Reader = "auto"
+) -> tuple[Layout, AbstractReader]:
+    """Open one data set of one file with the fastest reader that it qualifies for.
+
+    Args:
+        path: The data set.
+        file: The file.
+        allow_external: Let its data lie outside the file's folder.
+        reader: "auto"; "direct" to have no offset of the file trusted; "h5py" for h5py alone.
+
+    Raises:
+        KerasH5Error: There is no such data set, it is no column, or it is damaged.
+    """
+    try:
+        with file.open() as handle:
+            dataset = find_dataset(handle, path, allow_external=allow_external)
+            layout = read_layout(dataset, handle)
+            return layout, _choose(path, file, dataset, layout, reader)
+    except KerasH5Error:
+        raise
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedFileError(
+            f"{path!r} in {file.path!r} is damaged ({error}); copy or download the file again"
+        ) from error
+
+
+def _choose(
+    path: str, file: H5File, dataset: h5py.Dataset, layout: Layout, reader: Reader
+) -> AbstractReader:
+    if reader == "h5py":
+        return H5pyReader(file, path, layout, reason="asked for")
+    if layout.chunks is None:
+        reason = why_not_contiguous(layout, file.identity.num_bytes)
+        if reason is None and reader == "auto":
+            return ContiguousReader(file, path, layout)
+        return H5pyReader(file, path, layout, reason=reason or "asked for no offsets")
+    not_mapped = why_not_mapped(layout) if reader == "auto" else "asked for"
+    if not_mapped is None:
+        chunk_map = _map(path, file, dataset, layout)
+        if chunk_map is not None:
+            return MappedReader(file, path, layout, chunk_map)
+        not_mapped = "HDF5 reports wrong offsets for its chunks"
+    not_direct = why_not_direct(layout)
+    if not_direct is None:
+        return DirectReader(file, path, layout, not_mapped)
+    return H5pyReader(file, path, layout, reason=not_direct)
+
+
+def _map(path: str, file: H5File, dataset: h5py.Dataset, layout: Layout) -> ChunkMap | None:
+    """Return the map of the chunks, or None if a look at some of them shows that it is wrong."""
+    chunk_map = read_chunk_map(dataset, layout)
+    if cross_check(dataset, chunk_map):
+        return chunk_map
+    warnings.warn(
+        f"HDF5 reports wrong places for the chunks of {path!r} in {file.path!r}; they are read one "
+        "by one instead, which is slower",
+        stacklevel=2,
+    )
+    return None

@@ -1,0 +1,286 @@
+"""Single filters of HDF5, undone: shuffle, fletcher32, gzip, lzf, lz4, zstd, blosc and others.
+
+Each `undo_*` takes the filter's values, the bytes it made, and room for the bytes it was given;
+it returns these, in `room` or, where nothing moves, in the data. All of them release the GIL, none
+writes past its room, and each raises one of `CODEC_ERRORS` where the bytes are damaged. In which
+order filters are undone, and whether a codec library is there, is for `_filters` to know.
+
+The codec library is imagecodecs, the extra `fast`: libdeflate, lzf, lz4, zstd, blosc and bitshuffle
+in one wheel, each decoded into a given buffer with the GIL let go. Of seven ways to decode gzip its
+libdeflate is the fastest that does both: 3 times zlib on chunks of 50 kB, 7 times on 600 kB, level
+at 1 kB (benchmarks/results/codecs.md). The package `deflate` is libdeflate too, copies, and has
+nothing else; numcodecs is as fast on zstd and blosc, and has no lzf, no bitshuffle and not HDF5's
+framing of lz4. Without imagecodecs zlib decodes gzip, and the rest but bzip2 falls to h5py. Shuffle
+and fletcher32 are NumPy, which keeps up with compiled loops and lets the GIL go.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Values = tuple[int, ...]
+Undo = Callable[[Values, Bytes, Bytes], Bytes]
+
+CODEC_ERRORS: Final = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
+
+
+class CodecError(ValueError):
+    """Says why the stored bytes of a chunk do not decode; the reader adds which chunk it was."""
+
+
+@cache
+def imagecodecs() -> Any:  # noqa: ANN401 - the module or None, and what it has is untyped
+    """Return the codec library, or None where it is not installed."""
+    with suppress(ImportError):
+        return import_module("imagecodecs")
+    return None
+
+
+# Filters of HDF5 itself
+
+
+def undo_shuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
+    """Put the bytes of each element together again; what is left over was not moved."""
+    if len(data) > len(room):
+        raise CodecError(f"{len(data)} bytes are more than {len(room)}")
+    itemsize, found = values[0], _front(room, len(data))
+    count = len(data) // itemsize
+    moved = count * itemsize
+    planes = data[:moved].reshape(itemsize, count)
+    items = found[:moved].reshape(count, itemsize)
+    if itemsize < 16:  # the curves cross there
+        for position in range(itemsize):
+            items[:, position] = planes[position]
+    else:
+        items[...] = planes.T
+    found[moved:] = data[moved:]
+    return found
+
+
+def undo_fletcher32(_values: Values, data: Bytes, _room: Bytes) -> Bytes:
+    """Verify the checksum at the end, and cut it off."""
+    if len(data) < 4:
+        raise CodecError(f"{len(data)} bytes hold no checksum")
+    found = data[:-4]
+    (stored,) = struct.unpack("<I", data[-4:].data)
+    actual = fletcher32(found)
+    # HDF5 before 1.6.3 swapped the bytes of both halves, and every later one accepts that.
+    swapped = (actual & 0x00FF00FF) << 8 | (actual & 0xFF00FF00) >> 8
+    if stored not in (actual, swapped):
+        raise CodecError(f"the checksum is {stored:#010x}, and the bytes give {actual:#010x}")
+    return found
+
+
+def fletcher32(data: Bytes) -> int:
+    """Return HDF5's Fletcher-32 of some bytes, shape (n,), as H5_checksum_fletcher32 does.
+
+    It is two sums modulo 65535 over big-endian words: of the words, and of those sums so far. Here
+    word i of n counts n - i times instead, and the words are read as little-endian: swapping the
+    bytes of a word is multiplying it by 256 modulo 65535.
+    """
+    num_words = len(data) // 2
+    words = data[: 2 * num_words].view("<u2")
+    table = words[: num_words // 256 * 256].reshape(-1, 256)
+    tail = words[table.size :].astype(np.int64)
+    if len(data) % 2:
+        num_words += 1
+        tail = np.append(tail, data[-1])
+    by_row = table.sum(axis=1, dtype=np.uint32).astype(np.int64)
+    # 32 bits are summed faster, and hold 65,536 rows of 512 bytes.
+    by_column = table.sum(axis=0, dtype=np.uint32 if len(table) < 65536 else np.int64)
+    first = int(by_row.sum()) + int(tail.sum())
+    # Reduced before they are multiplied: a chunk of 4 GiB would overflow.
+    weights = (num_words - 256 * np.arange(len(table))) % 65535
+    second = (
+        int(weights @ (by_row % 65535))
+        - int(np.arange(256) @ by_column.astype(np.int64))
+        + int(np.arange(len(tail), 0, -1) @ tail)
+    )
+    return _fold(second, of=first) << 16 | _fold(first, of=first)
+
+
+def _fold(total: int, *, of: int) -> int:
+    # HDF5 adds the carry back in, which never makes a sum 0 unless all bytes are.
+    return (total * 256 % 65535 or 65535) if of else 0
+
+
+def undo_gzip(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    library = imagecodecs()
+    found: Bytes = library.deflate_decode(data, out=room)
+    # libdeflate says nothing of bytes behind the stream; but a stream ends with this sum.
+    if struct.unpack(">I", data[-4:].data)[0] != library.deflate_adler32(found):
+        raise CodecError("bytes follow the end of the stream")
+    return found
+
+
+def undo_gzip_slowly(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    return _undo_stream(zlib.decompressobj(), data, room)
+
+
+def undo_bzip2(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    return _undo_stream(import_module("bz2").BZ2Decompressor(), data, room)
+
+
+class _Decompressor(Protocol):
+    """What zlib's and bz2's decompressors have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
+
+
+def _undo_stream(decompressor: _Decompressor, data: Bytes, room: Bytes) -> Bytes:
+    # One byte more than there is room for: that much tells a stream that is too long.
+    found = decompressor.decompress(data.data, len(room) + 1)
+    if len(found) > len(room):
+        raise CodecError(f"more than {len(room)} bytes came out")
+    if not decompressor.eof:
+        raise CodecError(f"the stream is cut short after {len(found)} bytes")
+    if decompressor.unused_data:
+        raise CodecError("bytes follow the end of the stream")
+    room[: len(found)] = np.frombuffer(found, np.uint8)
+    return _front(room, len(found))
+
+
+# Filters registered with The HDF Group: https://github.com/HDFGroup/hdf5_plugins
+
+
+def undo_lzf(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    found: Bytes = imagecodecs().lzf_decode(data, out=room)
+    return found
+
+
+def undo_zstd(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    found: Bytes = imagecodecs().zstd_decode(data, out=room)
+    return found
+
+
+def undo_blosc(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    # blosc_decompress_ctx is not told how many bytes there are: it believes the header.
+    if len(data) < 16:
+        raise CodecError(f"{len(data)} bytes hold no header")
+    num_bytes, _, num_stored = struct.unpack("<III", data[4:16].data)
+    if num_stored != len(data):
+        raise CodecError(f"{len(data)} bytes are stored, and the header states {num_stored}")
+    place = _front(room, _fitting(num_bytes, room))
+    found: Bytes = imagecodecs().blosc_decode(data, numthreads=1, out=place)
+    return found
+
+
+def undo_lz4(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+    """Undo blocks of LZ4, each with its size before it; a block as long as its data is plain."""
+    size, block = _read_header(data, room)
+    place = _front(room, size)
+    blocks = _Blocks(data)
+    for part in _parts(place, block):
+        packed = blocks.take()
+        if len(packed) == len(part):
+            part[...] = packed
+        else:
+            blocks.decode(imagecodecs().lz4_decode, packed, part)
+    blocks.finish()
+    return place
+
+
+def undo_packed_bitshuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
+    """Undo blocks of LZ4 or Zstandard, then the shuffle inside each; a few last items are plain."""
+    itemsize = values[2]
+    size, block = _read_header(data, room)
+    block = block // itemsize or _default_block(itemsize)
+    if size % itemsize or block % 8:
+        raise CodecError(f"{size} bytes in blocks of {block} elements of {itemsize} are no chunk")
+    shuffled = np.empty(size, np.uint8)
+    num_packed = size // itemsize // 8 * 8 * itemsize
+    decode = imagecodecs().lz4_decode if values[4] == 2 else imagecodecs().zstd_decode
+    blocks = _Blocks(data)
+    for part in _parts(shuffled[:num_packed], block * itemsize):
+        blocks.decode(decode, blocks.take(), part)
+    shuffled[num_packed:] = blocks.take_plain(size - num_packed)
+    blocks.finish()
+    return _unshuffle_bits(shuffled, itemsize, block, _front(room, size))
+
+
+def undo_plain_bitshuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
+    itemsize, block = values[2], values[3] if len(values) > 3 else 0
+    if len(data) % itemsize:
+        raise CodecError(f"{len(data)} bytes are not elements of {itemsize}")
+    place = _front(room, _fitting(len(data), room))
+    return _unshuffle_bits(data, itemsize, block or _default_block(itemsize), place)
+
+
+def _unshuffle_bits(data: Bytes, itemsize: int, block: int, place: Bytes) -> Bytes:
+    # As a memoryview: an array would bring an item size of its own.
+    imagecodecs().bitshuffle_decode(data.data, itemsize=itemsize, blocksize=block, out=place)
+    return place
+
+
+def _default_block(itemsize: int) -> int:
+    return max(8192 // itemsize // 8 * 8, 128)  # bshuf_default_block_size
+
+
+class _Blocks:
+    """Hands out the parts of a chunk that is stored in blocks, and proves that nothing is left."""
+
+    def __init__(self, data: Bytes) -> None:
+        self._data = data
+        self._start = 12
+
+    def take(self) -> Bytes:
+        """Return the next block, before which its size stands."""
+        return self.take_plain(struct.unpack(">I", self.take_plain(4).data)[0])
+
+    def take_plain(self, size: int) -> Bytes:
+        """Return the next bytes."""
+        stop = self._start + size
+        if stop > len(self._data):
+            raise CodecError(f"the blocks are cut short after {len(self._data)} bytes")
+        found = self._data[self._start : stop]
+        self._start = stop
+        return found
+
+    def decode(self, function: Callable[..., Bytes], packed: Bytes, part: Bytes) -> None:
+        """Decode a block into its part."""
+        if len(packed) == 0 or len(function(packed, out=part)) != len(part):
+            raise CodecError(f"a block holds less than {len(part)} bytes")
+
+    def finish(self) -> None:
+        """Raise an error where bytes are left."""
+        if self._start != len(self._data):
+            raise CodecError(f"{len(self._data) - self._start} bytes follow the last block")
+
+
+def _read_header(data: Bytes, room: Bytes) -> tuple[int, int]:
+    """Read what stands before blocks: how many bytes they decode to, and how many each does."""
+    if len(data) < 12:
+        raise CodecError(f"{len(data)} bytes hold no header")
+    size, block = struct.unpack(">QI", data[:12].data)
+    return _fitting(size, room), block
+
+
+def _parts(place: Bytes, block: int) -> Iterator[Bytes]:
+    if block == 0 and len(place):
+        raise CodecError("the blocks have no size")
+    for start in range(0, len(place), block or 1):
+        yield place[start : start + block]
+
+
+def _fitting(size: int, room: Bytes) -> int:
+    if size > len(room):
+        raise CodecError(f"the header states {size} bytes, and the chunk has {len(room)}")
+    return size
+
+
+def _front(room: Bytes, size: int) -> Bytes:
+    return room if size == len(room) else room[:size]

@@ -1,0 +1,256 @@
+"""The stored bytes of one chunk -> its array: a data set's list of filters, undone.
+
+A `Filter` is one entry of that list, as the file states it. A `Pipeline` undoes the whole list for
+one chunk, in place and without the GIL. How a single filter is undone: see `_codecs`. Nothing here
+opens a file, and nothing knows where chunks lie: see `_layout` and `_chunks`.
+
+Damage is an error: too few bytes, too many, a wrong checksum, bytes behind the end. No stage has
+more room than the chunk can need, so a chunk that claims to be larger costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Final, final
+
+import numpy as np
+
+from kerash5.h5._codecs import (
+    CODEC_ERRORS,
+    Bytes,
+    CodecError,
+    Undo,
+    Values,
+    imagecodecs,
+    undo_blosc,
+    undo_bzip2,
+    undo_fletcher32,
+    undo_gzip,
+    undo_gzip_slowly,
+    undo_lz4,
+    undo_lzf,
+    undo_packed_bitshuffle,
+    undo_plain_bitshuffle,
+    undo_shuffle,
+    undo_zstd,
+)
+
+__all__ = ["CodecError", "Filter", "Pipeline", "codec_advice", "why_not_decodable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One entry of a filter list: what `H5Pget_filter` returns."""
+
+    code: int  # as registered with The HDF Group
+    flags: int  # bit 0: optional, that is, skipped for a chunk where it fails
+    values: tuple[int, ...]  # `cd_values`; each filter has its own meaning for them
+    name: str
+
+
+@final
+class Pipeline:
+    """Undoes the filters of a data set, chunk by chunk.
+
+    Made only where `why_not_decodable` is None. It has no state but its description: it pickles,
+    and any number of threads may use it at once.
+
+    Args:
+        filters: In stored order, the order in which they were applied on writing.
+        chunk_bytes: Bytes of a decoded chunk.
+        itemsize: Bytes of one element.
+
+    Raises:
+        ValueError: `why_not_decodable` says why not; in another process, perhaps.
+    """
+
+    __slots__ = ("_chunk_bytes", "_filters", "_itemsize", "_steps")
+
+    def __init__(self, filters: Sequence[Filter], chunk_bytes: int, itemsize: int) -> None:
+        if (reason := why_not_decodable(filters, itemsize)) is not None:
+            raise ValueError(reason)
+        self._filters = tuple(filters)
+        self._chunk_bytes = chunk_bytes
+        self._itemsize = itemsize
+        self._steps = self._plan(0)
+
+    def __reduce__(self) -> tuple[type[Pipeline], tuple[tuple[Filter, ...], int, int]]:
+        return Pipeline, (self._filters, self._chunk_bytes, self._itemsize)
+
+    def is_plain(self, mask: int) -> bool:
+        """Whether the stored bytes of a chunk with this mask are its array: no filter applied."""
+        return all(mask >> position & 1 for position in range(len(self._filters)))
+
+    def decode(self, stored: bytes | memoryview, mask: int, out: Bytes) -> None:
+        """Decode one chunk into its place.
+
+        Args:
+            stored: What the file holds for the chunk.
+            mask: The chunk's filter mask: where bit i is set, filter i was skipped on writing.
+            out: Shape (chunk_bytes,), C-contiguous.
+
+        Raises:
+            CodecError: The bytes are damaged. What `out` holds then means nothing.
+        """
+        data: Bytes = np.frombuffer(stored, np.uint8)
+        steps = self._plan(mask) if mask else self._steps
+        for step in steps:
+            data = step.undo(data, out if step is steps[-1] else np.empty(step.room, np.uint8))
+        if len(data) != len(out):  # no step has looked at it
+            raise CodecError(f"{len(data)} bytes are stored instead of {len(out)}")
+        if data is not out:
+            out[...] = data
+
+    def _plan(self, mask: int) -> tuple[_Step, ...]:
+        steps = []
+        size, is_exact = self._chunk_bytes, True
+        for position, entry in enumerate(self._filters):
+            if mask >> position & 1:
+                continue
+            kind = _KINDS[_key(entry)]
+            undo = kind.slow if kind.slow is not None and not kind.is_fast else kind.undo
+            steps.append(_Step(kind.name, undo, entry.values, size, is_exact))
+            if kind.num_added is None:
+                # What a compressor can have made of it, and more than any would.
+                size, is_exact = 2 * size + 4096, False
+            else:
+                size += kind.num_added
+        return tuple(reversed(steps))
+
+
+def why_not_decodable(filters: Sequence[Filter], itemsize: int) -> str | None:
+    """Say why chunks with these filters cannot be decoded here; None if they can.
+
+    Args:
+        filters: In stored order.
+        itemsize: Bytes of one element.
+    """
+    reasons = (_why_not(entry, itemsize) for entry in filters)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def codec_advice(filters: Sequence[Filter]) -> str | None:
+    """Say in words what a pip install would gain for these filters; None if nothing."""
+    kinds = [_KINDS[_key(entry)] for entry in filters if _key(entry) in _KINDS]
+    lacking = [kind for kind in kinds if not kind.is_fast]
+    if not lacking:
+        return None
+    if all(kind.slow is not None for kind in lacking):
+        return "pip install 'kerash5[fast]' decodes gzip 2 to 7 times as fast"
+    names = " + ".join(dict.fromkeys(kind.name for kind in lacking))
+    return f"pip install 'kerash5[fast]' decodes {names} on all cores, without h5py's lock"
+
+
+def _why_not(entry: Filter, itemsize: int) -> str | None:
+    kind = _KINDS.get(_key(entry))
+    if kind is None:
+        # Szip, nbit and scaleoffset have no decoder of this kind. Blosc2 stores frames of its own,
+        # which its Python package decodes under the GIL.
+        name = entry.name.split(";")[0] or "a nameless filter"  # some hold a whole sentence
+        return f"only HDF5 itself undoes {name} (filter {entry.code})"
+    if (reason := kind.why_not(entry.values, itemsize)) is not None:
+        return reason
+    if kind.is_fast or kind.slow is not None:
+        return None
+    return f"{kind.name} needs a codec library: pip install 'kerash5[fast]'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One filter of one data set, ready to be undone."""
+
+    name: str
+    function: Undo
+    values: Values
+    room: int  # bytes it may give
+    is_exact: bool  # it must give just as many: no compressor comes before it in stored order
+
+    def undo(self, data: Bytes, room: Bytes) -> Bytes:
+        """Return what the filter was given on writing; it may lie in `room` or in `data`."""
+        if len(data) == 0:
+            raise CodecError(f"{self.name}: there are no bytes")
+        try:
+            found = self.function(self.values, data, room)
+        except CODEC_ERRORS as error:
+            raise CodecError(f"{self.name}: {error}") from error
+        if self.is_exact and len(found) != self.room:
+            raise CodecError(f"{self.name}: {len(found)} bytes came out instead of {self.room}")
+        return found
+
+
+def _never(_values: Values, _itemsize: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One filter that is known here."""
+
+    name: str
+    undo: Undo
+    num_added: int | None = None  # bytes that writing adds; None: it compresses, nobody knows
+    codecs: tuple[str, ...] = ()  # those of imagecodecs that `undo` needs
+    slow: Undo | None = None  # needs none of them
+    why_not: Callable[[Values, int], str | None] = _never  # of its values and the item size
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether all that `undo` needs is installed."""
+        library = imagecodecs()
+        return not self.codecs or (
+            library is not None and all(getattr(library, name).available for name in self.codecs)
+        )
+
+
+def _key(entry: Filter) -> tuple[int, bool]:
+    """Return the code, and whether this is bitshuffle without a compressor."""
+    return entry.code, entry.code == 32008 and not any(entry.values[4:5])
+
+
+def _why_not_shuffle(values: Values, _itemsize: int) -> str | None:
+    if len(values) == 1 and values[0] > 0:  # what H5Z__filter_shuffle insists on
+        return None
+    return f"its shuffle filter states no element size ({values!r})"
+
+
+def _why_not_bzip2(_values: Values, _itemsize: int) -> str | None:
+    try:
+        import_module("bz2")
+    except ImportError:
+        return "bzip2 needs a Python that was built with bz2"
+    return None
+
+
+def _why_not_bitshuffle(values: Values, itemsize: int) -> str | None:
+    # major, minor, element size, elements of a block or 0, compressor or 0 (bshuf_h5filter.c)
+    _, _, element, block, compressor, *_ = (*values, 0, 0, 0, 0, 0)
+    if element == 0 or itemsize % element or block % 8 or compressor not in (0, 2, 3):
+        return f"its bitshuffle filter has parameters that make no sense here ({values!r})"
+    return None
+
+
+_KINDS: Final = {
+    (1, False): _Kind("gzip", undo_gzip, codecs=("DEFLATE",), slow=undo_gzip_slowly),
+    (2, False): _Kind("shuffle", undo_shuffle, num_added=0, why_not=_why_not_shuffle),
+    (3, False): _Kind("fletcher32", undo_fletcher32, num_added=4),
+    (307, False): _Kind("bzip2", undo_bzip2, why_not=_why_not_bzip2),
+    (32000, False): _Kind("lzf", undo_lzf, codecs=("LZF",)),
+    (32001, False): _Kind("blosc", undo_blosc, codecs=("BLOSC",)),
+    (32004, False): _Kind("lz4", undo_lz4, codecs=("LZ4",)),
+    (32008, False): _Kind(
+        "bitshuffle",
+        undo_packed_bitshuffle,
+        codecs=("BITSHUFFLE", "LZ4", "ZSTD"),
+        why_not=_why_not_bitshuffle,
+    ),
+    (32008, True): _Kind(
+        "bitshuffle",
+        undo_plain_bitshuffle,
+        num_added=0,
+        codecs=("BITSHUFFLE",),
+        why_not=_why_not_bitshuffle,
+    ),
+    (32015, False): _Kind("zstd", undo_zstd, codecs=("ZSTD",)),
+}

@@ -1,0 +1,143 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from kerash5._errors import DamagedFileError, FileChangedError
+from kerash5.h5 import Source
+from kerash5.h5._choice import Reader, open_part
+from kerash5.h5._chunked import DirectReader, MappedReader, _neighbours
+from kerash5.h5._file import find_file
+from kerash5.h5._filters import Pipeline
+
+VALUES = np.random.default_rng(5).integers(0, 255, (70, 6, 9), "u1")
+LAYOUTS = {
+    "whole-rows": {"chunks": (16, 6, 9)},
+    "tiles": {"chunks": (16, 4, 5)},
+    "one-row": {"chunks": (1, 6, 9)},
+    "larger-than-the-data": {"chunks": (100, 6, 9), "maxshape": (None, 6, 9)},
+}
+
+
+def make(path: Path, **how: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, compression="gzip", shuffle=True, **how)
+    return path
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct"])
+@pytest.mark.parametrize("how", LAYOUTS.values(), ids=LAYOUTS)
+def test_rows_and_ranges_come_from_chunks_of_any_shape(
+    how: dict[str, Any], reader: Reader, tmp_path: Path
+) -> None:
+    source = Source(make(tmp_path / "a.h5", **how), reader=reader, x="x")
+    rows = np.array([69, 0, 16, 15, 0, 33])
+    assert_array_equal(source.read(rows)["x"], VALUES[rows])
+    out = source.allocate(41)
+    source.load_range(15, 56, out)
+    assert_array_equal(out["x"], VALUES[15:56])
+    assert source.read([])["x"].shape == (0, 6, 9)
+
+
+def test_the_choice_is_by_what_may_be_trusted(tmp_path: Path) -> None:
+    plain = find_file(make(tmp_path / "a.h5", chunks=(16, 6, 9)))
+    assert isinstance(open_part("x", plain)[1], MappedReader)
+    assert isinstance(open_part("x", plain, reader="direct")[1], DirectReader)
+    # Exactly one axis may grow for ever, and it is not the first: HDF5 may report wrong offsets.
+    odd = find_file(make(tmp_path / "b.h5", chunks=(16, 6, 9), maxshape=(70, None, 9)))
+    reader = open_part("x", odd)[1]
+    assert isinstance(reader, DirectReader)
+    assert "HDF5 reports wrong offsets" in reader.describe()
+
+
+def test_whole_chunks_are_decoded_into_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(make(tmp_path / "a.h5", chunks=(16, 6, 9)), x="x")
+    out = source.allocate(48)
+    inside: list[bool] = []
+    decode = Pipeline.decode
+
+    def noted(self: Pipeline, stored: Any, mask: int, place: Any) -> None:
+        inside.append(np.shares_memory(place, out["x"]))
+        decode(self, stored, mask, place)
+
+    monkeypatch.setattr(Pipeline, "decode", noted)
+    source.load_range(16, 64, out)
+    assert inside == [True, True, True]
+
+
+def test_each_chunk_is_decoded_once_for_rows_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(make(tmp_path / "a.h5", chunks=(16, 6, 9)), x="x")
+    decoded: list[int] = []
+    decode = Pipeline.decode
+
+    def noted(self: Pipeline, stored: Any, mask: int, place: Any) -> None:
+        decoded.append(len(stored))
+        decode(self, stored, mask, place)
+
+    monkeypatch.setattr(Pipeline, "decode", noted)
+    source.read([60, 1, 0, 61, 2, 60])
+    assert len(decoded) == 2
+
+
+def test_what_was_never_written_reads_as_the_fill_value(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("x", (40, 3), "<i4", chunks=(8, 2), fillvalue=-7)
+        dataset[10:12] = 5
+        expected = dataset[()]
+    reader = open_part("x", find_file(tmp_path / "a.h5"))[1]
+    assert isinstance(reader, MappedReader)
+    out = np.empty((40, 3), "<i4")
+    reader.read_range(0, 40, out)
+    assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct"])
+def test_a_chunk_that_does_not_decode_is_an_error_with_its_place(
+    reader: Reader, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "a.h5", chunks=(16, 6, 9))
+    with h5py.File(path) as file:
+        info = file["x"].id.get_chunk_info(2)
+    raw = bytearray(path.read_bytes())
+    raw[info.byte_offset : info.byte_offset + 40] = b"\xff" * 40
+    path.write_bytes(raw)
+    source = Source(path, reader=reader, x="x")
+    assert_array_equal(source.read([0, 31])["x"], VALUES[[0, 31]])
+    with pytest.raises(DamagedFileError, match=r"'x' in .* chunk \(32, 0, 0\) .* does not decode"):
+        source.read([33])
+
+
+def test_a_file_cut_short_after_opening_is_an_error(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.h5", chunks=(16, 6, 9))
+    source = Source(path, x="x")
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(FileChangedError, match=r"had .* bytes and has 3000"):
+        source.read([0])
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct"])
+def test_readers_pickle(reader: Reader, tmp_path: Path) -> None:
+    source = Source(make(tmp_path / "a.h5", chunks=(16, 4, 5)), reader=reader, x="x")
+    again = pickle.loads(pickle.dumps(source))
+    assert_array_equal(again.read([5, 69])["x"], VALUES[[5, 69]])
+
+
+def test_neighbouring_chunks_are_read_with_one_call() -> None:
+    offsets = np.array([100, 150, 205, 90_000, -1, -1, 90_100, 90_050])
+    sizes = np.array([50, 50, 10, 100, 0, 0, 10, 10])
+    runs = list(_neighbours(offsets, sizes))
+    assert runs == [(0, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8)]
+
+
+def test_one_call_reads_a_bounded_number_of_bytes() -> None:
+    offsets = np.arange(10) * 400_000
+    runs = list(_neighbours(offsets, np.full(10, 400_000)))
+    assert [end - begin for begin, end in runs] == [2, 2, 2, 2, 2]
