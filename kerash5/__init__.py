@@ -1,6 +1,7 @@
 """Train Keras 3 models straight from HDF5 files, on JAX, TensorFlow or PyTorch.
 
-The public names below load on first use (PEP 562): importing kerash5 imports no Keras and no backend.
+The public names below load on first use (PEP 562): importing kerash5 imports no Keras and no
+backend.
 """
 
 from importlib import import_module

@@ -85,6 +85,30 @@ def use_backend(asked: str | None = None) -> Backend:
     return backend
 
 
+def prepare_keras() -> bool:
+    """Say whether Keras is installed; if nobody chose a backend, choose one that is there.
+
+    Keras takes what its keras.json says, which it writes itself and fills with "tensorflow"; its
+    import fails where only another backend is installed. KERAS_BACKEND is left alone.
+    """
+    if importlib.util.find_spec("keras") is None:
+        return False
+    found = installed_backends()
+    is_open = "KERAS_BACKEND" not in os.environ and "keras" not in sys.modules
+    if is_open and found and _configured_backend() not in found:
+        os.environ["KERAS_BACKEND"] = found[0]
+    return True
+
+
+def _configured_backend() -> str:
+    """Return the backend of Keras' own configuration file, as Keras reads it."""
+    path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that shape a result, by name."""
     found = {}

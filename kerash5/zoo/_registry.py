@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, SupportsIndex
 
+from kerash5._backends import prepare_keras
 from kerash5._errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Family:
 
     def load(self) -> Callable[..., keras.Model]:
         """Import the function that stacks the layers; this is what imports Keras."""
+        prepare_keras()
         module, function = self.target.split(":")
         return getattr(import_module(module), function)  # type: ignore[no-any-return]  # by name
 

@@ -1,0 +1,226 @@
+"""The front desk: parses what the user types, and calls the job.
+
+No logic of its own, and no Keras until a job runs. Exit codes: 0 done; 1 a stated failure, one line
+on stderr; 2 usage; 130 after Ctrl-C; 143 after SIGTERM.
+"""
+
+# ruff: noqa: T201  what it prints is what it is for
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from kerash5._errors import KerasH5Error
+from kerash5._version import __version__
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+_COMMANDS = {
+    "demo": "train on the shipped digits, test, and draw pictures: about a minute",
+    "fit": "train a model of the zoo on HDF5 files",
+    "test": "test the model of a finished run",
+    "describe": "say what is in an HDF5 file, and how it is read",
+    "pack": "write a data set of keras.datasets as HDF5 files",
+    "env": "say what is installed, and on what machine",
+}
+_USAGE, _CTRL_C, _SIGTERM = 2, 130, 143
+_BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code.
+
+    Args:
+        argv: The words after the program's name; None for those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if words[0] == "--version":
+        print(f"kerash5 {__version__}")
+        return 0
+    with _sigterm_stops():
+        return _run_to_exit_code(words, debug=debug)
+
+
+def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
+    try:
+        _run(words)
+    except SystemExit as stopped:
+        return _exit_code(stopped)
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        _complain("stopped by Ctrl-C; what the run has written so far is in its folder")
+        return _CTRL_C
+    except Exception as error:  # noqa: BLE001  whatever goes wrong, it is one line and a code
+        if debug:
+            traceback.print_exc()
+        _complain(_in_one_line(error))
+        return 1
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    command = words[0]
+    if command not in _COMMANDS:
+        _complain(f"no command {command!r}; there are {', '.join(_COMMANDS)} (kerash5 --help)")
+        raise SystemExit(_USAGE)
+    options = _parsers()[command]().parse_args(words[1:])
+    _call(command, options.as_dict())
+
+
+def _call(command: str, values: dict[str, Any]) -> None:
+    from kerash5 import _jobs
+    from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+
+    values.pop("config", None)
+    if command == "fit":
+        _jobs.run_fit(
+            DataOptions(**values["data"]),
+            ModelOptions(**values["model"]),
+            TrainerOptions(**values["trainer"]),
+            backend=values["backend"],
+            seed=values["seed"],
+        )
+        return
+    jobs: dict[str, Any] = {
+        "demo": _jobs.run_demo,
+        "test": _jobs.run_test,
+        "describe": _jobs.run_describe,
+        "pack": _jobs.run_pack,
+        "env": _jobs.run_environment,
+    }
+    if command == "test":
+        values["run_dir"] = values.pop("run")
+    jobs[command](**values)
+
+
+def _parsers() -> dict[str, Any]:
+    return {
+        "demo": _demo_parser,
+        "fit": _fit_parser,
+        "test": _test_parser,
+        "describe": _describe_parser,
+        "pack": _pack_parser,
+        "env": lambda: _parser("env"),
+    }
+
+
+def _parser(command: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    about = _COMMANDS[command]
+    return ArgumentParser(prog=f"kerash5 {command}", description=f"{about[0].upper()}{about[1:]}.")
+
+
+def _fit_parser() -> ArgumentParser:
+    from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+
+    parser = _parser("fit")
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    parser.add_argument("--seed", type=int, default=0, help="of the model's initial weights")
+    parser.add_class_arguments(DataOptions, "data")
+    parser.add_class_arguments(ModelOptions, "model")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    return parser
+
+
+def _demo_parser() -> ArgumentParser:
+    parser = _parser("demo")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    parser.add_argument("--run_dir", type=str, default="runs/demo", help="the folder to write to")
+    parser.add_argument("--rows", type=int, default=2000, help="of the 5,000 training digits")
+    parser.add_argument("--max_epochs", type=int, default=3, help="passes over them")
+    return parser
+
+
+def _test_parser() -> ArgumentParser:
+    parser = _parser("test")
+    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
+    parser.add_argument(
+        "--test", type=str | None, default=None, help="another file than the run's own test file"
+    )
+    parser.add_argument(
+        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+    )
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help="another backend than the run's own"
+    )
+    return parser
+
+
+def _describe_parser() -> ArgumentParser:
+    parser = _parser("describe")
+    parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    return parser
+
+
+def _pack_parser() -> ArgumentParser:
+    parser = _parser("pack")
+    parser.add_argument("name", type=str, help="mnist")
+    parser.add_argument("folder", type=str, help="the folder for train.hdf5 and test.hdf5")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    return parser
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10}{about}" for name, about in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: kerash5 COMMAND ...",
+            "",
+            "Train Keras 3 models straight from HDF5 files, on JAX, TensorFlow or PyTorch.",
+            "",
+            *lines,
+            "",
+            "kerash5 COMMAND --help lists the options of a command; --debug, anywhere, shows "
+            "tracebacks.",
+        ]
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, KerasH5Error):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _complain(text: str) -> None:
+    print(f"kerash5: {text}", file=sys.stderr)
+
+
+def _exit_code(stopped: SystemExit) -> int:
+    if stopped.code == _SIGTERM:
+        _complain("stopped by SIGTERM; what the run has written so far is in its folder")
+    return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, so that a run can note that it was stopped."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(signum: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)

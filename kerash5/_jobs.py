@@ -1,0 +1,230 @@
+"""The jobs of the command line: each puts the rooms together once.
+
+Keras is imported here, not before a backend is chosen. `_cli` parses and calls; what a job prints
+on stdout is its result, progress goes to stderr.
+"""
+
+# ruff: noqa: T201  what a job prints is its result
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import yaml
+
+from kerash5._backends import choose_backend, environment, installed_backends, use_backend
+from kerash5._errors import FileError, FileMissingError, OptionError, RunError
+from kerash5._options import ColumnOption, DataOptions, ModelOptions, TrainerOptions
+from kerash5._run import Run
+from kerash5.assets import digits_test, digits_train
+from kerash5.h5 import describe
+from kerash5.report import draw_curves, draw_predictions
+
+if TYPE_CHECKING:
+    from kerash5.feeds._keras import H5Dataset
+    from kerash5.train import H5DataModule
+    from kerash5.train._build import Model
+
+_GRID: Final = 50  # test images in the picture of the demo
+
+
+def run_fit(
+    data: DataOptions,
+    model: ModelOptions,
+    trainer: TrainerOptions,
+    *,
+    backend: str | None = None,
+    seed: int = 0,
+) -> Run:
+    """Train, test if there is a test file, and print what came of it.
+
+    Raises:
+        KerasH5Error: Anything that can be known to be wrong; one sentence.
+    """
+    use_backend(backend)
+    module, network = _prepare(data, model, trainer, seed)
+    return _fit_and_test(module, network, model, trainer, seed=seed)
+
+
+def run_demo(
+    *, backend: str | None = None, run_dir: str = "runs/demo", rows: int = 2000, max_epochs: int = 3
+) -> Run:
+    """Train the tutorial's ConvNet on the shipped digits, test it, and draw two pictures."""
+    chosen = use_backend(backend)
+    print(f"kerash5 demo: real digits, from HDF5 files of this package, on {chosen}")
+    data = DataOptions(
+        train=str(digits_train()),
+        test=str(digits_test()),
+        batch_size=50,
+        validation=0.1,
+        stratify=True,
+        rows=rows,
+    )
+    model, trainer = ModelOptions(), TrainerOptions(max_epochs=max_epochs, run_dir=run_dir)
+    module, network = _prepare(data, model, trainer, seed=0)
+    run = _fit_and_test(module, network, model, trainer, seed=0)
+    if module.test is not None:
+        _draw(run, module.test, network)
+    return run
+
+
+def run_test(
+    run_dir: str, *, test: str | None = None, backend: str | None = None, weights: str = "best"
+) -> Run:
+    """Test the model of a finished run, with its best (or last) weights.
+
+    Args:
+        run_dir: The folder of the run.
+        test: Another file to test on than the run's own.
+        backend: Another backend than the run's own.
+        weights: "best" or "last".
+    """
+    run = Run.load(run_dir)
+    use_backend(backend or run.backend)
+    folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
+    options = _read_data_options(folder, test)
+    from kerash5.train import H5DataModule, Trainer
+    from kerash5.train._build import load_model
+
+    network = load_model(folder, weights)
+    metrics = Trainer(enable_progress_bar=False).test(network, H5DataModule.from_options(options))
+    tested = replace(run, test=metrics)
+    if test is None and weights == "best":
+        tested.save(folder)
+    print(_test_line(metrics))
+    return tested
+
+
+def run_describe(path: str) -> None:
+    """Print what is in a file."""
+    print(describe(path))
+
+
+def run_environment() -> None:
+    """Print what a result would depend on."""
+    found = environment()
+    backends = installed_backends()
+    cure = "none; pip install 'kerash5[jax]' (or [tensorflow], [torch])"
+    print(f"backends: {', '.join(backends) or cure}")
+    print(yaml.safe_dump(found, sort_keys=False).rstrip())
+
+
+def run_pack(
+    name: str, folder: str, *, overwrite: bool = False, backend: str | None = None
+) -> None:
+    """Write a data set of `keras.datasets` as train.hdf5 and test.hdf5."""
+    if name != "mnist":
+        raise OptionError(f"no data set {name!r} to pack; there is 'mnist'")
+    use_backend(backend)
+    from kerash5.zoo._pack import pack_mnist
+
+    for path in pack_mnist(Path(folder), overwrite=overwrite):
+        print(path)
+
+
+def _prepare(
+    data: DataOptions, model: ModelOptions, trainer: TrainerOptions, seed: int
+) -> tuple[H5DataModule, Model]:
+    from kerash5 import zoo
+    from kerash5.train import H5DataModule
+    from kerash5.train._build import build_model
+
+    module = H5DataModule.from_options(data)
+    shape = module.input_shape
+    if not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
+        raise OptionError(
+            "the zoo's models take one input; train models of several with kerash5.Trainer in "
+            "Python"
+        )
+    suited = zoo.suited_shape(model.name, shape)
+    if suited != shape:
+        module = H5DataModule.from_options(replace(data, x=_with_shape(data.x, suited)))
+    return module, build_model(model, module, precision=trainer.precision, seed=seed)
+
+
+def _with_shape(x: ColumnOption, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {**(x if isinstance(x, dict) else {"path": x}), "shape": list(shape)}
+
+
+def _fit_and_test(
+    module: H5DataModule,
+    network: Model,
+    model: ModelOptions,
+    options: TrainerOptions,
+    *,
+    seed: int,
+) -> Run:
+    from kerash5.train import Trainer
+
+    trainer = Trainer(
+        max_epochs=options.max_epochs,
+        precision=options.precision,
+        run_dir=options.run_dir,
+        monitor=options.monitor,
+        enable_progress_bar=options.enable_progress_bar,
+        enable_model_summary=options.enable_model_summary,
+    )
+    # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
+    trainer.notes = {"backend": choose_backend(), "seed": seed, "model": asdict(model)}
+    run = trainer.fit(network, module)
+    if module.test is not None:
+        print(_test_line(trainer.test(network, module)))
+        run = trainer.run or run
+    print(f"{run.rows_per_second:,.0f} rows/s on {run.backend}; everything is in {run.run_dir}")
+    return run
+
+
+def _test_line(metrics: dict[str, float]) -> str:
+    return "test: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _draw(run: Run, test: H5Dataset, network: Model) -> None:
+    from kerash5.train import Trainer
+
+    labels = test.read_column("y")
+    probabilities = Trainer().predict(network, test)
+    # The mistakes first, for they tell most, then as many of the others as fit.
+    shown = np.argsort(probabilities.argmax(axis=1) == labels, kind="stable")[:_GRID]
+    images = test.source.read(shown)["x"]
+    wrong = int((probabilities.argmax(axis=1) != labels).sum())
+    title = f"{wrong} of {len(labels)} test digits are wrong; the mistakes first"
+    folder = Path(run.run_dir)
+    print(title)
+    print(f"curves: {draw_curves(run, folder / 'curves.png')}")
+    grid = draw_predictions(
+        images, labels[shown], probabilities[shown], folder / "predictions.png", title=title
+    )
+    print(f"predictions: {grid}")
+
+
+def _read_data_options(folder: Path, test: str | None) -> DataOptions:
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise FileMissingError(f"no {str(path)!r}; name the run_dir of a Trainer")
+    try:
+        values = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["data"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
+        ) from error
+    # Neither says anything about the test file; both may have been arrays.
+    values = {**values, "validation": None, "rows": None}
+    if test is not None:
+        values["test"] = test
+    if "train" not in values or any(_is_described(value) for value in values.values()):
+        raise RunError(
+            f"the data of the run at {str(folder)!r} were made in Python and cannot be opened "
+            "again from here; test it there, with Trainer.test"
+        )
+    if values.get("test") is None:
+        raise RunError(f"the run at {str(folder)!r} has no test file; give one with --test FILE")
+    known = DataOptions.__dataclass_fields__
+    return DataOptions(**{name: value for name, value in values.items() if name in known})
+
+
+def _is_described(value: object) -> bool:
+    """Say whether config.yaml could only tell in words what this was."""
+    return isinstance(value, dict) and set(value) == {"described"}

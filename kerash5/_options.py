@@ -1,0 +1,146 @@
+"""What the command line and a config.yaml can say, as plain values.
+
+No Keras: parsing must be quick. The classes behind them, with the same names and defaults, are
+`H5DataModule`, `zoo.build` and `Trainer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from kerash5._errors import OptionError
+from kerash5.h5 import Column
+
+ColumnOption = str | dict[str, Any] | list[Any]
+Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
+
+
+@dataclass
+class DataOptions:
+    """The data: which files, which columns, which rows.
+
+    Args:
+        train: The file to train on, or a glob pattern, or a list of either.
+        test: The file to test on, likewise.
+        x: What the model takes: a data set's path, or {path: ..., shape: [...]}, or several of them
+            by name.
+        y: What it should answer, likewise.
+        sample_weight: One weight a row, likewise.
+        batch_size: Rows in a batch.
+        validation: A fraction of the training rows (0.2), a number of rows, or a file.
+        stratify: Keep each label's share in the validation rows.
+        shuffle: rows, chunks, false or auto.
+        seed: Of the order and the split.
+        rows: Train on the first so many rows only.
+        cache: Decoded data to hold: bytes, "2GB", a fraction of free memory, or auto.
+        threads: Reading threads.
+    """
+
+    train: str | list[str] | None = None
+    test: str | list[str] | None = None
+    x: ColumnOption = "image"
+    y: ColumnOption | None = "label"
+    sample_weight: ColumnOption | None = None
+    batch_size: int = 32
+    validation: int | float | str | None = None  # int first: "1000" is a number of rows
+    stratify: bool = False
+    shuffle: Literal["auto", "rows", "chunks"] | bool = "auto"
+    seed: int = 0
+    rows: int | None = None
+    cache: int | float | str = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class ModelOptions:
+    """The model: a name of the zoo and what its family takes.
+
+    Args:
+        name: One of `kerash5.zoo.names()`.
+        learning_rate: Adam's step size.
+        options: What the family takes besides, such as {hidden: [256, 64]}.
+    """
+
+    name: str = "convnet"
+    learning_rate: float = 1e-3
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerOptions:
+    """The training.
+
+    Args:
+        max_epochs: Passes over the training rows.
+        precision: float32, bf16-mixed or 16-mixed.
+        run_dir: The folder for everything the run writes; runs/MODEL if not given.
+        monitor: The metric that decides which weights are best; val_loss, or loss without
+            validation.
+        enable_progress_bar: Show progress.
+        enable_model_summary: Show the model's layers first.
+    """
+
+    max_epochs: int = 10
+    precision: Literal["float32", "bf16-mixed", "16-mixed"] = "float32"
+    run_dir: str | None = None
+    monitor: str | None = None
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = True
+
+
+def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, or None for None
+    """Turn a column as written in YAML into what `Source` takes.
+
+    A mapping with "path" is one `Column`; another mapping is several columns by name; a list is a
+    tuple of columns.
+
+    Raises:
+        OptionError: A column has a setting that `Column` does not know.
+    """
+    if isinstance(spec, Mapping):
+        if "path" not in spec:
+            return {name: parse_columns(part) for name, part in spec.items()}
+        try:
+            return Column(**spec)
+        except TypeError as error:
+            raise OptionError(
+                f"column {dict(spec)!r}: {error}; it takes path, shape, dtype, one_hot and labels"
+            ) from None
+    return tuple(parse_columns(part) for part in spec) if isinstance(spec, list) else spec
+
+
+def format_columns(spec: Columns | None) -> ColumnOption | None:
+    """Turn columns into what YAML can hold; `parse_columns` reads it back."""
+    if isinstance(spec, Column):
+        values = {
+            "path": spec.path,
+            "shape": None if spec.shape is None else list(spec.shape),
+            "dtype": None if spec.dtype is None else str(np.dtype(spec.dtype)),
+            "one_hot": spec.one_hot,
+            "labels": _format_labels(spec.labels),
+        }
+        said = {name: value for name, value in values.items() if value is not None}
+        return spec.path if set(said) == {"path"} else said
+    if isinstance(spec, Mapping):
+        return {name: format_columns(part) for name, part in spec.items()}
+    if spec is None or isinstance(spec, str):
+        return spec
+    return [format_columns(part) for part in spec]
+
+
+def _format_labels(labels: Sequence[object] | Mapping[Any, int] | None) -> Any:  # noqa: ANN401  YAML
+    if labels is None:
+        return None
+    if isinstance(labels, Mapping):
+        return {_format_label(value): int(number) for value, number in labels.items()}
+    return [_format_label(value) for value in labels]
+
+
+def _format_label(value: object) -> object:
+    if isinstance(value, bytes):  # as `Column` reads it
+        return value.decode("utf-8", "backslashreplace")
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,198 @@
+"""A run: what one training run did and measured. JSON both ways.
+
+Everything that reports reads runs, never models: a `Run` needs no Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from kerash5._errors import FileError, FileMissingError
+
+Metrics = dict[str, float]
+Status = Literal["running", "done", "stopped", "failed"]
+
+RUN_FILE: Final = "run.json"
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch did.
+
+    Args:
+        epoch: From 0.
+        seconds: Of training, without validation.
+        num_rows: Rows trained on.
+        metrics: Keras' metrics at its end; those of validation begin with "val_".
+        input_wait_seconds: Time in which the model waited for its next batch.
+        validation_seconds: Of validation; 0 where there is none.
+    """
+
+    epoch: int
+    seconds: float
+    num_rows: int
+    metrics: Metrics
+    input_wait_seconds: float = 0.0
+    validation_seconds: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows trained on per second."""
+        return self.num_rows / self.seconds if self.seconds > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run.
+
+    Args:
+        model: The model's name.
+        backend: jax, tensorflow or torch.
+        num_parameters: Of the model.
+        run_dir: The folder that holds everything of the run; "" if it keeps nothing.
+        status: How it ended.
+        started: When, as ISO 8601 in UTC.
+        seconds: From start to end, everything included.
+        epochs: What each epoch did.
+        best_epoch: The epoch whose weights are the best, by `monitor`; None before the first.
+        monitor: The metric that "best" means.
+        test: Metrics on the test set; empty until tested.
+        config: What the run was asked for.
+        environment: What it ran on: machine, versions, settings.
+        error: What ended a failed run, in words.
+    """
+
+    model: str
+    backend: str
+    num_parameters: int
+    run_dir: str
+    status: Status = "running"
+    started: str = ""
+    seconds: float = 0.0
+    epochs: tuple[Epoch, ...] = ()
+    best_epoch: int | None = None
+    monitor: str = "val_loss"
+    test: Metrics = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The metrics by name, one value per epoch (NaN where an epoch lacks it).
+
+        The same form as Keras' `History.history`.
+        """
+        names = dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics)
+        return {
+            name: [epoch.metrics.get(name, math.nan) for epoch in self.epochs] for name in names
+        }
+
+    @property
+    def rows_per_second(self) -> float:
+        """The median over epochs, without the first, which compiles, where there are others.
+
+        NaN before the first.
+        """
+        speeds = [epoch.rows_per_second for epoch in self.epochs[1:] or self.epochs]
+        return statistics.median(speeds) if speeds else math.nan
+
+    def to_json(self) -> str:
+        """Return the run as JSON text; NaN and infinities become null, for JSON has none."""
+        return json.dumps({"format": _FORMAT, **_without_nan(asdict(self))}, indent=2, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Run:
+        """Return the run that `to_json` wrote.
+
+        Raises:
+            FileError: The text is no run, or of a newer format.
+        """
+        return _parse_run(text, "this")
+
+    def save(self, folder: str | os.PathLike[str]) -> str:
+        """Write the run to `folder`/run.json, whole or not at all; return the path."""
+        path = Path(folder) / RUN_FILE
+        replace_text(path, self.to_json())
+        return str(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Run:
+        """Read a run from its folder or its file.
+
+        Raises:
+            FileMissingError: There is none.
+            FileError: The file is no run.
+        """
+        named = Path(path)
+        file = named / RUN_FILE if named.is_dir() else named
+        try:
+            text = file.read_bytes()
+        except FileNotFoundError:
+            raise FileMissingError(
+                f"no run at {str(named)!r}: there is no {str(file)!r}; name the run_dir of a "
+                "Trainer"
+            ) from None
+        except OSError as error:
+            raise FileError(f"{str(file)!r} cannot be read ({error.strerror})") from error
+        return _parse_run(text, repr(str(file)))
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a small text file whole or not at all."""
+    partial = Path(f"{os.fspath(path)}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _parse_run(text: str | bytes, what: str) -> Run:
+    try:
+        values = json.loads(text)
+        if values.pop("format") != _FORMAT:
+            raise FileError(
+                f"{what} was written by another kerash5; upgrade with pip install -U kerash5"
+            )
+        values["epochs"] = tuple(_parse_epoch(epoch) for epoch in values["epochs"])
+        values["test"] = _with_nan(values["test"])
+        return Run(**_known(Run, values))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{what} is no run ({error!r}); a run is written by Trainer.fit as {RUN_FILE}"
+        ) from error
+
+
+def _parse_epoch(values: Mapping[str, Any]) -> Epoch:
+    return Epoch(**{**_known(Epoch, values), "metrics": _with_nan(values["metrics"])})
+
+
+def _known(kind: type[Run | Epoch], values: Mapping[str, Any]) -> dict[str, Any]:
+    # A later version may have noted more.
+    names = {f.name for f in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _with_nan(metrics: Mapping[str, float | None]) -> Metrics:
+    return {name: math.nan if value is None else value for name, value in metrics.items()}

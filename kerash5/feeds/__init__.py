@@ -1,0 +1,1 @@
+"""Room 4, the faces of the same batches: `_keras` for Keras, `_grain` for Grain."""

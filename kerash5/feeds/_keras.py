@@ -1,0 +1,483 @@
+"""H5Dataset: the batches as Keras looks at them.
+
+`fit`, `evaluate` and `predict` take it as they take any `keras.utils.PyDataset`. What differs is
+that nothing Keras does to a PyDataset changes what is served: the order is the plan's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._backends import prepare_keras
+from kerash5._batches import (
+    Batch,
+    Batches,
+    BatchOptions,
+    ColumnSpec,
+    RowSelection,
+    Tree,
+    open_batches,
+)
+from kerash5._errors import ColumnError, RowError
+from kerash5._plan import Plan, Shuffle
+from kerash5.feeds._keras_position import (
+    Position,
+    calling_frame,
+    find_indices,
+    find_position,
+    is_keras_frame,
+)
+from kerash5.h5 import Source
+from kerash5.h5._choice import Reader
+from kerash5.h5._file import StrPath
+
+if TYPE_CHECKING:
+    PyDataset = object
+elif prepare_keras():
+    from keras.utils import PyDataset
+else:  # without Keras, `batches` and `read` still serve
+    PyDataset = object
+
+# An epoch in training, one in validation, and what was given up before its end.
+_MAX_PASSES: Final = 4
+_MADE_ANEW: Final = (
+    "_ordered",
+    "_position",
+    "_passes",
+    "_lock",
+    "_hook_calls",
+    "error",
+    "wait_seconds",
+)
+
+
+class H5Dataset(PyDataset):
+    """Serves the rows of HDF5 files as the batches of a Keras model.
+
+    Every default is right for `model.fit(ds)`: each row once per epoch, shuffled anew each epoch,
+    in an order that depends on `seed` and the epoch alone and is the same on every backend.
+    `evaluate` and `predict` always get the stored order. Give the same object to several fits and
+    each begins at epoch 0 again, unless `initial_epoch` says otherwise.
+
+    Args:
+        path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
+            `Source`.
+        x: What the model takes: a data set's path in the file, a `Column`, or a tuple or dict of
+            them. May be left out for a `Source`, which brings its columns named x, y and
+            sample_weight along.
+        y: What it should answer, likewise.
+        sample_weight: One weight a row, likewise.
+        batch_size: Rows in a batch.
+        shuffle: "rows", a uniform permutation of all rows; "chunks", whole chunks in random order
+            with rows mixed within a window of them, each chunk read once per epoch; False, the
+            given order; "auto", "rows" where single rows are cheap to reach or the data fit the
+            cache, else "chunks". `plan.describe()` says which, and why.
+        seed: Of the order.
+        rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split. None:
+            all.
+        transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
+            reading threads; returns the same. Casting and scaling are better left to the model's
+            first layer, on the device.
+        drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).
+        cache: How much decoded data to hold: bytes, "2GB", a fraction of free memory, or "auto"
+            (160 MiB).
+        threads: Reading threads; 0 reads in the calling thread, None chooses.
+        shard: (index, count), or "auto" to ask the backend which process of a group this is.
+        reader: "auto", or "h5py" to read everything through h5py.
+        allow_external: Let links and virtual data sets point outside the folder of a file.
+        workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
+            still comes once.
+        use_multiprocessing, max_queue_size: As Keras has them; they have no meaning here.
+
+    Raises:
+        KerasH5Error: A file, a column or an option is not as it should be; one sentence says which,
+            and the cure.
+
+    Example:
+        >>> ds = H5Dataset(digits_train(), x="image", y="label", batch_size=50)
+        >>> len(ds), ds.read(0)[0].shape
+        (100, (50, 28, 28))
+    """
+
+    def __init__(
+        self,
+        path: StrPath | Sequence[StrPath] | Source,
+        x: ColumnSpec | None = None,
+        y: ColumnSpec | None = None,
+        *,
+        sample_weight: ColumnSpec | None = None,
+        batch_size: int = 32,
+        shuffle: Shuffle | Literal["auto"] = "auto",
+        seed: int = 0,
+        rows: RowSelection = None,
+        transform: Callable[..., Any] | None = None,
+        drop_last: bool = False,
+        cache: float | str = "auto",
+        threads: int | None = None,
+        shard: tuple[int, int] | Literal["auto"] | None = None,
+        reader: Reader = "auto",
+        allow_external: bool = False,
+        workers: int | None = None,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+    ) -> None:
+        super().__init__()
+        if use_multiprocessing:
+            _warn_processes()
+        options = BatchOptions(
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            rows=rows,
+            transform=transform,
+            drop_last=drop_last,
+            cache=cache,
+            threads=workers if threads is None else threads,
+            shard=shard,
+        )
+        self._batches = open_batches(
+            path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
+        )
+        self._setup()
+
+    def _setup(self) -> None:
+        self._ordered: Batches | None = None  # in the stored order; made when first evaluated
+        self._position = Position("fit", 0)
+        self._passes: list[_Pass] = []
+        self._lock = threading.Lock()
+        self._hook_calls = 0
+        self.error: BaseException | None = None
+        self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {name: value for name, value in self.__dict__.items() if name not in _MADE_ANEW}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin without any pass under way."""
+        self.__dict__.update(state)
+        self._setup()
+
+    def __repr__(self) -> str:
+        """Return the source and the batches in one line."""
+        batches = f"{len(self)} batches of {self.batch_size}"
+        return f"H5Dataset({self.source!r}, {batches}, shuffle={self.plan.shuffle!r})"
+
+    # What is served.
+
+    @property
+    def source(self) -> Source:
+        """The columns read."""
+        return self._batches.source
+
+    @property
+    def plan(self) -> Plan:
+        """The order served in training: step to row numbers."""
+        return self._batches.plan
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a batch."""
+        return self.plan.batch_size
+
+    @property
+    def num_rows(self) -> int:
+        """Rows served in an epoch (over all shards)."""
+        return self.plan.num_served
+
+    @property
+    def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
+        """The shape of one row of x, or a tuple or dict of shapes where x is one."""
+        return _map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names behind the class ids of y, where the file has names."""
+        tree = self._batches.tree("y") if "y" in self._batches.roles else None
+        return self.source.columns[tree].class_names if isinstance(tree, str) else None
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes of y; None where y is no label.
+
+        Where there are names, their number; else the one-hot width, or one more than the largest
+        label.
+        """
+        tree = self._batches.tree("y") if "y" in self._batches.roles else None
+        if not isinstance(tree, str):
+            return None
+        column = self.source.columns[tree]
+        if column.class_names is not None:
+            return len(column.class_names)
+        if column.column.one_hot is not None:
+            return column.column.one_hot
+        if column.dtype.kind not in "iub" or column.shape not in ((), (1,)):
+            return None
+        return int(self.read_column("y").max()) + 1
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self._batches)
+
+    def read(self, step: int) -> Batch:
+        """Return the batch of a global step as NumPy arrays: (x,), (x, y) or (x, y, sample_weight).
+
+        Args:
+            step: The global batch number; the epoch is step // len(self).
+        """
+        return self._batches.read(step)
+
+    def batches(self, epoch: int = 0, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch as NumPy arrays, in the plan's order.
+
+        They are read ahead on threads. Needs no Keras.
+
+        Args:
+            epoch: From 0.
+            start: The index of the first batch wanted.
+        """
+        return self._batches.epoch(epoch, start)
+
+    def read_column(self, role: str) -> np.ndarray:
+        """Read all served rows of y (or of another single column), in the order of `rows`.
+
+        For labels, which are small.
+
+        Raises:
+            ColumnError: There is no such single column.
+        """
+        tree = self._batches.tree(role) if role in self._batches.roles else None
+        if not isinstance(tree, str):
+            raise ColumnError(f"{self!r} has no single column {role!r}")
+        rows = self.plan.rows_to_serve
+        every: NDArray[np.int64] = np.arange(len(self.source)) if rows is None else rows
+        return self.source.select(**{role: tree}).read(every)[role]
+
+    def column_path(self, role: str) -> str:
+        """Return the path of the data set behind x, y or sample_weight.
+
+        Where there are several, its name.
+        """
+        tree = self._batches.tree(role)
+        return self.source.columns[tree].column.path if isinstance(tree, str) else role
+
+    def select_rows(self, rows: RowSelection, **changes: Any) -> H5Dataset:  # noqa: ANN401  they differ
+        """Return a data set of the same columns over other rows (numbers of the source's rows).
+
+        What is held in memory here is shared where it includes those rows.
+
+        Args:
+            rows: As in the constructor.
+            **changes: Other options of the constructor, such as shuffle=False, that shall differ.
+        """
+        batches = self._batches.with_rows(rows, **changes)
+        other = self.__class__.__new__(self.__class__)
+        other.__setstate__({**self.__getstate__(), "_batches": batches})
+        return other
+
+    @property
+    def fits_memory(self) -> bool:
+        """Whether everything read stays in memory, within the cache."""
+        return self._batches.fits_memory
+
+    def release(self) -> None:
+        """Stop reading ahead and let go of memory that the next epoch can do without.
+
+        For when training was stopped within an epoch and the data set is kept, be it by TensorFlow,
+        which keeps every data set it has seen. Whoever asks for a batch next begins it anew.
+        """
+        with self._lock:
+            for under_way in self._passes:
+                under_way.pause()
+            for batches in (self._batches, self._ordered):
+                if batches is not None:
+                    batches.release()
+
+    def describe(self) -> str:
+        """Say in words what is read, in which order, and where rows come from."""
+        return self._batches.describe()
+
+    def fingerprint(self) -> dict[str, object]:
+        """Return what must be equal for two data sets to serve the same batches. JSON-ready."""
+        return {"source": self.source.fingerprint(), "plan": self.plan.fingerprint()}
+
+    # What Keras sees.
+
+    @property
+    def workers(self) -> int:
+        """Always 1 to Keras, whose own workers repeat and lose batches.
+
+        Setting it sets the number of reading threads.
+        """
+        return 1
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        self._batches = self._batches.with_threads(value)
+        self._ordered = None
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        """Always False: threads read without Python's lock; processes would copy every batch."""
+        return False
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, value: bool) -> None:
+        if value:
+            _warn_processes()
+
+    @property
+    def num_batches(self) -> int:
+        """As len(self), but evaluation, which sees every row, may have one more for `drop_last`."""
+        if not is_keras_frame(calling_frame()):
+            return len(self)
+        return len(self._batches_for((find_position() or self._position).task))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of epoch 0."""
+        return self.batches()
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return a batch: to Keras' loops the next of the order they are due.
+
+        To everyone else, batch `index` of epoch 0.
+
+        Raises:
+            RowError: `index` is outside [0, len(self)).
+        """
+        caller = calling_frame()
+        if not is_keras_frame(caller):
+            return self._read_index(index, Position("fit", 0))
+        began = time.perf_counter()
+        try:
+            indices = find_indices(caller)
+            if indices is None:
+                return self._read_index(index, find_position() or self._position)
+            return self._serve(indices, index)
+        except BaseException as error:
+            # TensorFlow reports its own error in place of ours; the trainer looks here.
+            self.error = error
+            raise
+        finally:
+            self.wait_seconds += time.perf_counter() - began
+
+    def on_epoch_begin(self) -> None:
+        """Note what Keras is about to do. Called by Keras, also before it only looks at a batch."""
+        position = find_position()
+        if position is None:
+            position = Position("fit", self._hook_calls)
+            self._hook_calls += 1
+        with self._lock:
+            if (position.task == "fit") != (self._position.task == "fit"):
+                self._release(position.task)
+            self._position = position
+
+    def _read_index(self, index: int, position: Position) -> Batch:
+        batches = self._batches_for(position.task)
+        count = len(batches)
+        if not -count <= index < count:
+            raise RowError(
+                f"batch {index} is outside [0, {count}), the batches of an epoch; read(step) takes "
+                "any step"
+            )
+        return batches.read(position.epoch * count + index % count)
+
+    def _serve(self, indices: Sequence[int], index: int) -> Batch:
+        with self._lock:
+            here = next((p for p in self._passes if p.indices is indices), None)
+            if here is None:
+                batches = self._batches_for(self._position.task)
+                here = _Pass(indices, batches, self._position)
+                self._passes = [*self._passes[1 - _MAX_PASSES :], here]
+            for other in self._passes:
+                if other is not here:
+                    other.pause()
+            batch = here.serve(index)
+            if here.is_finished:
+                self._passes.remove(here)
+            return batch
+
+    def _batches_for(self, task: str) -> Batches:
+        if task == "fit" or (self.plan.shuffle is False and not self.plan.drop_last):
+            return self._batches
+        if self._ordered is None:
+            self._ordered = self._batches.in_given_order()
+        return self._ordered
+
+    def _release(self, task: str) -> None:
+        """Let go of the windows of training before evaluation, and the other way round.
+
+        One budget serves both.
+        """
+        for other in self._passes:
+            other.pause()
+        idle = self._ordered if task == "fit" else self._batches
+        if idle is not None:
+            idle.release()
+
+
+class _Pass:
+    """One pass of Keras over the data: which batch each number it asks for stands for.
+
+    `fit` asks for a permutation of the batch numbers. The place of a number in that permutation is
+    the index of the planned batch.
+    """
+
+    def __init__(self, indices: Sequence[int], batches: Batches, position: Position) -> None:
+        self.indices = indices
+        self._batches = batches
+        self._position = position
+        self._place_of: NDArray[np.int64] | None = None
+        if isinstance(indices, list):
+            self._place_of = np.empty(len(indices), np.int64)
+            self._place_of[indices] = np.arange(len(indices))
+        self._next = 0
+        self._feed: Iterator[Batch] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last batch of the epoch has been served."""
+        return self._next >= len(self._batches)
+
+    def serve(self, index: int) -> Batch:
+        """Return the planned batch that this number stands for."""
+        place = index if self._place_of is None else int(self._place_of[index])
+        if place != self._next or self._feed is None:
+            self.pause()
+            self._feed = self._batches.epoch(self._position.epoch, place)
+        self._next = place + 1
+        batch = next(self._feed)
+        if self.is_finished:
+            self.pause()
+            if self._position.task != "fit":
+                self._batches.release()
+        return batch
+
+    def pause(self) -> None:
+        """Stop reading ahead; the next batch asked for starts it again."""
+        feed, self._feed = self._feed, None
+        if feed is not None and hasattr(feed, "close"):
+            feed.close()
+
+
+def _map_tree(tree: Tree, function: Callable[[str], object]) -> object:
+    if isinstance(tree, str):
+        return function(tree)
+    if isinstance(tree, dict):
+        return {key: _map_tree(value, function) for key, value in tree.items()}
+    return tuple(_map_tree(value, function) for value in tree)
+
+
+def _warn_processes() -> None:
+    warnings.warn(
+        "use_multiprocessing has no effect on an H5Dataset: its own threads read, and every row "
+        "comes once",
+        stacklevel=3,
+    )

@@ -1,0 +1,140 @@
+"""Pictures of a run: its curves, and what the model made of some images."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from kerash5._errors import BackendError, ShapeError
+from kerash5._run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAIN, _VALIDATION, _WRONG, _RIGHT = "#1f5fa8", "#d9822b", "#c0392b", "#444444"
+_COLUMNS: Final = 10
+
+
+def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
+    """Draw loss and the other metrics over the epochs, training and validation together.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+    """
+    history = run.history
+    names = [name for name in history if not name.startswith("val_")]
+    names.sort(key=lambda name: name != "loss")
+    figure = _new_figure(4.6 * max(1, len(names)), 3.4)
+    figure.suptitle(f"{run.model} on {run.backend}, {len(run.epochs)} epochs", fontsize=11)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), place + 1)
+        for key, label, color in (
+            (name, "training", _TRAIN),
+            (f"val_{name}", "validation", _VALIDATION),
+        ):
+            if key in history:
+                axes.plot(
+                    range(1, len(history[key]) + 1),
+                    history[key],
+                    marker="o",
+                    color=color,
+                    label=label,
+                )
+        if name in run.test:
+            axes.axhline(
+                run.test[name], color=_RIGHT, linestyle=":", label=f"test {run.test[name]:.4f}"
+            )
+        axes.set(title=name, xlabel="epoch", xticks=_whole_ticks(len(run.epochs)))
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def draw_predictions(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    class_names: tuple[str, ...] | None = None,
+    title: str | None = None,
+) -> str:
+    """Draw a grid of images, each with what the model takes it for.
+
+    Wrong ones are red and say what is right.
+
+    Args:
+        images: Shape (n, height, width), or with a last axis of 1 or 3 channels.
+        labels: The right class ids, shape (n,).
+        probabilities: What the model answers, shape (n, num_classes).
+        path: The PNG to write.
+        class_names: Names behind the ids.
+        title: Stands above the grid; None counts the wrong ones shown.
+
+    Returns:
+        The path.
+
+    Raises:
+        ShapeError: These are no images.
+        BackendError: matplotlib is not installed.
+    """
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim != 3 and not (images.ndim == 4 and images.shape[-1] == 3):
+        raise ShapeError(
+            f"no images: shape {images.shape}; a grid takes (n, height, width), with 1 or 3 "
+            "channels at the end"
+        )
+    if probabilities.ndim != 2 or not len(images) == len(labels) == len(probabilities):
+        raise ShapeError(
+            f"{len(images)} images, labels of shape {labels.shape} and probabilities of shape "
+            f"{probabilities.shape}; each image takes one label and one row of probabilities"
+        )
+    labels = labels.reshape(len(labels))
+    guesses = probabilities.argmax(axis=1)
+    wrong = int((guesses != labels).sum())
+    rows = -(-len(images) // _COLUMNS)
+    figure = _new_figure(_COLUMNS * 0.85, rows * 1.08 + 0.5)
+    above = title or f"{len(images)} images, {wrong} wrong"
+    figure.suptitle(f"{above} (red: taken for, and what it is)", fontsize=10)
+    names = class_names or tuple(str(number) for number in range(probabilities.shape[1]))
+    for place, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
+        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+        axes.imshow(image, cmap="gray_r")
+        is_right = guess == label
+        text = names[guess] if is_right else f"{names[guess]} ({names[int(label)]})"
+        axes.set_title(
+            text,
+            fontsize=9,
+            pad=2,
+            color=_RIGHT if is_right else _WRONG,
+            weight="normal" if is_right else "bold",
+        )
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(color="#dddddd" if is_right else _WRONG, linewidth=0.6 if is_right else 2.0)
+    return _save(figure, path)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BackendError("pictures need matplotlib: pip install 'kerash5[report]'") from error
+    # Figure itself, not pyplot: no global state, no window, no choice of a display.
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _whole_ticks(count: int) -> list[int]:
+    step = max(1, -(-count // 10))
+    return list(range(1, count + 1, step))
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> str:
+    figure.savefig(path, dpi=140, format="png")
+    return os.fspath(path)

@@ -1,0 +1,76 @@
+"""The model of a run: made from its options, or read back from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from kerash5 import zoo
+from kerash5._errors import FileError, FileMissingError, OptionError
+from kerash5._options import ModelOptions
+from kerash5.train._checks import POLICIES
+from kerash5.train._data import H5DataModule
+from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, MODEL_FILE
+
+Model = keras.Model
+
+
+def build_model(
+    options: ModelOptions, data: H5DataModule, *, precision: str, seed: int
+) -> keras.Model:
+    """Build the zoo's model of these options for this data.
+
+    Sets Keras' seed and its policy for new layers, for this process.
+
+    Args:
+        options: The model's name and what its family takes.
+        data: What it shall be trained on: gives the shape of its rows and the number of classes.
+        precision: One of `POLICIES`.
+        seed: Of the initial weights.
+
+    Raises:
+        OptionError: The data have no classes, or there is no such model, option or seed.
+    """
+    if data.num_classes is None:
+        raise OptionError(
+            "y holds no class labels, which the zoo's models need; name an integer or text column"
+        )
+    if not 0 <= seed < 1 << 32:
+        raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(POLICIES[precision])
+    return zoo.build(
+        options.name,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        learning_rate=options.learning_rate,
+        **options.options,
+    )
+
+
+def load_model(folder: Path, weights: str) -> keras.Model:
+    """Read the model of a run, with its "best" or "last" weights.
+
+    Raises:
+        OptionError: There are no such weights.
+        FileError: They, or the model, are not in the folder, or cannot be loaded.
+    """
+    files = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}
+    if weights not in files:
+        raise OptionError(f"weights={weights!r}; choose 'best' or 'last'")
+    architecture, file = folder / MODEL_FILE, folder / files[weights]
+    for path in (architecture, file):
+        if not path.exists():
+            raise FileMissingError(
+                f"no {str(path)!r}; the run was stopped before its first epoch ended, or its model "
+                "cannot be saved"
+            )
+    try:
+        model = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+        model.load_weights(file)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise FileError(
+            f"the model in {str(folder)!r} cannot be loaded ({error}); train it again"
+        ) from error
+    return model

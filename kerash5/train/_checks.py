@@ -1,0 +1,132 @@
+"""What can be known to be wrong before the first step.
+
+An uncompiled model, shapes that do not fit, labels outside the classes: each check raises one
+sentence with the cure, and costs no training.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import keras
+
+from kerash5._errors import LabelError, RunError, ShapeError
+from kerash5.feeds._keras import H5Dataset
+
+POLICIES: Final = {
+    "float32": "float32",
+    "bf16-mixed": "mixed_bfloat16",
+    "16-mixed": "mixed_float16",
+}
+
+
+def check_compiled(model: keras.Model) -> None:
+    """Raise `RunError` if the model has no loss and optimizer yet."""
+    if not model.compiled:
+        raise RunError(
+            f"model {model.name!r} is not compiled; call model.compile(optimizer='adam', loss=...) "
+            "first, or take one of kerash5.zoo"
+        )
+
+
+def check_precision(model: keras.Model, precision: str | None) -> None:
+    """Raise `RunError` if the model was not built for this precision.
+
+    Keras fixes it when a layer is made.
+    """
+    if precision is None:
+        return
+    wanted = POLICIES[precision]
+    found = {layer.dtype_policy.name for layer in model.layers if layer.weights}
+    if found and wanted not in found:
+        raise RunError(
+            f"precision={precision!r} needs a model built under "
+            f"keras.config.set_dtype_policy({wanted!r}); model {model.name!r} was built as "
+            f"{', '.join(sorted(found))}"
+        )
+
+
+def check_monitor(monitor: str, *, is_validated: bool) -> None:
+    """Raise `RunError` if the metric that decides is one of validation, and there is none."""
+    if monitor.startswith("val_") and not is_validated:
+        raise RunError(
+            f"monitor={monitor!r} needs validation data; give H5DataModule validation=0.2, or "
+            f"monitor {monitor.removeprefix('val_')!r}"
+        )
+
+
+def check_shapes(model: keras.Model, data: H5Dataset) -> None:
+    """Raise `ShapeError` if rows of x cannot enter the model; both shapes are named.
+
+    Only for models with one input that know its shape; the others speak for themselves when called.
+    What a transform makes of rows is not known here either.
+    """
+    wanted = _parse_shape(getattr(model, "input_shape", None)) if model.built else None
+    found = _parse_shape(data.input_shape)
+    if wanted is None or found is None or _is_transformed(data):
+        return
+    row = wanted[1:]
+    if len(row) == len(found) and all(a is None or a == b for a, b in zip(row, found, strict=True)):
+        return
+    raise ShapeError(
+        f"model {model.name!r} takes rows of shape {row} and the data have rows of shape {found}; "
+        f"{_shape_cure(data, row, found)}"
+    )
+
+
+def check_labels(model: keras.Model, data: H5Dataset) -> None:
+    """Raise `LabelError` if a label is no class of the model.
+
+    For sparse categorical cross-entropy over one output. Reads all labels, which costs 8 bytes a
+    row and no training step that fails on a GPU without a word.
+    """
+    classes = _num_outputs(model)
+    if classes is None or data.num_classes is None or _is_transformed(data):
+        return
+    labels = data.read_column("y").reshape(-1)
+    if labels.dtype.kind not in "iub":
+        return
+    smallest, largest, file = int(labels.min()), int(labels.max()), data.source.paths[0]
+    if smallest < 0:
+        raise LabelError(
+            f"{file!r} holds label {smallest}; classes are counted from 0: map the labels with "
+            "Column(labels=...)"
+        )
+    if largest >= classes:
+        wrong = labels[labels >= classes][0]
+        raise LabelError(
+            f"{file!r} holds label {wrong}, outside the {classes} classes of model "
+            f"{model.name!r}; build it with num_classes={largest + 1}, or map the labels with "
+            "Column(labels=...)"
+        )
+
+
+def _shape_cure(data: H5Dataset, row: tuple[int | None, ...], found: tuple[int | None, ...]) -> str:
+    known = math.prod(length for length in row if length is not None)
+    total = math.prod(length for length in found if length is not None)
+    free = row.count(None)
+    fits = known == total if not free else free == 1 and known > 0 and total % known == 0
+    if fits:
+        shape = tuple(total // known if length is None else length for length in row)
+        return f"x=Column({data.column_path('x')!r}, shape={shape}) would fit"
+    return f"build the model with input_shape={found}"
+
+
+def _num_outputs(model: keras.Model) -> int | None:
+    """Return the number of classes of a model with sparse categorical cross-entropy, else None."""
+    loss = getattr(model, "loss", None)
+    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
+    shape = _parse_shape(getattr(model, "output_shape", None)) if model.built else None
+    return shape[-1] if shape and name == "sparse_categorical_crossentropy" else None
+
+
+def _parse_shape(value: object) -> tuple[int | None, ...] | None:
+    """Return a shape as it is; None for what a model of several inputs has in its place."""
+    if isinstance(value, tuple) and all(isinstance(part, int | None) for part in value):
+        return value
+    return None
+
+
+def _is_transformed(data: H5Dataset) -> bool:
+    return data._batches._transform is not None  # noqa: SLF001  it does not say so otherwise

@@ -1,0 +1,378 @@
+"""H5DataModule: which rows train, validate and test, and that one id means one class in all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from numpy.testing import assert_array_equal
+
+import kerash5 as k5
+from kerash5._arena import ResidentRows
+from kerash5._errors import (
+    ColumnError,
+    FileMissingError,
+    KerasH5Error,
+    LabelError,
+    OptionError,
+    RowError,
+    UnknownColumnError,
+)
+from kerash5._options import DataOptions
+
+NUM_ROWS: Final = 40
+# Four classes in unequal shares, in no order.
+LABELS: Final = np.random.default_rng(3).permutation(np.repeat([0, 1, 2, 3], [20, 10, 8, 2]))
+
+
+def write_rows(path: Path, labels: Any = LABELS, **columns: Any) -> str:
+    """Write rows whose x is their number, with these labels; return the path."""
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(len(labels), dtype=np.int32)
+        file["y"] = labels
+        for name, values in columns.items():
+            file[name] = values
+    return str(path)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> str:
+    return write_rows(tmp_path / "train.h5")
+
+
+def open_module(train: str, test: Any = None, **options: Any) -> k5.H5DataModule:
+    return k5.H5DataModule(train, test, **{"x": "x", "y": "y", "batch_size": 7, **options})
+
+
+def rows_of(dataset: k5.H5Dataset | None) -> np.ndarray:
+    """Return the row numbers that a data set serves in an epoch, as they come."""
+    assert dataset is not None
+    return np.concatenate([batch[0] for batch in dataset.batches(0)])
+
+
+def labels_of(dataset: k5.H5Dataset | None) -> np.ndarray:
+    assert dataset is not None
+    return np.concatenate([batch[1] for batch in dataset.batches(0)])
+
+
+# Which rows.
+
+HELD_OUT: Final = np.zeros(NUM_ROWS, np.bool_)
+HELD_OUT[[3, 5, 39]] = True
+VALIDATIONS: Final[dict[str, tuple[Any, int]]] = {
+    "a fraction": (0.25, 10),
+    "a number": (10, 10),
+    "a number of NumPy": (np.int64(10), 10),
+    "a slice": (slice(35, None), 5),
+    "row numbers": ([0, 39, 7], 3),
+    "a mask": (HELD_OUT, 3),
+}
+
+
+@pytest.mark.parametrize(("validation", "count"), VALIDATIONS.values(), ids=VALIDATIONS)
+def test_training_and_validation_are_disjoint_and_together_complete(
+    train: str, validation: Any, count: int
+) -> None:
+    data = open_module(train, validation=validation)
+    trained, validated = rows_of(data.train), rows_of(data.validation)
+    assert len(validated) == count
+    assert sorted([*trained, *validated]) == list(range(NUM_ROWS))
+
+
+@pytest.mark.parametrize(
+    ("validation", "rows"),
+    [(slice(35, None), range(35, 40)), ([39, 0, 7], [39, 0, 7]), (HELD_OUT, [3, 5, 39])],
+    ids=["a slice", "row numbers", "a mask"],
+)
+def test_rows_that_were_named_are_validated_in_their_order(
+    train: str, validation: Any, rows: Any
+) -> None:
+    assert_array_equal(rows_of(open_module(train, validation=validation).validation), list(rows))
+
+
+def test_only_training_is_shuffled(train: str) -> None:
+    data = open_module(train, train, validation=0.5)
+    assert list(rows_of(data.train)) != sorted(rows_of(data.train))
+    assert list(rows_of(data.validation)) == sorted(rows_of(data.validation))
+    assert_array_equal(rows_of(data.test), np.arange(NUM_ROWS))
+
+
+def test_the_seed_draws_the_split_and_the_same_seed_the_same(train: str) -> None:
+    def drawn(seed: int) -> list[int]:
+        return list(rows_of(open_module(train, validation=0.5, seed=seed).validation))
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_files_of_their_own_validate_whole_and_leave_training_whole(
+    train: str, tmp_path: Path
+) -> None:
+    other = write_rows(tmp_path / "valid.h5", LABELS[:12])
+    for validation in (other, Path(other), [other]):
+        data = open_module(train, validation=validation)
+        assert sorted(rows_of(data.train)) == list(range(NUM_ROWS))
+        assert_array_equal(rows_of(data.validation), np.arange(12))
+
+
+def test_without_validation_and_test_there_is_none(train: str) -> None:
+    data = open_module(train)
+    assert (data.validation, data.test) == (None, None)
+
+
+def test_stratify_keeps_each_labels_share_to_within_a_row(train: str) -> None:
+    data = open_module(train, validation=0.5, stratify=True)
+    shares = Counter(labels_of(data.validation).tolist())
+    assert shares == {0: 10, 1: 5, 2: 4, 3: 1}
+
+
+def test_stratify_takes_one_hot_and_text_labels_too(train: str, tmp_path: Path) -> None:
+    one_hot = open_module(train, y=k5.Column("y", one_hot=4), validation=0.5, stratify=True)
+    assert labels_of(one_hot.validation).sum(axis=0).tolist() == [10, 5, 4, 1]
+    text = write_rows(tmp_path / "text.h5", [f"class {label}" for label in LABELS])
+    named = open_module(text, validation=0.5, stratify=True)
+    assert Counter(labels_of(named.validation).tolist()) == {0: 10, 1: 5, 2: 4, 3: 1}
+
+
+def test_rows_cut_the_training_file_before_it_is_split(train: str) -> None:
+    data = open_module(train, train, rows=20, validation=0.25)
+    together = [*rows_of(data.train), *rows_of(data.validation)]
+    assert len(together) == len(set(together)) == 20
+    assert max(together) == 19
+    assert len(rows_of(data.test)) == NUM_ROWS
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [(slice(10, 20), 10), ([5, 3, 8], 3), (HELD_OUT, 3), (np.int64(4), 4)],
+    ids=["a slice", "row numbers", "a mask", "a number of NumPy"],
+)
+def test_rows_are_a_selection_or_a_number(train: str, rows: Any, count: int) -> None:
+    assert len(rows_of(open_module(train, rows=rows).train)) == count
+
+
+def test_rows_given_in_an_order_keep_it_around_the_validation_rows(train: str) -> None:
+    data = open_module(train, rows=[9, 2, 9, 5, 1], validation=[5], shuffle=False)
+    assert rows_of(data.train).tolist() == [9, 2, 9, 1]
+
+
+def test_validation_serves_every_row_where_training_drops_the_short_batch(train: str) -> None:
+    data = open_module(train, train, validation=10, drop_last=True)
+    assert len(rows_of(data.train)) == 28  # of 30, in batches of seven
+    assert (len(rows_of(data.validation)), len(rows_of(data.test))) == (10, NUM_ROWS)
+
+
+# Memory and options.
+
+
+def test_both_sides_of_a_split_share_what_is_held_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "packed.h5"
+    k5.write(path, x=np.arange(NUM_ROWS), y=LABELS, chunk_rows=8)
+    data = open_module(str(path), validation=0.25)
+    assert data.train.fits_memory
+    assert data.validation is not None
+    stores = [part._batches._store for part in (data.train, data.validation)]
+    assert isinstance(stores[0], ResidentRows)
+    assert isinstance(stores[1], ResidentRows)
+    assert stores[0]._held is stores[1]._held
+
+
+def test_a_split_that_does_not_fit_divides_the_budget(tmp_path: Path) -> None:
+    path = tmp_path / "packed.h5"
+    k5.write(path, x=np.arange(4000), y=np.zeros(4000, np.int64), chunk_rows=8)
+    data = open_module(str(path), validation=0.25, cache=20_000)
+    assert not data.train.fits_memory
+    assert sorted([*rows_of(data.train), *rows_of(data.validation)]) == list(range(4000))
+
+
+def test_transform_is_applied_to_all_three(train: str) -> None:
+    data = open_module(train, train, validation=0.25, transform=lambda x, y: (x, y + 100))
+    for part in (data.train, data.validation, data.test):
+        assert labels_of(part).min() >= 100
+
+
+def test_shape_classes_and_description_are_those_of_the_training_file(train: str) -> None:
+    data = open_module(train, train, x=k5.Column("x", shape=(1,)), validation=0.25)
+    assert data.input_shape == (1,)
+    assert data.num_classes == 4
+    assert data.class_names is None
+    for name in ("train: ", "validation: ", "test: "):
+        assert f"\n{name}" in f"\n{data.describe()}"
+
+
+def test_classes_are_counted_over_the_whole_file_not_over_the_rows_taken(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "sorted.h5", np.repeat([0, 1, 2, 3], 10))
+    assert open_module(path, rows=5).num_classes == 4
+    assert open_module(path, rows=5, validation=2).num_classes == 4
+
+
+def test_values_that_are_no_labels_have_no_classes(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "real.h5", np.linspace(0, 1, 8))
+    assert open_module(path).num_classes is None
+
+
+# One id, one class.
+
+
+def test_a_test_file_takes_the_ids_of_the_training_file(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", ["cat", "dog", "emu"] * 4)
+    test = write_rows(tmp_path / "test.h5", ["emu", "cat", "emu"])
+    valid = write_rows(tmp_path / "valid.h5", ["dog"])
+    data = open_module(train, test, validation=valid)
+    assert data.class_names == ("cat", "dog", "emu")
+    assert labels_of(data.test).tolist() == [2, 0, 2]
+    assert labels_of(data.validation).tolist() == [1]
+    for part in (data.test, data.validation):
+        assert part is not None
+        assert part.num_classes == 3
+
+
+def test_text_columns_of_several_outputs_and_of_x_take_them_too(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", ["a", "b", "c"], colour=["red", "sky", "tan"])
+    test = write_rows(tmp_path / "test.h5", ["c"], colour=["tan"])
+    data = open_module(
+        train, test, x={"n": "x", "colour": "colour"}, y=("y", k5.Column("colour", one_hot=3))
+    )
+    assert data.test is not None
+    x, y = data.test.read(0)
+    assert x["colour"].tolist() == [2]
+    assert y[0].tolist() == [2]
+    assert y[1].tolist() == [[0, 0, 1]]
+
+
+def test_labels_that_were_told_are_taken_as_told(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", ["a", "b"])
+    test = write_rows(tmp_path / "test.h5", ["b"])
+    data = open_module(train, test, y=k5.Column("y", labels=["b", "a"]))
+    assert labels_of(data.test).tolist() == [0]
+    assert data.class_names == ("b", "a")
+
+
+def test_a_label_that_training_never_saw_is_refused(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", ["a", "b"])
+    test = write_rows(tmp_path / "test.h5", ["b", "zebra"])
+    with pytest.raises(LabelError, match=r"'zebra'.*not among its labels 'a', 'b'"):
+        labels_of(open_module(train, test).test)
+
+
+def write_groups(path: Path, *classes: str) -> k5.Source:
+    with h5py.File(path, "w") as file:
+        for number, name in enumerate(classes):
+            file[f"{name}/image"] = np.full((3, 2, 2), number, np.uint8)
+    return k5.classes_from_groups(path)
+
+
+def test_sources_bring_their_columns_and_must_agree_on_the_classes(tmp_path: Path) -> None:
+    train = write_groups(tmp_path / "train.h5", "cat", "dog", "emu")
+    same = write_groups(tmp_path / "same.h5", "cat", "dog", "emu")
+    data = k5.H5DataModule(train, same, validation=1 / 3, stratify=True)
+    assert labels_of(data.validation).tolist() == [0, 1, 2]
+    assert labels_of(data.test).tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    # Its "emu" would have the id of "dog".
+    fewer = write_groups(tmp_path / "fewer.h5", "cat", "emu")
+    with pytest.raises(ColumnError, match=r"one id would mean two things.*the same classes"):
+        k5.H5DataModule(train, fewer)
+
+
+# What config.yaml says.
+
+
+def test_config_makes_the_same_module_again(train: str, tmp_path: Path) -> None:
+    data = open_module(
+        train,
+        train,
+        x=k5.Column("x", shape=(1,), dtype=np.float32),
+        y=k5.Column("y", labels={0: 0, 1: 1, 2: 1, 3: 0}),
+        validation=0.25,
+        stratify=True,
+        rows=np.int64(20),
+        seed=np.int64(5),
+        shuffle="rows",
+        threads=1,
+        cache="1MB",
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(data.config()))
+    again = k5.H5DataModule.from_options(DataOptions(**yaml.safe_load(path.read_text())))
+    for one, other in ((data.train, again.train), (data.validation, again.validation)):
+        assert one is not None
+        assert other is not None
+        assert one.fingerprint() == other.fingerprint()
+        for batch, same in zip(one.batches(0), other.batches(0), strict=True):
+            assert_array_equal(batch[0], same[0])
+            assert_array_equal(batch[1], same[1])
+    assert data.config() == again.config()
+
+
+def test_config_names_files_from_the_root(
+    train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = open_module("train.h5", ["train.h5"], validation="train.h5").config()
+    assert (config["train"], config["validation"], config["test"]) == (train, train, [train])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("validation", slice(30, None)),
+        ("validation", [1, 2, 3]),
+        ("rows", np.arange(30)),
+        ("transform", lambda x, y: (x, y)),
+    ],
+    ids=["a slice", "row numbers", "rows", "a function"],
+)
+def test_what_yaml_cannot_hold_is_described_in_words(train: str, name: str, value: Any) -> None:
+    config = open_module(train, **{name: value}).config()
+    assert set(config[name]) == {"described"}
+    assert config[name]["described"]
+    assert yaml.safe_load(yaml.safe_dump(config)) == config
+
+
+# Errors.
+
+ERRORS: Final[dict[str, tuple[dict[str, Any], type[KerasH5Error], str]]] = {
+    "fraction of one": ({"validation": 1.0}, OptionError, "fraction between 0 and 1"),
+    "true": ({"validation": True}, OptionError, "validation=True"),
+    "every row": ({"validation": NUM_ROWS}, OptionError, "both sides of a split"),
+    "all by a slice": ({"validation": slice(None)}, OptionError, "0 rows to train on and 40"),
+    "none by a slice": ({"validation": slice(0, 0)}, OptionError, "40 rows to train on and 0"),
+    "a row too far": ({"validation": [NUM_ROWS]}, RowError, "selects row 40"),
+    "no rows": ({"rows": 0}, OptionError, "rows=0.*at least 1"),
+    "more rows than there are": ({"rows": 41}, OptionError, "rows=41, and .* has only 40"),
+    "repeated rows": ({"rows": [1, 1, 2, 3], "validation": 0.5}, OptionError, "repeats row"),
+    "stratified slice": (
+        {"validation": slice(0, 9), "stratify": True},
+        OptionError,
+        "stratify=True needs validation= as a fraction",
+    ),
+    "no such file": ({"validation": "no.h5"}, FileMissingError, "no.h5"),
+    "no such column": ({"y": "yy"}, UnknownColumnError, "'yy'"),
+    "batch size": ({"batch_size": 0}, OptionError, "batch_size=0"),
+    "cache": ({"cache": "much", "validation": 0.5}, OptionError, "cache='much'"),
+}
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), ERRORS.values(), ids=ERRORS)
+def test_what_makes_no_sense_is_refused_in_one_sentence(
+    train: str, options: dict[str, Any], kind: type[KerasH5Error], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        open_module(train, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_test_file_is_refused_at_once(train: str) -> None:
+    with pytest.raises(FileMissingError):
+        open_module(train, "no.h5")
+
+
+def test_options_without_a_training_file_say_which_flag(train: str) -> None:
+    with pytest.raises(OptionError, match=r"--data\.train"):
+        k5.H5DataModule.from_options(DataOptions())
+    with pytest.raises(OptionError, match="choose rows, chunks, false or auto"):
+        k5.H5DataModule.from_options(DataOptions(train=train, shuffle=True))
