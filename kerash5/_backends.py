@@ -61,7 +61,10 @@ def choose_backend(asked: str | None = None) -> Backend:
             if importlib.util.find_spec("keras") is None:
                 raise BackendError(f"Keras is not installed: pip install 'kerash5[{name}]'")
             return backend
-    raise OptionError(f"no backend {name!r}; choose {', '.join(BACKENDS)}")
+    raise OptionError(
+        f"no backend {name!r}; choose {', '.join(BACKENDS)}, and pip install 'kerash5[jax]' (or "
+        f"[tensorflow], [torch]); installed: {', '.join(found) or 'none'}"
+    )
 
 
 def use_backend(asked: str | None = None) -> Backend:

@@ -158,6 +158,11 @@ class Batches:
         return _plan_batches(self.source, self._trees, options, self._store)
 
     @property
+    def is_transformed(self) -> bool:
+        """Whether a transform changes batches, so that columns do not tell what a model gets."""
+        return self._transform is not None
+
+    @property
     def fits_memory(self) -> bool:
         """Whether everything read stays in memory, within the cache."""
         return isinstance(self._store, ResidentRows)

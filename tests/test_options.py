@@ -76,7 +76,7 @@ FORMS: Final[dict[str, tuple[Any, Any]]] = {
         {"path": "i", "labels": [3, 5]},
     ),
     "labels that map numbers": (
-        Column("i", labels={np.int64(3): np.int64(0)}),
+        Column("i", labels={np.int64(3): 0}),
         {"path": "i", "labels": {3: 0}},
     ),
     "several": ((Column("a"), "b"), ["a", "b"]),

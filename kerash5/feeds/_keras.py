@@ -283,6 +283,11 @@ class H5Dataset(PyDataset):
         return other
 
     @property
+    def is_transformed(self) -> bool:
+        """Whether a transform changes batches, so that columns do not tell what a model gets."""
+        return self._batches.is_transformed
+
+    @property
     def fits_memory(self) -> bool:
         """Whether everything read stays in memory, within the cache."""
         return self._batches.fits_memory
@@ -374,6 +379,12 @@ class H5Dataset(PyDataset):
         if position is None:
             position = Position("fit", self._hook_calls)
             self._hook_calls += 1
+            if self._hook_calls == 1:
+                warnings.warn(
+                    "this Keras does not tell what it does: epochs are counted by its hooks, and "
+                    "evaluate and predict get the order of training; give them shuffle=False data",
+                    stacklevel=2,
+                )
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)

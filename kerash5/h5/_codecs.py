@@ -7,11 +7,11 @@ order filters are undone, and whether a codec library is there, is for `_filters
 
 The codec library is imagecodecs, the extra `fast`: libdeflate, lzf, lz4, zstd, blosc and bitshuffle
 in one wheel, each decoded into a given buffer with the GIL let go. Of seven ways to decode gzip its
-libdeflate is the fastest that does both: 3 times zlib on chunks of 50 kB, 7 times on 600 kB, level
-at 1 kB (benchmarks/results/codecs.md). The package `deflate` is libdeflate too, copies, and has
-nothing else; numcodecs is as fast on zstd and blosc, and has no lzf, no bitshuffle and not HDF5's
-framing of lz4. Without imagecodecs zlib decodes gzip, and the rest but bzip2 falls to h5py. Shuffle
-and fletcher32 are NumPy, which keeps up with compiled loops and lets the GIL go.
+libdeflate is the fastest on large chunks: 3 times zlib on 50 kB, 7 times on 600 kB, and slower on
+less than 1 kB (benchmarks/results/codecs.md). The package `deflate` is libdeflate too, copies, and
+has nothing else; numcodecs is as fast on zstd and blosc, and has no lzf, no bitshuffle and not
+HDF5's framing of lz4. Without imagecodecs zlib decodes gzip, and the rest but bzip2 falls to h5py.
+Shuffle and fletcher32 are NumPy, which comes near compiled loops and lets the GIL go.
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ def _fold(total: int, *, of: int) -> int:
     return (total * 256 % 65535 or 65535) if of else 0
 
 
-def undo_gzip(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+def undo_gzip(values: Values, data: Bytes, room: Bytes) -> Bytes:
+    if len(room) < 1024:  # libdeflate sets up for longer than zlib takes
+        return undo_gzip_slowly(values, data, room)
     library = imagecodecs()
     found: Bytes = library.deflate_decode(data, out=room)
     # libdeflate says nothing of bytes behind the stream; but a stream ends with this sum.

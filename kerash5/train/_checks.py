@@ -64,7 +64,7 @@ def check_shapes(model: keras.Model, data: H5Dataset) -> None:
     """
     wanted = _parse_shape(getattr(model, "input_shape", None)) if model.built else None
     found = _parse_shape(data.input_shape)
-    if wanted is None or found is None or _is_transformed(data):
+    if wanted is None or found is None or data.is_transformed:
         return
     row = wanted[1:]
     if len(row) == len(found) and all(a is None or a == b for a, b in zip(row, found, strict=True)):
@@ -82,7 +82,7 @@ def check_labels(model: keras.Model, data: H5Dataset) -> None:
     row and no training step that fails on a GPU without a word.
     """
     classes = _num_outputs(model)
-    if classes is None or data.num_classes is None or _is_transformed(data):
+    if classes is None or data.num_classes is None or data.is_transformed:
         return
     labels = data.read_column("y").reshape(-1)
     if labels.dtype.kind not in "iub":
@@ -126,7 +126,3 @@ def _parse_shape(value: object) -> tuple[int | None, ...] | None:
     if isinstance(value, tuple) and all(isinstance(part, int | None) for part in value):
         return value
     return None
-
-
-def _is_transformed(data: H5Dataset) -> bool:
-    return data._batches._transform is not None  # noqa: SLF001  it does not say so otherwise

@@ -19,6 +19,7 @@ from kerash5._plan import Shuffle
 from kerash5._split import split_rows
 from kerash5.feeds._keras import H5Dataset
 from kerash5.h5 import Column, Source
+from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
@@ -75,7 +76,7 @@ class H5DataModule:
         cache: float | str = "auto",
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,
-        reader: str = "auto",
+        reader: Reader = "auto",
     ) -> None:
         self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
         self._common: dict[str, Any] = {

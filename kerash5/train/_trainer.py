@@ -286,6 +286,10 @@ def _call(function: Callable[[], T], *datasets: H5Dataset | None) -> T:
             if dataset is not None and dataset.error is not None and dataset.error is not error:
                 raise dataset.error from error
         raise
+    finally:
+        for dataset in datasets:
+            if dataset is not None:
+                dataset.release()  # TensorFlow keeps what it was given, threads and windows with it
 
 
 def _parts(data: Data) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:

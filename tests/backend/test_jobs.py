@@ -222,7 +222,7 @@ def test_demo_trains_tests_and_draws_two_pictures(tmp_path: Path, capsys: Consol
 
 # What is wrong is one line, exit code 1, and nothing written.
 
-DIGITS: Final = {"image": np.zeros((6, 4, 4), np.uint8), "label": np.arange(6) % 3}
+DIGITS: Final[dict[str, Any]] = {"image": np.zeros((6, 4, 4), np.uint8), "label": np.arange(6) % 3}
 BAD_TRAINING: Final[dict[str, tuple[dict[str, Any], list[str], str]]] = {
     "negative label": ({"label": np.arange(6) - 1}, [], "holds label -1"),
     "no labels": ({"label": np.linspace(0, 1, 6)}, [], "holds no class labels"),
@@ -350,8 +350,10 @@ def fit_in_python(run_dir: Path, **options: Any) -> None:
     data = k5.H5DataModule(TRAIN, test, **{**columns, "rows": 60, **options})
     model = zoo.build("mlp", input_shape=(28, 28), num_classes=10, hidden=(4,))
     model.run_eagerly = True  # compiling would take longer than the training
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    k5.Trainer(max_epochs=1, run_dir=run_dir, **quiet).fit(model, data)
+    trainer = k5.Trainer(
+        max_epochs=1, run_dir=run_dir, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.fit(model, data)
 
 
 def test_a_run_made_in_python_can_be_tested_where_its_files_tell_everything(

@@ -264,6 +264,7 @@ def test_golden_order(shuffle: str, golden: str, tmp_path: Path) -> None:
 # When Keras is not as we know it.
 
 
+@pytest.mark.filterwarnings("ignore:this Keras does not tell what it does")
 @pytest.mark.parametrize(
     ("kind", "unknown"),
     [
@@ -286,6 +287,14 @@ def test_unknown_keras_still_gets_each_row_once_per_epoch(
         counts = np.bincount(batch_of, minlength=STEPS + 1)
         assert sorted(counts.tolist()) == [0, 3, *[BATCH_SIZE] * (STEPS - 1)]
         assert counts[0] == 0  # the batches are numbered from 1
+
+
+def test_unknown_keras_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kerash5.feeds._keras.find_position", lambda *_: None)
+    ds = open_rows(tmp_path, "windowed")
+    with pytest.warns(UserWarning, match="give them shuffle=False data") as said:
+        Ledger(kind="sequential").fit(ds, epochs=2)
+    assert sum("this Keras does not tell" in str(one.message) for one in said) == 1
 
 
 def test_a_subclass_is_served_alike(tmp_path: Path) -> None:

@@ -77,13 +77,13 @@ def build(
     return model
 
 
-def make_trainer(run_dir: Path, **options: Any) -> k5.Trainer:
+def make_trainer(run_dir: Path | None, **options: Any) -> k5.Trainer:
     """Return a quiet trainer of one epoch."""
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     return k5.Trainer(**{"max_epochs": 1, "run_dir": run_dir, **quiet, **options})
 
 
-class AtEpochEnd(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is Any here
+class AtEpochEnd(keras.callbacks.Callback):
     """Calls a function with the model when an epoch has ended."""
 
     def __init__(self, function: Callable[[int, keras.Model], None]) -> None:
@@ -196,7 +196,7 @@ def test_unasked_the_folder_is_named_after_the_model(
     train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert make_trainer(None).fit(build(), open_module(train)).run_dir == "runs/mlp"  # type: ignore[arg-type]  # no folder
+    assert make_trainer(None).fit(build(), open_module(train)).run_dir == "runs/mlp"
 
 
 def test_the_folder_one_stands_in_can_hold_a_run_and_gets_a_numbered_neighbour(
@@ -294,7 +294,7 @@ def test_validate_test_and_predict_answer_for_the_stored_rows_in_their_order(
     assert data.validation.plan.rows_to_serve is not None
     held_out = np.asarray(data.validation.plan.rows_to_serve)
 
-    def expected(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    def expected(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         found = model.evaluate(x, y, batch_size=BATCH_SIZE, verbose=0, return_dict=True)
         return {name: pytest.approx(value, abs=1e-5) for name, value in found.items()}
 
@@ -606,7 +606,7 @@ def test_a_model_that_learns_its_shape_from_the_data_can_be_loaded_afterwards(
     )
 
 
-class Closed(keras.Model):  # type: ignore[misc]  # Keras is Any here
+class Closed(keras.Model):
     """A subclassed model that cannot say how it was made."""
 
     def __init__(self, units: Any) -> None:
@@ -686,7 +686,7 @@ def test_on_a_terminal_a_bar_runs_and_the_line_of_the_epoch_stays(
 def test_callbacks_are_called_beside_those_of_the_trainer(train: str, run_dir: Path) -> None:
     called: list[str] = []
 
-    class Notes(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is Any here
+    class Notes(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
             called.append("train")
 

@@ -193,10 +193,8 @@ def test_images_labels_and_answers_of_different_number_are_refused(tmp_path: Pat
 
 @pytest.mark.usefixtures("no_matplotlib")
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path) -> None:
-    for draw in (
-        lambda path: draw_curves(RUN, path),
-        lambda path: draw_predictions(images(1), np.array([0]), answers(0), path),
-    ):
-        with pytest.raises(BackendError, match=r"pip install 'kerash5\[report\]'"):
-            draw(tmp_path / "a.png")
+    with pytest.raises(BackendError, match=r"pip install 'kerash5\[report\]'"):
+        draw_curves(RUN, tmp_path / "a.png")
+    with pytest.raises(BackendError, match=r"pip install 'kerash5\[report\]'"):
+        draw_predictions(images(1), np.array([0]), answers(0), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
