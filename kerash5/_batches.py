@@ -470,10 +470,10 @@ def _choose_shuffle(asked: Shuffle | Literal["auto"], demand: _Demand) -> tuple[
 
 
 def _choose_store(plan: Plan, demand: _Demand) -> AbstractRows:
+    if demand.fits:  # contiguous data too: a gather in memory is some six times a read per row
+        return ResidentRows(demand.source, plan, demand.blocks)
     if demand.source.is_direct:
         return DirectRows(demand.source, plan, "straight from its place in the file")
-    if demand.fits:
-        return ResidentRows(demand.source, plan, demand.blocks)
     if plan.cut is not None:
         return WindowRows(demand.source, plan, demand.blocks)
     return DirectRows(demand.source, plan, f"for not all fits in memory ({demand})")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kerash5.train._build import Model
 
 _GRID: Final = 50  # test images in the picture of the demo
+_MISTAKES: Final = 20  # of them, at the most
 
 
 def run_fit(
@@ -186,11 +187,15 @@ def _draw(run: Run, test: H5Dataset, network: Model) -> None:
 
     labels = test.read_column("y")
     probabilities = Trainer().predict(network, test)
-    # The mistakes first, for they tell most, then as many of the others as fit.
-    shown = np.argsort(probabilities.argmax(axis=1) == labels, kind="stable")[:_GRID]
+    is_wrong = probabilities.argmax(axis=1) != labels
+    # Some mistakes first, for they tell most; then others, for most are right.
+    mistakes = np.flatnonzero(is_wrong)[:_MISTAKES]
+    shown = np.concatenate([mistakes, np.flatnonzero(~is_wrong)])[:_GRID]
     images = test.source.read(shown)["x"]
-    wrong = int((probabilities.argmax(axis=1) != labels).sum())
-    title = f"{wrong} of {len(labels)} test digits are wrong; the mistakes first"
+    title = (
+        f"{is_wrong.sum()} of {len(labels)} test digits are wrong; the picture shows "
+        f"{len(mistakes)} of them, then right ones"
+    )
     folder = Path(run.run_dir)
     print(title)
     print(f"curves: {draw_curves(run, folder / 'curves.png')}")

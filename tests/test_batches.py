@@ -51,7 +51,8 @@ class Kind:
 
 WINDOW_CACHE: Final = 4 * CHUNK_ROWS * (ROW_BYTES + 16)
 KINDS: Final = {
-    "contiguous": Kind(DirectRows, None, "auto"),
+    "contiguous": Kind(DirectRows, None, 1024),
+    "contiguous in memory": Kind(ResidentRows, None, "auto"),
     "contiguous in chunks": Kind(DirectRows, None, 4096, "chunks"),
     "resident": Kind(ResidentRows, "gzip", "auto"),
     "resident in chunks": Kind(ResidentRows, "gzip", "auto", "chunks"),

@@ -191,13 +191,19 @@ def _expand(name: str) -> list[str]:
     return names
 
 
+def _pattern_of(folder: str) -> str:
+    """Return the pattern that most of the HDF5 files in a folder fit, going by their names."""
+    endings = [os.path.splitext(name)[1] for name in os.listdir(folder)]
+    return "*" + max((".h5", ".hdf5", ".hdf", ".he5", ".nc"), key=endings.count)
+
+
 def _check_regular(name: str) -> None:
     if not os.path.exists(name):
         raise FileMissingError(f"no such file: {name!r}{_nearest_names(name)}")
     if os.path.isdir(name):
         raise FileError(
             f"{name!r} is a folder, not a file; name one file, or pass "
-            f"{os.path.join(name, '*.h5')!r} to read all of its files as one"
+            f"{os.path.join(name, _pattern_of(name))!r} to read all of its files as one"
         )
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise NotHDF5Error(f"{name!r} is not a regular file but a pipe, socket or device")
@@ -284,10 +290,11 @@ class _HandlePool:
                 oldest.close()
             yield handle
 
-    def close(self) -> None:
+    def close(self, files: Iterable[H5File] | None = None) -> None:
         with self._lock:
-            while self._handles:
-                self._handles.popitem()[1].close()
+            for file in list(self._handles if files is None else files):
+                if (handle := self._handles.pop(file, None)) is not None:
+                    handle.close()
 
     def _close_older(self, file: H5File) -> None:
         """Close handles of what the file was before: HDF5 would answer from what it remembers."""
@@ -305,6 +312,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_POOL.forget)
 
 
-def close_files() -> None:
-    """Close every HDF5 handle this process reads from; they reopen by themselves when needed."""
-    _POOL.close()
+def close_files(files: Iterable[H5File] | None = None) -> None:
+    """Close HDF5 handles this process reads from; they reopen by themselves when needed.
+
+    Args:
+        files: Those of these files; None for all.
+    """
+    _POOL.close(files)

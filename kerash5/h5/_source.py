@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerash5._errors import ColumnError, OptionError, RowError, UnknownColumnError
 from kerash5.h5._choice import READERS, Reader, open_part
 from kerash5.h5._columns import Column, ResolvedColumn, assemble_column, resolve_column
-from kerash5.h5._file import H5File, StrPath, find_files
+from kerash5.h5._file import H5File, StrPath, close_files, find_files
 from kerash5.h5._find import find_object, list_datasets
 from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader, ConstantReader, as_copied
@@ -73,6 +73,9 @@ class Source:
                 for name, spec in specs.items()
             },
         )
+        # A handle that stays open forbids this process to write the file again, and only some
+        # readers need one: they open it when they read.
+        close_files(files)
 
     def _setup(self, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> None:
         self._files = files

@@ -49,8 +49,9 @@ def write_rows(folder: Path, kind: str) -> str:
 
 def open_rows(folder: Path, kind: str = "contiguous", **options: Any) -> k5.H5Dataset:
     """Return a data set of such a file, read in the way that `kind` names."""
-    if kind == "windowed":
-        options = {"cache": WINDOW_CACHE, **options}
+    caches = {"windowed": WINDOW_CACHE, "contiguous": 0}
+    if kind in caches:
+        options = {"cache": caches[kind], **options}
     path = write_rows(folder, kind)
     ds = k5.H5Dataset(path, **{"x": "x", "y": "y", "batch_size": BATCH_SIZE, **options})
     assert isinstance(ds._batches._store, STORES[kind])

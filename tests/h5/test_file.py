@@ -196,11 +196,12 @@ def test_more_files_than_the_pools_hold_are_read(
         write_numbers(tmp_path / f"{number}.h5", number * 6, packed=number % 2 == 0)
     monkeypatch.setattr(_file, "_MAX_OPEN", 3)
     monkeypatch.setattr(_parallel, "_MAX_DESCRIPTORS", 2)
-    source = Source(tmp_path / "*.h5", x="x")
     rows = np.random.default_rng(0).permutation(60)
-    assert_array_equal(source.read(rows)["x"], rows)
-    assert len(_file._POOL._handles) == 3
+    assert_array_equal(Source(tmp_path / "*.h5", x="x").read(rows)["x"], rows)
+    assert len(_file._POOL._handles) == 0
     assert len(_parallel._DESCRIPTORS._open) == 2
+    assert_array_equal(Source(tmp_path / "*.h5", reader="h5py", x="x").read(rows)["x"], rows)
+    assert len(_file._POOL._handles) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count descriptors in")

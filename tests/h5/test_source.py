@@ -485,3 +485,16 @@ def read_as_h5py(path: Path, record: dict[str, Any]) -> str | None:
         texts = [t.decode("utf-8", "backslashreplace") for t in expected.ravel().tolist()]
         assert [source.class_names[number] for number in found.ravel()] == texts
     return None
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"chunks": (2,), "compression": "gzip"}], ids=["plain", "gzip"]
+)
+def test_a_file_can_be_written_again_while_its_old_source_is_there(
+    how: dict[str, Any], tmp_path: Path
+) -> None:
+    for start in (0, 10):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_dataset("x", data=np.arange(start, start + 6), **how)
+        source = Source(tmp_path / "a.h5", x="x")
+        assert source.read([5, 0])["x"].tolist() == [start + 5, start]
