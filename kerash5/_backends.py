@@ -19,6 +19,11 @@ from kerash5._errors import BackendError, OptionError
 Backend = Literal["jax", "tensorflow", "torch"]
 
 BACKENDS: Final[tuple[Backend, ...]] = ("jax", "tensorflow", "torch")
+# Not all of TF_: other programs' settings begin so, too.
+_SETTINGS: Final = (
+    *("KERAS_BACKEND", "OMP_", "MKL_", "XLA_", "JAX_", "TF_CPP_", "TF_ENABLE_", "TF_NUM_"),
+    *("TF_XLA_", "TF_DETERMINISTIC_", "TF_CUDNN_", "TF_GPU_"),
+)
 _PACKAGES: Final = (
     "kerash5",
     "keras",
@@ -125,11 +130,7 @@ def versions() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Return what a result depends on: Python, versions, processor, settings. JSON-ready."""
-    settings = {
-        name: os.environ[name]
-        for name in sorted(os.environ)
-        if name.startswith(("KERAS_", "OMP_", "XLA_", "TF_"))
-    }
+    settings = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
     has_affinity = hasattr(os, "sched_getaffinity")
     return {
         "python": platform.python_version(),

@@ -225,3 +225,13 @@ def test_a_tf_config_that_cannot_be_read_is_said_to_be_so(
     alone.setenv("TF_CONFIG", text)
     with pytest.raises(OptionError, match=r"shard='auto' cannot read TF_CONFIG .* give shard="):
         detect_shard()
+
+
+def test_the_environment_names_settings_of_backends_and_of_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", "somewhere")
+    settings = environment()["settings"]
+    assert settings["TF_NUM_INTRAOP_THREADS"] == "2"
+    assert "TF_CLI_CONFIG_FILE" not in settings
