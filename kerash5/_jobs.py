@@ -160,14 +160,7 @@ def _fit_and_test(
 ) -> Run:
     from kerash5.train import Trainer
 
-    trainer = Trainer(
-        max_epochs=options.max_epochs,
-        precision=options.precision,
-        run_dir=options.run_dir,
-        monitor=options.monitor,
-        enable_progress_bar=options.enable_progress_bar,
-        enable_model_summary=options.enable_model_summary,
-    )
+    trainer = Trainer(**asdict(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": asdict(model)}
     run = trainer.fit(network, module)

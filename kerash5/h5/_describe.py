@@ -10,6 +10,7 @@ import h5py
 from kerash5._errors import KerasH5Error
 from kerash5.h5._choice import open_part
 from kerash5.h5._file import H5File, StrPath, find_files
+from kerash5.h5._filters import codec_advice
 from kerash5.h5._find import list_datasets
 
 
@@ -58,6 +59,7 @@ def _describe_dataset(file: H5File, name: str) -> list[str]:
         f"  {name}: {layout.num_rows} rows of {layout.row_shape} {layout.dtype}, "
         f"{layout.describe()}{packed}",
         f"    read {reader.describe()}",
+        *([f"    {advice}"] if (advice := codec_advice(layout.filters)) else []),
     ]
 
 

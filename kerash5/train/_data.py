@@ -140,21 +140,10 @@ class H5DataModule:
             raise OptionError("no training file; give --data.train FILE")
         if options.shuffle is True:
             raise OptionError("shuffle=True; choose rows, chunks, false or auto")
-        return cls(
-            options.train,
-            options.test,
-            x=parse_columns(options.x),
-            y=parse_columns(options.y),
-            sample_weight=parse_columns(options.sample_weight),
-            batch_size=options.batch_size,
-            validation=options.validation,
-            stratify=options.stratify,
-            rows=options.rows,
-            shuffle=options.shuffle,
-            seed=options.seed,
-            cache=options.cache,
-            threads=options.threads,
-        )
+        columns = {
+            role: parse_columns(getattr(options, role)) for role in ("x", "y", "sample_weight")
+        }
+        return cls(**{**vars(options), **columns})
 
     def config(self) -> dict[str, Any]:
         """Return the arguments as YAML can hold them, as `DataOptions` names them.

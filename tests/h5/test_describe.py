@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerash5._errors import DamagedFileError, FileMissingError
-from kerash5.h5 import describe
+from kerash5.h5 import _describe, describe, write
 
 
 def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path: Path) -> None:
@@ -95,3 +95,11 @@ def test_a_file_that_cannot_be_walked_through_is_damaged(tmp_path: Path) -> None
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileMissingError):
         describe(tmp_path / "a.h5")
+
+
+def test_what_a_pip_install_would_gain_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.h5", x=np.zeros((4, 3)))
+    monkeypatch.setattr(_describe, "codec_advice", lambda _: "pip install something")
+    assert describe(tmp_path / "a.h5").splitlines()[3] == "    pip install something"
