@@ -1,9 +1,10 @@
 """Room 1, the file: h5py, threads, bytes. No Keras, no randomness."""
 
+from kerash5.h5._classes import classes_from_groups
 from kerash5.h5._columns import Column
 from kerash5.h5._describe import describe
 from kerash5.h5._file import close_files
-from kerash5.h5._source import Source, classes_from_groups
+from kerash5.h5._source import Source
 from kerash5.h5._write import write
 
 __all__ = ["Column", "Source", "classes_from_groups", "close_files", "describe", "write"]

@@ -23,11 +23,12 @@ from kerash5._errors import (
     FileMissingError,
     UnknownColumnError,
 )
-from kerash5.h5._file import open_once
+from kerash5.h5._file import H5File, open_once
 
 # Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
 _NUMBER: Final = r"%\d*b"
+_MAX_LISTED: Final = 12
 
 
 def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.Dataset:
@@ -95,6 +96,16 @@ def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
             "download it again"
         ) from error
     return names
+
+
+def what_is_in(file: H5File) -> str:
+    """Say in words which data sets a file has, for messages."""
+    with file.open() as handle:
+        names = list_datasets(handle, limit=1000)
+    if not names:
+        return f"{file.path!r} has no data sets"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{file.path!r} has {', '.join(map(repr, names[:_MAX_LISTED]))}{more}"
 
 
 @dataclass(frozen=True, slots=True)

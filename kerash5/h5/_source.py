@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, final
+from typing import final
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerash5._errors import ColumnError, OptionError, RowError, UnknownColumnError
-from kerash5.h5._choice import READERS, Reader, open_part
-from kerash5.h5._columns import Column, ResolvedColumn, assemble_column, resolve_column
+from kerash5._errors import ColumnError, OptionError, RowError
+from kerash5.h5._choice import READERS, Reader
+from kerash5.h5._columns import Column, ResolvedColumn, resolve_column
 from kerash5.h5._file import H5File, StrPath, close_files, find_files
-from kerash5.h5._find import find_object, list_datasets
-from kerash5.h5._layout import Layout
-from kerash5.h5._readers import AbstractReader, ConstantReader, as_copied
-
-_MAX_LISTED: Final = 12
+from kerash5.h5._find import what_is_in
+from kerash5.h5._readers import AbstractReader, as_copied
 
 
 @final
@@ -63,7 +59,7 @@ class Source:
         files = find_files(path)
         if not columns:
             raise ColumnError(
-                f"a source needs at least one column, such as x='image'; {_what_is_in(files[0])}"
+                f"a source needs at least one column, such as x='image'; {what_is_in(files[0])}"
             )
         specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
         self._setup(
@@ -302,108 +298,6 @@ class Source:
         self._files[part if len(self._files) > 1 else 0].check_unchanged()
 
 
-def classes_from_groups(
-    path: StrPath, data: str = "image", *, group: str = "/", allow_external: bool = False
-) -> Source:
-    """Make a source of a file that keeps each class in a group of its own. Nothing is copied.
-
-    Args:
-        path: The file.
-        data: The data set in each class's group, as in /cat/image and /dog/image. A group that
-            holds one data set only may call it anything.
-        group: The group whose groups are the classes.
-        allow_external: As in `Source`.
-
-    Returns:
-        A source with the columns "x" (the rows of all classes, one class after another, in the
-        sorted order of their names) and "y" (int64 class ids), and with `class_names`.
-
-    Raises:
-        ColumnError: There are no groups, one has no such data set, or classes differ in row shape
-            or type.
-    """
-    files = find_files(path)
-    if len(files) > 1:
-        raise OptionError(f"classes_from_groups takes one file, and {path!r} are {len(files)}")
-    file = files[0]
-    names = _class_names(file, group, allow_external=allow_external)
-    parts: list[AbstractReader] = []
-    layouts: list[Layout] = []
-    for name in names:
-        class_group = f"{group.strip('/')}/{name}".strip("/")
-        place = _find_in_class(file, class_group, data, allow_external=allow_external)
-        layout, reader = open_part(place, file, allow_external=allow_external)
-        parts.append(reader)
-        layouts.append(layout)
-        if (layout.row_shape, layout.dtype) != (layouts[0].row_shape, layouts[0].dtype):
-            raise ColumnError(
-                f"classes of {file.path!r} differ: rows of shape {layouts[0].row_shape} "
-                f"{layouts[0].dtype} in {names[0]!r}, "
-                f"of shape {layout.row_shape} {layout.dtype} in {name!r}; write them alike"
-            )
-    ids = [
-        ConstantReader(np.array(number, np.int64), part.num_rows)
-        for number, part in enumerate(parts)
-    ]
-    x = assemble_column(Column(f"*/{data}"), tuple(parts), layouts[0].describe())
-    y = ResolvedColumn(
-        Column("(group)"),
-        tuple(ids),
-        (),
-        np.dtype(np.int64),
-        None,
-        tuple(names),
-        "the group's name",
-    )
-    return Source.from_parts((file,), {"x": x, "y": y})
-
-
-def _class_names(file: H5File, group: str, *, allow_external: bool) -> list[str]:
-    with file.open() as handle:
-        try:
-            where = find_object(handle, group, allow_external=allow_external)
-        except UnknownColumnError:
-            where = None
-        names = sorted(
-            name
-            for name in (where if isinstance(where, h5py.Group) else ())
-            if isinstance(
-                find_object(handle, f"{group}/{name}", allow_external=allow_external), h5py.Group
-            )
-        )
-    if not names:
-        raise ColumnError(
-            f"{group!r} of {file.path!r} holds no groups, so no classes; {_what_is_in(file)}"
-        )
-    return names
-
-
-def _find_in_class(file: H5File, name: str, data: str, *, allow_external: bool) -> str:
-    with file.open() as handle:
-        members = find_object(handle, name, allow_external=allow_external)
-        if data in members:
-            return f"{name}/{data}"
-        inside = [
-            member
-            for member in members
-            if isinstance(
-                find_object(handle, f"{name}/{member}", allow_external=allow_external),
-                h5py.Dataset,
-            )
-        ]
-    if len(inside) != 1:
-        raise ColumnError(
-            f"class group {name!r} of {file.path!r} has no data set {data!r}, and {len(inside)} "
-            "others"
-            + (
-                f" ({', '.join(map(repr, inside[:5]))}); name the one to read with data="
-                if inside
-                else ""
-            )
-        )
-    return f"{name}/{inside[0]}"
-
-
 def _parse_column(name: str, spec: str | Column) -> Column:
     if isinstance(spec, Column):
         return spec
@@ -421,12 +315,3 @@ def _check_lengths(files: tuple[H5File, ...], first: ResolvedColumn, other: Reso
                 f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
                 "aligned row by row: write the file again"
             )
-
-
-def _what_is_in(file: H5File) -> str:
-    with file.open() as handle:
-        names = list_datasets(handle, limit=1000)
-    if not names:
-        return f"{file.path!r} has no data sets"
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"{file.path!r} has {', '.join(map(repr, names[:_MAX_LISTED]))}{more}"
