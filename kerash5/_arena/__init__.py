@@ -1,0 +1,22 @@
+"""Where the rows of batches come from: straight from the file, or from memory within a budget.
+
+Three stores, one answer. `DirectRows` reads each batch. `ResidentRows` keeps what was read, where
+all of it fits. `WindowRows` holds the window being served and the next one. What to keep and what
+to drop follows from the plan: nothing is guessed.
+"""
+
+from kerash5._arena._cache import AUTO_CACHE_BYTES, parse_cache
+from kerash5._arena._resident import ResidentRows
+from kerash5._arena._rows import AbstractRows, Arrays, DirectRows
+from kerash5._arena._windows import INDEX_BYTES, WindowRows
+
+__all__ = [
+    "AUTO_CACHE_BYTES",
+    "INDEX_BYTES",
+    "AbstractRows",
+    "Arrays",
+    "DirectRows",
+    "ResidentRows",
+    "WindowRows",
+    "parse_cache",
+]

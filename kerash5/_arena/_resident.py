@@ -1,0 +1,147 @@
+"""The store that keeps what was read, for data that fit the cache."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Executor
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._arena._rows import AbstractRows, Arrays, Shared
+from kerash5._blocks import Blocks
+from kerash5._plan import Plan
+from kerash5.h5 import Source
+
+_ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
+
+
+class _Resident(Shared):
+    """The blocks that have been read, of all that will be; shared by all plans of the same rows."""
+
+    def __init__(self, source: Source, blocks: Blocks, rows: NDArray[np.int64] | None) -> None:
+        self._source = source
+        self._blocks = blocks
+        self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
+        self._starts, self._stops = blocks.bounds(self._touched)
+        self._places = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
+        self._setup()
+
+    def _setup(self) -> None:
+        self._arrays: Arrays = {}
+        self._state = np.full(len(self._touched), _ABSENT, np.int8)
+        self._changed = threading.Condition()
+        self.is_complete = False
+        self._share()
+
+    def __getstate__(self) -> dict[str, object]:
+        made_anew = ("_arrays", "_state", "_changed", "is_complete")
+        return {name: value for name, value in self.__dict__.items() if name not in made_anew}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._setup()
+
+    def after_fork(self) -> None:
+        """Keep what was read; what other threads were reading stayed in the parent process."""
+        self._changed = threading.Condition()
+        self._state[self._state == _COMING] = _ABSENT
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held when everything has been read."""
+        return int(self._places[-1]) * self._source.row_bytes
+
+    def includes(self, rows: NDArray[np.int64] | None) -> bool:
+        """Whether the blocks of these rows (of all rows if None) are among those read here."""
+        if len(self._touched) == len(self._blocks):
+            return True
+        return rows is not None and bool(np.isin(self._blocks.of_rows(rows), self._touched).all())
+
+    def take(self, rows: NDArray[np.int64]) -> Arrays:
+        """Return rows, reading the blocks that are not here yet."""
+        blocks = self._blocks.of_rows(rows)
+        has_all = len(self._touched) == len(self._blocks)
+        slots = blocks if has_all else np.searchsorted(self._touched, blocks)
+        self._source.check_unchanged()
+        if not self.is_complete:
+            self._ensure(np.unique(slots))
+        places = rows - self._starts[slots] + self._places[slots]
+        return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
+
+    def _ensure(self, slots: NDArray[np.int64]) -> None:
+        """Read these blocks, together with the other threads that need them."""
+        with self._changed:
+            if not self._arrays:
+                self._arrays = self._source.allocate(int(self._places[-1]))
+        while (slot := self._claim(slots)) is not None:
+            try:
+                self._read(slot)
+            finally:
+                with self._changed:
+                    if self._state[slot] == _COMING:  # after an error
+                        self._state[slot] = _ABSENT
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._state[slots] == _COMING).any())
+            self.is_complete = bool((self._state == _HERE).all())
+        if (self._state[slots] == _ABSENT).any():
+            # Another thread failed to read one: fail here too, with the file's own words.
+            self._ensure(slots)
+
+    def _claim(self, slots: NDArray[np.int64]) -> int | None:
+        """Return a block that nobody reads yet, now this thread's; None if there is none."""
+        with self._changed:
+            absent = np.flatnonzero(self._state[slots] == _ABSENT)
+            if not len(absent):
+                return None
+            slot = int(slots[absent[0]])
+            self._state[slot] = _COMING
+            return slot
+
+    def _read(self, slot: int) -> None:
+        begin, end = int(self._places[slot]), int(self._places[slot + 1])
+        out = {name: array[begin:end] for name, array in self._arrays.items()}
+        self._source.load_range(int(self._starts[slot]), int(self._stops[slot]), out)
+        self._state[slot] = _HERE
+
+
+@final
+class ResidentRows(AbstractRows):
+    """Keeps every block it has read; for plans whose blocks all fit the budget."""
+
+    def __init__(
+        self, source: Source, plan: Plan, blocks: Blocks, held: _Resident | None = None
+    ) -> None:
+        self._source = source
+        self._plan = plan
+        self._blocks = blocks
+        self._held = held or _Resident(source, blocks, plan.rows_to_serve)
+
+    def take(self, step: int) -> Arrays:
+        """Return the loaded rows of one batch."""
+        return self._held.take(self._plan.rows(step))
+
+    def is_in_memory(self) -> bool:
+        """Whether all blocks have been read."""
+        return self._held.is_complete
+
+    def advance(self, oldest: int, executor: Executor) -> None:
+        """Do nothing: everything is kept, and batches read what they miss."""
+
+    def release(self) -> None:
+        """Do nothing: what is held is within the budget, and will be wanted again."""
+
+    def includes(self, rows: NDArray[np.int64] | None) -> bool:
+        """Whether these rows (all rows if None) are among those this store keeps."""
+        return self._held.includes(rows)
+
+    def with_plan(self, plan: Plan) -> ResidentRows:
+        """Return a store for another plan over the same rows; both share what was read."""
+        return ResidentRows(self._source, plan, self._blocks, self._held)
+
+    def describe(self) -> str:
+        """Say in words where rows come from."""
+        size = f"{self._held.num_bytes / 1e6:.1f} MB decoded"
+        return f"rows stay in memory once read ({size}, within the cache)"

@@ -1,0 +1,64 @@
+"""What batches are asked for besides files and columns, and what its values mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from kerash5._backends import detect_shard
+from kerash5._errors import OptionError
+from kerash5._plan import Shuffle
+from kerash5._selection import RowSelection
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What `H5Dataset` is asked for, but for files and columns; the same meaning and defaults."""
+
+    batch_size: int = 32
+    shuffle: Shuffle | Literal["auto"] = "auto"
+    seed: int = 0
+    rows: RowSelection = None
+    transform: Callable[..., Any] | None = None
+    drop_last: bool = False
+    cache: int | float | str = "auto"
+    threads: int | None = None
+    shard: tuple[int, int] | Literal["auto"] | None = None
+
+
+def parse_transform(transform: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Return what can be called, or None."""
+    if transform is not None and not callable(transform):
+        raise OptionError(f"transform={transform!r}; it is a function of x[, y[, sample_weight]]")
+    return transform
+
+
+def parse_threads(threads: int | None) -> int:
+    """Return the number of reading threads."""
+    if threads is None:
+        return min(4, os.cpu_count() or 1)
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 0:
+        raise OptionError(
+            f"threads={threads!r}; give the number of reading threads, 0 for none, or None"
+        )
+    return int(threads)
+
+
+def parse_shard(shard: tuple[int, int] | Literal["auto"] | None) -> tuple[int, int]:
+    """Return (index, count); `Plan` checks that they agree."""
+    if shard is None:
+        return 0, 1
+    if shard == "auto":
+        return detect_shard()
+    is_pair = isinstance(shard, tuple | list) and len(shard) == 2
+    if not is_pair or not all(_is_whole(value) for value in shard):
+        raise OptionError(f"shard={shard!r}; give (index, count), 'auto' or None")
+    return int(shard[0]), int(shard[1])
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
