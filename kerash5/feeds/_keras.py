@@ -27,6 +27,7 @@ from kerash5._batches import (
 )
 from kerash5._errors import ColumnError, RowError
 from kerash5._plan import Plan, Shuffle
+from kerash5.feeds._keras_pass import Pass
 from kerash5.feeds._keras_position import (
     Position,
     calling_frame,
@@ -150,7 +151,7 @@ class H5Dataset(PyDataset):
     def _setup(self) -> None:
         self._ordered: Batches | None = None  # in the stored order; made when first evaluated
         self._position = Position("fit", 0)
-        self._passes: list[_Pass] = []
+        self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
         self.error: BaseException | None = None
@@ -405,7 +406,7 @@ class H5Dataset(PyDataset):
             here = next((p for p in self._passes if p.indices is indices), None)
             if here is None:
                 batches = self._batches_for(self._position.task)
-                here = _Pass(indices, batches, self._position)
+                here = Pass(indices, batches, self._position)
                 self._passes = [*self._passes[1 - _MAX_PASSES :], here]
             for other in self._passes:
                 if other is not here:
@@ -432,50 +433,6 @@ class H5Dataset(PyDataset):
         idle = self._ordered if task == "fit" else self._batches
         if idle is not None:
             idle.release()
-
-
-class _Pass:
-    """One pass of Keras over the data: which batch each number it asks for stands for.
-
-    `fit` asks for a permutation of the batch numbers. The place of a number in that permutation is
-    the index of the planned batch.
-    """
-
-    def __init__(self, indices: Sequence[int], batches: Batches, position: Position) -> None:
-        self.indices = indices
-        self._batches = batches
-        self._position = position
-        self._place_of: NDArray[np.int64] | None = None
-        if isinstance(indices, list):
-            self._place_of = np.empty(len(indices), np.int64)
-            self._place_of[indices] = np.arange(len(indices))
-        self._next = 0
-        self._feed: Iterator[Batch] | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last batch of the epoch has been served."""
-        return self._next >= len(self._batches)
-
-    def serve(self, index: int) -> Batch:
-        """Return the planned batch that this number stands for."""
-        place = index if self._place_of is None else int(self._place_of[index])
-        if place != self._next or self._feed is None:
-            self.pause()
-            self._feed = self._batches.epoch(self._position.epoch, place)
-        self._next = place + 1
-        batch = next(self._feed)
-        if self.is_finished:
-            self.pause()
-            if self._position.task != "fit":
-                self._batches.release()
-        return batch
-
-    def pause(self) -> None:
-        """Stop reading ahead; the next batch asked for starts it again."""
-        feed, self._feed = self._feed, None
-        if feed is not None and hasattr(feed, "close"):
-            feed.close()
 
 
 def _map_tree(tree: Tree, function: Callable[[str], object]) -> object:

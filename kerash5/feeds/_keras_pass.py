@@ -1,0 +1,60 @@
+"""One pass of Keras over the data: which planned batch each number it asks for stands for.
+
+Counts nothing that outlives the pass: see `H5Dataset` for how passes are told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._batches import Batch, Batches
+from kerash5.feeds._keras_position import Position
+
+
+@final
+class Pass:
+    """One pass of Keras over the data: which batch each number it asks for stands for.
+
+    `fit` asks for a permutation of the batch numbers. The place of a number in that permutation is
+    the index of the planned batch.
+    """
+
+    def __init__(self, indices: Sequence[int], batches: Batches, position: Position) -> None:
+        self.indices = indices
+        self._batches = batches
+        self._position = position
+        self._place_of: NDArray[np.int64] | None = None
+        if isinstance(indices, list):
+            self._place_of = np.empty(len(indices), np.int64)
+            self._place_of[indices] = np.arange(len(indices))
+        self._next = 0
+        self._feed: Iterator[Batch] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last batch of the epoch has been served."""
+        return self._next >= len(self._batches)
+
+    def serve(self, index: int) -> Batch:
+        """Return the planned batch that this number stands for."""
+        place = index if self._place_of is None else int(self._place_of[index])
+        if place != self._next or self._feed is None:
+            self.pause()
+            self._feed = self._batches.epoch(self._position.epoch, place)
+        self._next = place + 1
+        batch = next(self._feed)
+        if self.is_finished:
+            self.pause()
+            if self._position.task != "fit":
+                self._batches.release()
+        return batch
+
+    def pause(self) -> None:
+        """Stop reading ahead; the next batch asked for starts it again."""
+        feed, self._feed = self._feed, None
+        if feed is not None and hasattr(feed, "close"):
+            feed.close()
