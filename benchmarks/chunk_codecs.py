@@ -1,7 +1,7 @@
 """Which codec library decodes the chunks of an HDF5 file fastest, into place and without the GIL?
 
     pip install 'kerash5[fast,filters]' numcodecs isal deflate zlib-ng cramjam
-    python benchmarks/codecs.py --mnist train.hdf5 --out benchmarks/results/codecs
+    python benchmarks/chunk_codecs.py --mnist train.hdf5 --out benchmarks/results/codecs
 
 Chunks are made from MNIST, as stored and scaled to 56 x 56 x 3, packed by h5py and hdf5plugin.
 All codecs take turns, round by round, on the same chunks, and each ends with the array in the same
@@ -272,7 +272,7 @@ def write_table(found: list[dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Which codec library decodes chunks fastest, into place and without the GIL?",
         "",
-        f"`benchmarks/codecs.py`, {about['rounds']} rounds, all codecs in turn.",
+        f"`benchmarks/chunk_codecs.py`, {about['rounds']} rounds, all codecs in turn.",
         f"{about['machine']}; read figures as ratios within one table.",
         "",
         f"{names}.",
