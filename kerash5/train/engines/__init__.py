@@ -1,0 +1,9 @@
+"""What runs the optimizer steps: one engine per backend, and a plain one for every model.
+
+An engine knows nothing of files, epochs or callbacks; it is handed batches, in order.
+"""
+
+from kerash5.train.engines._choice import make_engine, why_not_fused
+from kerash5.train.engines._engine import AbstractEngine, Steps
+
+__all__ = ["AbstractEngine", "Steps", "make_engine", "why_not_fused"]

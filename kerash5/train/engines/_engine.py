@@ -1,0 +1,102 @@
+"""What every engine promises to the training loop, and what they share.
+
+Between `begin` and `sync` the current values are the engine's own: variables of the model may hold
+older ones, or none at all. Nothing here runs a step: see `_plain`, `_jax`, `_tensorflow`, `_torch`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+
+from kerash5._batches import Batch
+from kerash5._errors import OptionError
+from kerash5.train.engines._private import build_variables
+from kerash5.train.engines._weights import ClassWeights
+
+Steps = int | Literal["auto"]
+
+
+class AbstractEngine(ABC):
+    """Runs optimizer steps of a compiled model; every engine gives the same numbers, to rounding.
+
+    How batches are grouped into calls of `train` does not change a bit of them on a CPU, so a run
+    that was killed and resumed in mid-epoch may group them in another way.
+    """
+
+    def __init__(self, model: keras.Model, class_weight: Mapping[int, float] | None = None) -> None:
+        self.model = model
+        self._weights = None if class_weight is None else ClassWeights(class_weight)
+        self._logs: dict[str, Any] = {}  # of the last step
+
+    @property
+    def steps_per_dispatch(self) -> int:
+        """How many batches `train` wants at once now; it takes more or fewer all the same."""
+        return 1
+
+    def build(self, batch: Batch) -> None:
+        """Make every variable of model, metrics and optimizer from the shapes of a batch.
+
+        Runs no step. Call it before a checkpoint is loaded; `train` does it by itself.
+        """
+        build_variables(self.model, self._weigh(batch))
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Take the model's variables as they are now: at the start, or after they were changed."""
+
+    @abstractmethod
+    def train(self, batches: Sequence[Batch]) -> None:
+        """Run one optimizer step per batch, in order; may return before the device is done."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the running averages since `reset_metrics` under Keras' names, "loss" first.
+
+        Waits for the device. A model whose own `train_step` returns other names than its metrics
+        has those of the last step here, as in `fit`.
+        """
+        found = self.model.get_metrics_result()
+        if self._logs and set(self._logs) != set(found):
+            found = self._logs
+        return {
+            name: float(value) for name, value in keras.tree.map_structure(_scalar, found).items()
+        }
+
+    def reset_metrics(self) -> None:
+        """Begin the averages anew."""
+        self._logs = {}
+        self.model.reset_metrics()
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Put the current values into the model's and the optimizer's variables."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in a sentence which engine this is, and why not a faster one."""
+
+    def _weigh(self, batch: Batch) -> Batch:
+        """Return the batch with the weights that its classes have, if they have any."""
+        return batch if self._weights is None else self._weights.apply(batch)
+
+
+def parse_steps(steps: object) -> int | None:
+    """Return a number of steps per dispatch, or None for "auto".
+
+    Raises:
+        OptionError: It is neither.
+    """
+    if steps == "auto":
+        return None
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise OptionError(
+            f"steps_per_dispatch={steps!r}; give a whole number of at least 1, or 'auto'"
+        )
+    return steps
+
+
+def _scalar(value: Any) -> float:  # noqa: ANN401  a tensor of any backend, or a number
+    return float(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,47 @@
+"""The plain engine: Keras' own `train_on_batch`, for every model on every backend.
+
+It is what the others must equal. Nothing here is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import keras
+
+from kerash5._batches import Batch
+from kerash5.train.engines._engine import AbstractEngine
+from kerash5.train.engines._private import running_metrics
+
+
+@final
+class PlainEngine(AbstractEngine):
+    """One call of `train_on_batch` per step; the variables are always current."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        class_weight: Mapping[int, float] | None = None,
+        *,
+        reason: str = "",
+    ) -> None:
+        super().__init__(model, class_weight)
+        self._reason = reason
+
+    def begin(self) -> None:
+        """Do nothing: each step takes the variables as they are."""
+
+    def train(self, batches: Sequence[Batch]) -> None:
+        """Run one optimizer step per batch; waits for each."""
+        with running_metrics(self.model):
+            for batch in batches:
+                self._logs = self.model.train_on_batch(*self._weigh(batch), return_dict=True)
+
+    def sync(self) -> None:
+        """Do nothing: the variables are current after each step."""
+
+    def describe(self) -> str:
+        """Say that this is the plain engine, and why."""
+        why = f": {self._reason}" if self._reason else ""
+        return f"plain, one train_on_batch per step{why}"
