@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
+Setting = Literal["plain", "tuned"]  # `model.fit` as users get it, or our Trainer
 Status = Literal["ok", "failed", "missing"]
 CheckName = Literal["forward", "losses", "adam", "sgd"]
 
@@ -46,7 +47,8 @@ class Parity:
         contender: As in `Sample`.
         backend: As in `Sample`.
         model: As in `Sample`.
-        batch_size: As in `Sample`.
+        batch_size: As in `Sample`; of several, the smallest alone is compared.
+        setting: As in `Sample`: a Trainer that computes something else is no faster either.
         reference: What it was compared with, in words.
         checks: What was compared; empty where the process failed.
         status: As in `Sample`; "ok" says that it was measured, not that it passed.
@@ -57,6 +59,7 @@ class Parity:
     backend: str
     model: str
     batch_size: int
+    setting: Setting
     reference: str = ""
     checks: tuple[ParityCheck, ...] = ()
     status: Status = "ok"

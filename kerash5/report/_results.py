@@ -17,9 +17,8 @@ from typing import Any, Final, Literal, final
 from kerash5._errors import FileError, FileMissingError
 from kerash5._run import replace_text
 from kerash5.report._json import no_results, parse_fields, read_values, write_values
-from kerash5.report._parity import Parity, ParityCheck, Status
+from kerash5.report._parity import Parity, ParityCheck, Setting, Status
 
-Setting = Literal["plain", "tuned"]  # `model.fit` as users get it, or our Trainer
 CompileCache = Literal["cold", "warm", "none"]
 
 COMPARISON_FILE: Final = "comparison.json"
@@ -191,7 +190,7 @@ class Comparison:
     Args:
         method: What was asked for.
         samples: One per process, in the order in which they ran.
-        parities: One per contender and batch size.
+        parities: One per contender and setting, at the smallest batch size.
         machine: Processor, cores, memory bytes, GPU, system, commit.
         versions: Versions of packages, by contender.
         notes: Caveats in whole sentences, such as a shared environment.

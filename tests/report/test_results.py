@@ -62,6 +62,7 @@ PARITY = Parity(
     backend="torch",
     model="mlp",
     batch_size=32,
+    setting="plain",
     reference="jax",
     checks=(
         ParityCheck(name="forward", difference=1e-7, bound=1e-5),
