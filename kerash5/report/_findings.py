@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal
 
-from kerash5.report._parity import Parity
-from kerash5.report._results import Comparison, CompileCache, Sample, Setting
+from kerash5.report._parity import Parity, Setting
+from kerash5.report._results import Comparison, CompileCache, Sample
 from kerash5.report._statistics import (
     Estimate,
     break_even_steps,
@@ -198,7 +198,7 @@ def _find_row(comparison: Comparison, contender: str, batch_size: int, setting: 
     ]
     good = tuple(sorted((s for s in started if _is_timed(s)), key=lambda sample: sample.repeat))
     parity = next(
-        (p for p in comparison.parities if (p.contender, p.batch_size) == (contender, batch_size)),
+        (p for p in comparison.parities if (p.contender, p.setting) == (contender, setting)),
         None,
     )
     speeds = [sample.rows_per_second for sample in good]

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from kerash5.report._results import CompileCache, Setting
+from kerash5.report._parity import Setting
+from kerash5.report._results import CompileCache
 from kerash5.report._statistics import Estimate
 
 SETTING_WORDS: Final[dict[Setting, str]] = {"plain": "as users get it", "tuned": "tuned"}

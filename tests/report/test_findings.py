@@ -100,7 +100,7 @@ def test_batch_sizes_and_settings_have_a_table_each() -> None:
 
 def test_fast_and_wrong_is_not_ranked_and_says_why() -> None:
     comparison = make_comparison()
-    wrong = make_parity("tensorflow", 50, forward=2e-3)
+    wrong = make_parity("tensorflow", forward=2e-3)
     found = replace(
         comparison,
         parities=tuple(wrong if p.contender == "tensorflow" else p for p in comparison.parities),
