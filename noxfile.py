@@ -46,6 +46,15 @@ def tests(session: nox.Session, backend: str) -> None:
     run_pytest(session, "tests/backend", backend=backend)
 
 
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Thousands of new cases for every property, thousands of damaged files, and full sizes."""
+    install(session, "report", "test")
+    session.env["KERASH5_HYPOTHESIS_PROFILE"] = "deep"
+    patient = ("-m", "hypothesis or deep", "-o", "timeout=7200")
+    run_pytest(session, "tests", "--ignore=tests/backend", *patient)
+
+
 def install(session: nox.Session, *extras: str) -> None:
     """Install this checkout with the extras; editable, or `nox -R` would test an older copy."""
     session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")

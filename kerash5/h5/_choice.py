@@ -37,9 +37,11 @@ def open_part(
     """
     try:
         with file.open() as handle:
-            dataset = find_dataset(handle, path, allow_external=allow_external)
-            layout = read_layout(dataset, handle)
-            return layout, _choose(path, file, dataset, layout, reader)
+            found = find_dataset(handle, path, allow_external=allow_external)
+            layout = read_layout(found.dataset, handle)
+            chosen = _choose(path, file, found.dataset, layout, reader)
+            chosen.other_files = found.other_files
+            return layout, chosen
     except KerasH5Error:
         raise
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:

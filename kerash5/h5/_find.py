@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import h5py
@@ -23,7 +23,7 @@ from kerash5._errors import (
     FileMissingError,
     UnknownColumnError,
 )
-from kerash5.h5._file import H5File, open_once
+from kerash5.h5._file import FileIdentity, H5File, open_once
 
 # Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
@@ -31,7 +31,15 @@ _NUMBER: Final = r"%\d*b"
 _MAX_LISTED: Final = 12
 
 
-def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.Dataset:
+@dataclass(frozen=True, slots=True)
+class FoundDataset:
+    """A data set, and the files besides its own that its rows come from."""
+
+    dataset: h5py.Dataset
+    other_files: tuple[H5File, ...]  # that links, virtual data sets and raw files lead to
+
+
+def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) -> FoundDataset:
     """Walk to a data set, link by link.
 
     Args:
@@ -57,7 +65,7 @@ def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) ->
     if not isinstance(found, h5py.Dataset):
         raise ColumnError(f"{path!r} in {file.filename!r} is a named data type, not a data set")
     _check_parts(found, border, _MAX_DEPTH)
-    return found
+    return FoundDataset(found, tuple(border.passed.values()))
 
 
 def find_object(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.HLObject:
@@ -110,9 +118,10 @@ def what_is_in(file: H5File) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Border:
-    """The folder that data may not lie outside of; None where they may lie anywhere."""
+    """The folder that data may not lie outside of, and the files that a walk has met so far."""
 
-    folder: str | None
+    folder: str | None  # None: data may lie anywhere
+    passed: dict[str, H5File] = field(default_factory=dict)  # by place
 
     def check(self, place: str, what: str) -> str:
         """Return the real path of a file that `what` points to, or refuse it."""
@@ -128,6 +137,8 @@ class _Border:
                 f"{what} to another file, and {real!r} is missing; HDF5 would read it as fill "
                 "values, or look for it elsewhere: put it back"
             )
+        if real not in self.passed:
+            self.passed[real] = H5File(place, real, FileIdentity.of(real))
         return real
 
 

@@ -33,6 +33,7 @@ class AbstractReader(ABC):
     dtype: np.dtype
     block_rows: int  # rows that are stored, and so best read, together
     is_direct: bool  # single rows cost no more than their own bytes
+    other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
 
     @property
     def row_bytes(self) -> int:
@@ -128,7 +129,8 @@ class H5pyReader(AbstractReader):
             # sub-arrays.
             as_copied(out)[...] = as_copied(dataset[start:stop])
         except (OSError, RuntimeError, ValueError) as error:
-            self._file.check_unchanged()
+            for file in (self._file, *self.other_files):
+                file.check_unchanged()
             if missing := load_filters(self._foreign_filters):
                 raise BackendError(
                     f"{self._path!r} in {self._file.path!r} is packed with {' + '.join(missing)}, "

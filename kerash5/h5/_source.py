@@ -81,6 +81,7 @@ class Source:
             _check_lengths(files, first, column)
         lengths = [part.num_rows for part in first.parts]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._behind = [self._find_files_behind(part) for part in range(len(lengths))]
         if len(self) == 0:
             raise ColumnError(
                 f"column {first.column.path!r} of {files[0].path!r} has no rows; "
@@ -223,9 +224,16 @@ class Source:
         """
         return max(part.block_rows for column in self._columns.values() for part in column.parts)
 
-    def check_unchanged(self) -> None:
-        """Raise `FileChangedError` if a file changed since the source was made."""
-        for file in self._files:
+    def check_unchanged(self, rows: NDArray[np.int64] | None = None) -> None:
+        """Raise `FileChangedError` if a file changed since the source was made.
+
+        Args:
+            rows: Look only at the files that these rows lie in, of which there may be thousands;
+                None for all files.
+        """
+        parts = range(len(self._behind)) if rows is None else np.unique(self._part_of(rows))
+        # Each once: a file may hold many parts.
+        for file in dict.fromkeys(file for part in parts for file in self._behind[part]):
             file.check_unchanged()
 
     def fingerprint(self) -> dict[str, object]:
@@ -286,7 +294,7 @@ class Source:
             self._check_file(0)
             parts[0].read_rows(rows, out)
             return
-        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        part_of = self._part_of(rows)
         for part in np.unique(part_of).tolist():
             self._check_file(part)
             here = np.flatnonzero(part_of == part)
@@ -294,8 +302,21 @@ class Source:
             parts[part].read_rows(rows[here] - self._starts[part], found)
             as_copied(out)[here] = as_copied(found)
 
+    def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(self._behind) == 1:
+            return np.zeros(len(rows), np.int64)
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
     def _check_file(self, part: int) -> None:
-        self._files[part if len(self._files) > 1 else 0].check_unchanged()
+        for file in self._behind[part]:
+            file.check_unchanged()
+
+    def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
+        """Return the file that a part lies in, and those that its links lead to, each once."""
+        own = self._files[part if len(self._files) > 1 else 0]
+        columns = self._columns.values()
+        others = (file for column in columns for file in column.parts[part].other_files)
+        return tuple(dict.fromkeys((own, *others)))
 
 
 def _parse_column(name: str, spec: str | Column) -> Column:

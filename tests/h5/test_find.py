@@ -11,6 +11,7 @@ from kerash5._errors import (
     ColumnError,
     DamagedFileError,
     ExternalDataError,
+    FileChangedError,
     FileMissingError,
     KerasH5Error,
     NotHDF5Error,
@@ -293,7 +294,7 @@ def make_numbered(path: Path, target: bytes, name: bytes = b"/x", mode: str = "w
         h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_INT64, space, creation)
 
 
-@pytest.mark.parametrize(
+every_way_out = pytest.mark.parametrize(
     "make",
     [
         link_out,
@@ -310,6 +311,9 @@ def make_numbered(path: Path, target: bytes, name: bytes = b"/x", mode: str = "w
     ],
     ids=lambda make: make.__name__,
 )
+
+
+@every_way_out
 def test_data_outside_the_folder_need_a_yes(make: Any, folders: tuple[Path, Path]) -> None:
     make(*folders)
     path = folders[0] / "a.h5"
@@ -318,6 +322,27 @@ def test_data_outside_the_folder_need_a_yes(make: Any, folders: tuple[Path, Path
     with pytest.raises(PermissionError):
         Source(path, x="x")
     assert read_all(path, allow_external=True) == [7, 7]
+
+
+@every_way_out
+@pytest.mark.parametrize("change", ["touched", "gone"])
+def test_a_change_of_a_file_that_others_lead_to_is_seen(
+    make: Any, change: str, folders: tuple[Path, Path]
+) -> None:
+    make(*folders)
+    source = Source(folders[0] / "a.h5", allow_external=True, x="x")
+    assert source.read([0])["x"] == [7]
+    (secret,) = folders[1].iterdir()
+    if change == "touched":
+        os.utime(secret, ns=(1, 1))
+    else:
+        secret.unlink()
+    words = "is gone now" if change == "gone" else "was written to or replaced"
+    for read in (source.read, source.check_unchanged):
+        with pytest.raises(FileChangedError, match=rf"(secret|near|part).* {words}"):
+            read(np.array([0]))
+    with pytest.raises(FileChangedError, match=words):
+        source.load_range(0, 2, source.allocate(2))
 
 
 def test_a_link_never_falls_back_to_the_working_directory(
