@@ -75,19 +75,38 @@ class TrainerOptions:
     """The training.
 
     Args:
-        max_epochs: Passes over the training rows.
+        max_epochs: Passes over the training rows; 10, or no limit where max_steps or max_time is
+            given.
+        max_steps: Optimizer steps, over all epochs.
+        max_time: Of the whole run: seconds, or a text such as 90s, 10min, 1.5h or DD:HH:MM:SS.
         precision: float32, bf16-mixed or 16-mixed.
         run_dir: The folder for everything the run writes; runs/MODEL if not given.
         monitor: The metric that decides which weights are best; val_loss, or loss without
             validation.
+        limit_train_batches: Of each epoch, train on so many batches, or such a fraction of them.
+        limit_val_batches: Validate on so many, likewise; 0 for no validation.
+        overfit_batches: Train on the same few batches in every epoch.
+        fast_dev_run: Run one batch (or so many) of training and validation, and be done.
+        num_sanity_val_steps: Batches to validate on before the first step.
+        val_check_interval: Validate after so many steps of an epoch, or such a fraction of it.
+        steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
         enable_progress_bar: Show progress.
         enable_model_summary: Show the model's layers first.
     """
 
-    max_epochs: int = 10
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    max_time: int | float | str | None = None
     precision: Literal["float32", "bf16-mixed", "16-mixed"] = "float32"
     run_dir: str | None = None
     monitor: str | None = None
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    overfit_batches: int | float | None = None
+    fast_dev_run: bool | int = False
+    num_sanity_val_steps: int = 0
+    val_check_interval: int | float = 1.0
+    steps_per_dispatch: int | Literal["auto"] = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True
 

@@ -30,8 +30,8 @@ from kerash5._errors import (
     ShapeError,
 )
 from kerash5._run import Epoch
-from kerash5.train import _trainer
 from kerash5.train._build import load_model
+from kerash5.train._session import Session
 
 NUM_ROWS: Final = 24
 NUM_CLASSES: Final = 3
@@ -239,12 +239,12 @@ def test_best_weights_are_those_of_the_best_epoch_by_the_monitor(
     case: tuple[str, Sequence[float], int],
 ) -> None:
     monitor, values, best = case
-    end = _trainer._Session._end_epoch
+    end = Session.end_epoch
 
     def end_crafted(session: Any, epoch: Epoch) -> None:
         end(session, replace(epoch, metrics={monitor: values[epoch.epoch]}))
 
-    monkeypatch.setattr(_trainer._Session, "_end_epoch", end_crafted)
+    monkeypatch.setattr(Session, "end_epoch", end_crafted)
     weights: list[list[np.ndarray]] = []
     keep = AtEpochEnd(lambda _, model: weights.append(model.get_weights()))
     trainer = make_trainer(run_dir, max_epochs=len(values), monitor=monitor, callbacks=[keep])
@@ -673,7 +673,7 @@ def test_the_summary_goes_to_stderr_as_it_is(
 def test_on_a_terminal_a_bar_runs_and_the_line_of_the_epoch_stays(
     train: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerash5.train._callbacks._REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("kerash5.train._progress._REFRESH_SECONDS", 0.0)
     trainer = make_trainer(run_dir, enable_progress_bar=True)
     terminal = io.StringIO()
     trainer.console = Console(file=terminal, force_terminal=True, width=120)

@@ -1,0 +1,48 @@
+"""Which epoch is the best so far, by one metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from kerash5._errors import RunError
+from kerash5._run import Epoch
+
+# Words in the names of Keras' metrics; a metric with none of them is better when smaller.
+_LARGER_IS_BETTER: Final = (
+    *("acc", "auc", "precision", "recall", "sensitivity", "specificity", "f1", "fbeta", "iou"),
+    *("io_u", "r2", "similarity", "correlation", "true_positives", "true_negatives"),
+)
+
+
+def is_larger_better(monitor: str) -> bool:
+    """Say whether a metric of this name is better when larger: accuracies and their like."""
+    return not monitor.endswith("loss") and any(word in monitor for word in _LARGER_IS_BETTER)
+
+
+def rank(monitor: str, epoch: Epoch) -> float:
+    """Return a number that is smaller for a better epoch, and NaN where there is none.
+
+    Raises:
+        RunError: The metric is none of this run.
+    """
+    if monitor not in epoch.metrics:
+        known = ", ".join(map(repr, sorted(epoch.metrics)))
+        raise RunError(f"monitor={monitor!r} is no metric of this run; there are {known}")
+    value = epoch.metrics[monitor]
+    return -value if is_larger_better(monitor) else value
+
+
+def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch]) -> bool:
+    """Say whether an epoch is better than all before it.
+
+    The first is the best so far, whatever it is; after that any number is better than NaN.
+
+    Raises:
+        RunError: The metric is none of this run.
+    """
+    now = rank(monitor, epoch)
+    ranks = [rank(monitor, past) for past in earlier if monitor in past.metrics]
+    known = min((value for value in ranks if not math.isnan(value)), default=math.nan)
+    return not ranks or (not math.isnan(now) and (math.isnan(known) or now < known))

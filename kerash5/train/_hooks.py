@@ -1,0 +1,117 @@
+"""The hooks of Keras callbacks, called by our loop as `fit` would call them.
+
+Which callbacks need to see every step is decided here, and what that costs is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import keras
+
+from kerash5._run import Metrics
+
+# `on_batch_*` are the old names, which Keras' own hooks call.
+_STEP_HOOKS: Final = (
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_batch_begin",
+    "on_batch_end",
+)
+
+
+@final
+class Hooks:
+    """The callbacks of one fit.
+
+    Args:
+        callbacks: Those of the user.
+        model: What they see as `self.model`.
+        num_epochs: What they see as `self.params["epochs"]`.
+        num_steps: Steps of an epoch, as `self.params["steps"]`.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        model: keras.Model,
+        *,
+        num_epochs: int | None,
+        num_steps: int,
+    ) -> None:
+        watching = [callback for callback in callbacks if _watches_steps(callback)]
+        self.waiting = [each for each in watching if not getattr(each, "async_safe", False)]
+        self.wants_steps = bool(watching)
+        self.needs_every_step = bool(self.waiting)
+        self._model = model
+        self.list = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            model=model,
+            epochs=num_epochs,
+            steps=num_steps,
+            verbose=0,
+        )
+
+    @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """All of them, with the `History` that Keras adds."""
+        return list(self.list.callbacks)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a callback has asked for the end of the training."""
+        return bool(self._model.stop_training)
+
+    def describe(self) -> str | None:
+        """Say which callbacks need every step, and what that costs; None if none does."""
+        if not self.waiting:
+            return None
+        names = ", ".join(sorted({type(callback).__name__ for callback in self.waiting}))
+        return (
+            f"{names} sees every step, so the trainer runs one step at a time and waits for the "
+            "device after each; set async_safe = True on a callback that may be told of several "
+            "steps at once"
+        )
+
+    def begin_training(self) -> None:
+        """Call `on_train_begin`."""
+        self._model.stop_training = False
+        self.list.on_train_begin()
+
+    def end_training(self, logs: Metrics) -> None:
+        """Call `on_train_end`."""
+        self.list.on_train_end(dict(logs))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Call `on_epoch_begin`."""
+        self.list.on_epoch_begin(epoch)
+
+    def end_epoch(self, epoch: int, logs: Metrics) -> Metrics:
+        """Call `on_epoch_end`; return the logs with what callbacks have put in."""
+        changed: dict[str, Any] = dict(logs)
+        self.list.on_epoch_end(epoch, changed)
+        return {name: float(value) for name, value in changed.items()}
+
+    def begin_steps(self, first: int, count: int) -> None:
+        """Call `on_train_batch_begin` for each of these steps of the epoch."""
+        for index in range(first, first + count):
+            self.list.on_train_batch_begin(index)
+
+    def end_steps(self, first: int, count: int, logs: Mapping[str, float]) -> None:
+        """Call `on_train_batch_end` for each of these steps of the epoch.
+
+        All of them get the averages as they are after the last.
+        """
+        for index in range(first, first + count):
+            self.list.on_train_batch_end(index, dict(logs))
+
+
+def _watches_steps(callback: keras.callbacks.Callback) -> bool:
+    """Say whether a callback has a hook that is called for each step."""
+    base = keras.callbacks.Callback
+    return any(
+        getattr(getattr(callback, name), "__func__", None) is not getattr(base, name)
+        for name in _STEP_HOOKS
+    )

@@ -1,0 +1,184 @@
+"""How long a fit goes on, how much of the data it sees, and how often it validates.
+
+Arithmetic only: what the trainer was asked for becomes whole numbers of steps once, here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, final
+
+from kerash5._errors import OptionError
+
+Share = int | float  # a number of batches, or a fraction of them
+Duration = str | float | timedelta
+
+DEFAULT_EPOCHS: Final = 10
+_UNITS: Final = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_CLOCK_PARTS: Final = (86400.0, 3600.0, 60.0, 1.0)  # Lightning's DD:HH:MM:SS
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends a fit, and what it uses of the data. Made by `parse_limits`.
+
+    Args:
+        max_epochs: Epochs, all of them together; None for no limit.
+        max_steps: Optimizer steps, likewise.
+        max_seconds: Of the whole run, over all its resumed parts; None for no limit.
+        train_batches: Of each epoch: a number, a fraction, or None for all.
+        validation_batches: Likewise; 0 for no validation.
+        overfit_batches: Train on these batches of epoch 0, in every epoch; None for none of that.
+        check_interval: Validate after so many steps, or such a fraction of an epoch; and at its
+            end.
+        sanity_steps: Batches to validate on before the first step.
+    """
+
+    max_epochs: int | None = DEFAULT_EPOCHS
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    train_batches: Share | None = None
+    validation_batches: Share | None = None
+    overfit_batches: Share | None = None
+    check_interval: Share = 1.0
+    sanity_steps: int = 0
+
+    def steps_per_epoch(self, available: int) -> int:
+        """Return how many of the batches of an epoch are trained on."""
+        share = self.overfit_batches if self.overfit_batches is not None else self.train_batches
+        return _count(share, available)
+
+    def validation_steps(self, available: int) -> int:
+        """Return how many batches of the validation data are used."""
+        share = self.validation_batches
+        return _count(self.overfit_batches if share is None else share, available)
+
+    def check_steps(self, steps_per_epoch: int) -> int:
+        """Return after how many steps of an epoch validation is due, within the epoch.
+
+        Raises:
+            OptionError: It would never be.
+        """
+        steps = _count(self.check_interval, steps_per_epoch, is_capped=False)
+        if steps > steps_per_epoch:
+            raise OptionError(
+                f"val_check_interval={self.check_interval} is more than the {steps_per_epoch} "
+                "steps of an epoch; give at most those, or a fraction"
+            )
+        return steps
+
+
+def parse_limits(
+    *,
+    max_epochs: int | None,
+    max_steps: int | None,
+    max_time: Duration | None,
+    limit_train_batches: Share | None,
+    limit_val_batches: Share | None,
+    overfit_batches: Share | None,
+    fast_dev_run: bool | int,
+    num_sanity_val_steps: int,
+    val_check_interval: Share,
+) -> Limits:
+    """Check the trainer's limits.
+
+    Raises:
+        OptionError: One of them makes no sense; the message names it.
+    """
+    _check_count("max_epochs", max_epochs, "the number of passes over the data")
+    _check_count("max_steps", max_steps, "the number of optimizer steps")
+    _check_share("limit_train_batches", limit_train_batches, least=1)
+    _check_share("limit_val_batches", limit_val_batches, least=0)
+    _check_share("overfit_batches", overfit_batches, least=1)
+    _check_share("val_check_interval", val_check_interval, least=1)
+    _check_whole("num_sanity_val_steps", num_sanity_val_steps)
+    _check_whole("fast_dev_run", int(fast_dev_run) if fast_dev_run is True else fast_dev_run)
+    if overfit_batches is not None and limit_train_batches is not None:
+        raise OptionError(
+            "overfit_batches and limit_train_batches both say how much to train on; give one"
+        )
+    if fast_dev_run:
+        few = int(fast_dev_run)
+        return Limits(1, None, None, few, few, None, 1.0, 0)
+    seconds = None if max_time is None else parse_duration("max_time", max_time)
+    if max_epochs is None and max_steps is None and seconds is None:
+        max_epochs = DEFAULT_EPOCHS
+    return Limits(
+        max_epochs,
+        max_steps,
+        seconds,
+        limit_train_batches,
+        limit_val_batches,
+        overfit_batches,
+        val_check_interval,
+        num_sanity_val_steps,
+    )
+
+
+def parse_duration(name: str, value: Duration) -> float:
+    """Return seconds from a number of them, "90s", "10min", "1.5h", "DD:HH:MM:SS" or a timedelta.
+
+    Raises:
+        OptionError: It is nothing of the kind, or not more than 0.
+    """
+    seconds = _parse_seconds(value)
+    if seconds is None or not 0 < seconds < math.inf:
+        raise OptionError(
+            f"{name}={value!r}; give seconds, or a text such as '90s', '10min', '1.5h' or "
+            "'00:12:00:00' (days, hours, minutes, seconds)"
+        )
+    return seconds
+
+
+def _parse_seconds(value: object) -> float | None:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if re.fullmatch(r"\d+:\d+:\d+:\d+", text):
+        parts = zip(text.split(":"), _CLOCK_PARTS, strict=True)
+        return sum(int(part) * seconds for part, seconds in parts)
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([a-z]*)", text)
+    unit = _UNITS.get((found[2] or "s") if found else "")
+    return float(found[1]) * unit if found and unit else None
+
+
+def _count(share: Share | None, available: int, *, is_capped: bool = True) -> int:
+    if share is None:
+        return available
+    if isinstance(share, float):
+        return max(1, int(available * share))
+    return min(share, available) if is_capped else share
+
+
+def _check_count(name: str, value: object, meaning: str) -> None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is not None and not is_count:
+        raise OptionError(f"{name}={value!r}; it is {meaning}, at least 1")
+
+
+def _check_whole(name: str, value: object) -> None:
+    if isinstance(value, bool):
+        is_whole = name == "fast_dev_run"
+    else:
+        is_whole = isinstance(value, int) and value >= 0
+    if not is_whole:
+        raise OptionError(f"{name}={value!r}; it is a number of batches, at least 0")
+
+
+def _check_share(name: str, value: object, *, least: int) -> None:
+    if value is None:
+        return
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    is_fraction = isinstance(value, float) and 0 < value <= 1
+    if not is_whole and not is_fraction:
+        raise OptionError(
+            f"{name}={value!r}; give a number of batches from {least}, or a fraction up to 1.0"
+        )

@@ -1,0 +1,324 @@
+"""The trainer's own loop: batches of the plan, in order, into an engine.
+
+Where it is, is a `Position`, and everything follows from that. It knows of no files: what is
+recorded, saved and shown is the affair of its listeners.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal, final
+
+import keras
+
+from kerash5._batches import Batch
+from kerash5._run import Epoch, Metrics
+from kerash5.feeds._keras import H5Dataset
+from kerash5.train._hooks import Hooks
+from kerash5.train._limits import Limits
+from kerash5.train._listen import Listener, Progress
+from kerash5.train.engines import AbstractEngine
+
+# "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
+StopReason = Literal["callback", "max_steps", "max_time", "asked"]
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a fit is: between two steps, always.
+
+    Args:
+        epoch: From 0.
+        index: Steps of the epoch that are done; all of them before the epoch has been ended.
+        checks: Validations of the epoch that are done.
+        seconds: Of training in this epoch.
+        wait_seconds: Of them, those of waiting for batches.
+        check_seconds: Of validation in this epoch.
+        check: What the last validation of this epoch gave.
+    """
+
+    epoch: int = 0
+    index: int = 0
+    checks: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    check_seconds: float = 0.0
+    check: Metrics = field(default_factory=dict)
+
+
+@final
+class Loop:
+    """Runs the steps of a fit.
+
+    Args:
+        model: Compiled.
+        train: What to train on.
+        validate: Returns the metrics of validation, or None where it was broken off; None for no
+            validation.
+        engine: Runs the steps.
+        hooks: The Keras callbacks.
+        limits: What ends the fit, but for time.
+
+    Attributes:
+        position: Where it is; set before `run` to begin elsewhere.
+        listeners: Who is told.
+        stop_reason: Why it ends early; set from outside, it ends after the steps under way.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        train: H5Dataset,
+        *,
+        validate: Callable[[], Metrics | None] | None,
+        engine: AbstractEngine,
+        hooks: Hooks,
+        limits: Limits,
+    ) -> None:
+        self.position = Position()
+        self.listeners: Sequence[Listener] = ()
+        self.stop_reason: StopReason | None = None
+        self.num_steps = limits.steps_per_epoch(len(train))
+        self.engine = engine
+        self._model = model
+        self._train = train
+        self._validate = validate
+        self._hooks = hooks
+        self._limits = limits
+        self._check_steps = limits.check_steps(self.num_steps)
+        self._logs: Metrics = {}
+        self._is_fresh = True  # the epoch has not begun in this process
+
+    @property
+    def step(self) -> int:
+        """Steps done in all epochs."""
+        return self.position.epoch * self.num_steps + self.position.index
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        limits = self._limits
+        if self.stop_reason is not None:
+            return True
+        if self.position.index:  # an epoch that was begun is ended, be it with no further step
+            return False
+        return (limits.max_epochs is not None and self.position.epoch >= limits.max_epochs) or (
+            limits.max_steps is not None and self.step >= limits.max_steps
+        )
+
+    @property
+    def logs(self) -> Metrics:
+        """The metrics of the last epoch that ended here."""
+        return self._logs
+
+    def plan_step(self, step: int) -> int:
+        """Return the plan's step behind a step of this fit: `train.plan.rows` takes it."""
+        epoch, index = divmod(step, self.num_steps)
+        return self._plan_epoch(epoch) * len(self._train) + index
+
+    def first_batch(self) -> Batch:
+        """Return the batch of the step that comes next, or of one like it."""
+        index = min(self.position.index, len(self._train) - 1)
+        return self._train.read(self._plan_epoch(self.position.epoch) * len(self._train) + index)
+
+    def begin_epoch(self) -> None:
+        """Begin the epoch of `position`, or go on with it. `run` does so where nobody has."""
+        self._is_fresh = False
+        if self.position.index == 0:
+            self.engine.reset_metrics()
+        self._hooks.begin_epoch(self.position.epoch)
+
+    def run(self) -> None:
+        """Train until it is over."""
+        while not self.is_over:
+            if self._is_fresh:
+                self.begin_epoch()
+            self._tell_begun()
+            self._run_steps()
+            if self.stop_reason != "asked":
+                self._end_epoch()
+
+    def _run_steps(self) -> None:
+        self._resume_training()
+        self._note_max_steps()
+        epoch = self._plan_epoch(self.position.epoch)
+        with _closed(self._train.batches(epoch, start=self.position.index)) as feed:
+            while self.position.index < self.num_steps and self.stop_reason is None:
+                self._dispatch(feed)
+
+    def _dispatch(self, feed: Iterator[Batch]) -> None:
+        """Run as many steps as may be run at once, then do what is due."""
+        position, began = self.position, time.perf_counter()
+        batches = list(islice(feed, self._next_count()))
+        position.wait_seconds += time.perf_counter() - began
+        self._train_on(batches)
+        position.index += len(batches)
+        position.seconds += time.perf_counter() - began
+        if self._hooks.is_stopped:
+            self.stop_reason = "callback"
+        self._note_max_steps()
+        progress = self.progress()
+        for listener in self.listeners:
+            listener.after_steps(progress)
+        if self.stop_reason is None and position.index < self.num_steps:
+            self._check_if_due()
+
+    def _note_max_steps(self) -> None:
+        most = self._limits.max_steps
+        if most is not None and self.step >= most and self.stop_reason is None:
+            self.stop_reason = "max_steps"
+
+    def _train_on(self, batches: Sequence[Batch]) -> None:
+        hooks, engine = self._hooks, self.engine
+        first, count = self.position.index, len(batches)
+        if not hooks.wants_steps:
+            engine.train(batches)
+            return
+        hooks.begin_steps(first, count)
+        if hooks.needs_every_step:  # a hook may have read or changed any variable
+            engine.begin()
+        engine.train(batches)
+        if hooks.needs_every_step:
+            engine.sync()
+        hooks.end_steps(first, count, engine.metrics())
+
+    def _next_count(self) -> int:
+        """Return how many steps to run at once: up to the next thing that is due."""
+        if self._hooks.needs_every_step:
+            return 1
+        step, index = self.step, self.position.index
+        periods = [each.every_steps for each in self.listeners if each.every_steps]
+        due = [self.num_steps - index, *(period - step % period for period in periods)]
+        if self._validate is not None:
+            due.append(self._check_steps - index % self._check_steps)
+        if self._limits.max_steps is not None:
+            due.append(self._limits.max_steps - step)
+        return max(1, min(self.engine.steps_per_dispatch, *due))
+
+    def _check_if_due(self) -> None:
+        """Validate within the epoch, where that was asked for."""
+        position = self.position
+        if self._validate is None or position.index // self._check_steps <= position.checks:
+            return
+        kept = _keep_metrics(self._model, self.engine)
+        metrics = self._check()
+        for variable, value in kept:
+            variable.assign(value)
+        self._resume_training()
+        if metrics is not None:
+            progress = self.progress()
+            for listener in self.listeners:
+                listener.after_check(progress, metrics)
+
+    def _check(self) -> Metrics | None:
+        """Validate; None where it was broken off, and is still to be done."""
+        if self._validate is None:
+            return {}
+        began = time.perf_counter()
+        found = self._validate()
+        self.position.check_seconds += time.perf_counter() - began
+        if found is None:
+            return None
+        self.position.checks += 1
+        self.position.check = {f"val_{name}": value for name, value in found.items()}
+        return self.position.check
+
+    def _end_epoch(self) -> None:
+        position, began = self.position, time.perf_counter()
+        metrics = self.engine.metrics()
+        self.engine.sync()
+        position.seconds += time.perf_counter() - began
+        if self.stop_reason == "callback" and position.index < self.num_steps:
+            found: Metrics | None = position.check  # stopped at once, without validation
+        else:
+            found = self._check_at_end(metrics)
+        if found is None or self.stop_reason == "asked":
+            return
+        self._record({**metrics, **found})
+
+    def _check_at_end(self, metrics: Metrics) -> Metrics | None:
+        """Validate at the end of the epoch.
+
+        The averages of training are kept for the case that it is broken off.
+        """
+        if self._validate is None:
+            return {}
+        kept = _keep_metrics(self._model, self.engine)
+        found = self._check()
+        for variable, value in kept:
+            variable.assign(value)
+        return found
+
+    def _record(self, logs: Metrics) -> None:
+        """Tell everyone of the epoch, and go on to the next."""
+        position = self.position
+        self._logs = logs
+        epoch = Epoch(
+            position.epoch,
+            position.seconds,
+            self._rows(position.index),
+            logs,
+            position.wait_seconds,
+            position.check_seconds,
+        )
+        for listener in self.listeners:
+            listener.end_epoch(epoch)
+        self._logs = self._hooks.end_epoch(position.epoch, logs)
+        if self._hooks.is_stopped and self.stop_reason is None:
+            self.stop_reason = "callback"
+        self.position = Position(position.epoch + 1)
+        self._is_fresh = True
+
+    def progress(self) -> Progress:
+        """Return how far it has come."""
+        position = self.position
+        return Progress(
+            position.epoch,
+            position.index,
+            self.num_steps,
+            self._limits.max_epochs,
+            self._rows(position.index),
+            position.seconds,
+            position.wait_seconds,
+            self.engine.metrics,
+        )
+
+    def _tell_begun(self) -> None:
+        progress = self.progress()
+        for listener in self.listeners:
+            listener.begin_epoch(progress)
+
+    def _resume_training(self) -> None:
+        """Let the engine take the variables as they are, and torch know that it trains."""
+        if keras.backend.backend() == "torch":  # where evaluation has switched it off
+            self._model.train()
+        self.engine.begin()
+
+    def _plan_epoch(self, epoch: int) -> int:
+        return 0 if self._limits.overfit_batches is not None else epoch
+
+    def _rows(self, index: int) -> int:
+        return self._train.plan.bounds(index - 1)[1] if index else 0
+
+
+def _keep_metrics(model: keras.Model, engine: AbstractEngine) -> list[tuple[Any, Any]]:
+    """Return the averages of training, which evaluation would begin anew."""
+    engine.sync()
+    return [
+        (variable, keras.ops.convert_to_numpy(variable).copy())
+        for variable in model.metrics_variables
+    ]
+
+
+@contextmanager
+def _closed(feed: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+    """Stop reading ahead when done."""
+    try:
+        yield feed
+    finally:
+        if isinstance(feed, Generator):
+            feed.close()

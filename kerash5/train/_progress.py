@@ -1,0 +1,93 @@
+"""What a fit shows while it runs: a bar on a terminal, and a line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bar,
+)
+
+from kerash5._run import Epoch, Metrics
+from kerash5.train._listen import Listener, Progress
+
+_REFRESH_SECONDS: Final = 0.2
+
+
+@final
+class ProgressBar(Listener):
+    """Shows a bar on a terminal, and a line per epoch elsewhere."""
+
+    def __init__(self, console: Console, num_epochs: int | None) -> None:
+        self._console = console
+        self._of = "" if num_epochs is None else f"/{num_epochs}"
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._shown = 0.0
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Start the bar of an epoch."""
+        if not self._console.is_terminal:
+            return
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )
+        self._bar = Bar(*columns, console=self._console, transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task(
+            f"epoch {progress.epoch + 1}{self._of}",
+            total=progress.steps_per_epoch,
+            completed=progress.index,
+            loss="",
+        )
+
+    def after_steps(self, progress: Progress) -> None:
+        """Move the bar, a few times a second at most: reading the loss waits for the device."""
+        now = time.perf_counter()
+        bar, task = self._bar, self._task
+        if bar is None or task is None or now - self._shown < _REFRESH_SECONDS:
+            return
+        self._shown = now
+        loss = progress.metrics().get("loss")
+        bar.update(task, completed=progress.index, loss="" if loss is None else f"loss {loss:.4f}")
+
+    def after_check(self, progress: Progress, metrics: Metrics) -> None:
+        """Print the line of a validation within an epoch."""
+        self._print(f"step {progress.step}  {_in_words(metrics)}")
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Take the bar away and print the line of the epoch."""
+        self.close()
+        waited = epoch.input_wait_seconds / epoch.seconds if epoch.seconds else 0.0
+        self._print(
+            f"epoch {epoch.epoch + 1}{self._of}  {_in_words(epoch.metrics)}  "
+            f"{epoch.rows_per_second:,.0f} rows/s  {epoch.seconds:.1f} s  input wait {waited:.0%}"
+        )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        bar, self._bar, self._task = self._bar, None, None
+        if bar is not None:
+            bar.stop()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _in_words(metrics: Metrics) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,0 +1,67 @@
+"""What a trainer is handed as data, by role; and calling Keras with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kerash5._errors import RunError
+from kerash5.feeds._keras import H5Dataset
+from kerash5.train._data import H5DataModule
+
+Data = H5DataModule | H5Dataset
+T = TypeVar("T")
+
+
+def parts(data: Data) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:
+    """Return what to train, validate and test on."""
+    if isinstance(data, H5Dataset):
+        return data, None, None
+    return data.train, data.validation, data.test
+
+
+def choose(data: Data, role: str) -> H5Dataset:
+    """Return the data set of a role, or the one data set there is.
+
+    Raises:
+        RunError: The data module has none for this role.
+    """
+    if isinstance(data, H5Dataset):
+        return data
+    found: H5Dataset | None = getattr(data, role)
+    if found is None:
+        raise RunError(f"the data module has no {role} data; give H5DataModule {role}=")
+    return found
+
+
+def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
+    """Return the first so many batches, in the given order: for evaluation."""
+    if count >= len(dataset):
+        return dataset
+    served = dataset.plan.rows_to_serve
+    rows = np.arange(len(dataset.source)) if served is None else served
+    return dataset.select_rows(rows[: count * dataset.batch_size], shuffle=False, drop_last=False)
+
+
+def describe_data(data: Data) -> dict[str, Any]:
+    """Return what config.yaml says about the data."""
+    return data.config() if isinstance(data, H5DataModule) else {"described": data.describe()}
+
+
+def call_keras(function: Callable[[], T], *datasets: H5Dataset | None) -> T:
+    """Call Keras; if a data set failed, raise its own error, for which TensorFlow puts another."""
+    used = [dataset for dataset in datasets if dataset is not None]
+    for dataset in used:
+        dataset.error = None
+    try:
+        return function()
+    except Exception as error:
+        for dataset in used:
+            if dataset.error is not None and dataset.error is not error:
+                raise dataset.error from error
+        raise
+    finally:
+        for dataset in used:
+            dataset.release()  # TensorFlow keeps what it was given, threads and windows with it

@@ -1,0 +1,85 @@
+"""What a trainer was asked for, checked and parsed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, final
+
+import keras
+
+from kerash5._errors import OptionError
+from kerash5.train._checks import POLICIES
+from kerash5.train._limits import Limits, parse_limits
+from kerash5.train.engines import Steps
+from kerash5.train.engines._engine import parse_steps
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a trainer. Made by `parse_settings`; names as in `Trainer`.
+
+    `asked` holds them as they were given, for config.yaml.
+    """
+
+    limits: Limits
+    precision: str | None
+    run_dir: str | os.PathLike[str] | None
+    monitor: str | None
+    callbacks: tuple[keras.callbacks.Callback, ...]
+    steps_per_dispatch: Steps
+    is_dev_run: bool
+    enable_progress_bar: bool
+    enable_model_summary: bool
+    asked: Mapping[str, Any]
+
+
+_LIMITS = (
+    *("max_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches"),
+    *("overfit_batches", "fast_dev_run", "num_sanity_val_steps", "val_check_interval"),
+)
+
+
+def parse_settings(options: Mapping[str, Any]) -> Settings:
+    """Check the options of a trainer.
+
+    Raises:
+        OptionError: One of them makes no sense; the message names it.
+    """
+    precision, callbacks = options["precision"], options["callbacks"]
+    if precision is not None and precision not in POLICIES:
+        raise OptionError(f"precision={precision!r}; choose {', '.join(map(repr, POLICIES))}")
+    parse_steps(options["steps_per_dispatch"])
+    return Settings(
+        limits=parse_limits(**{name: options[name] for name in _LIMITS}),
+        precision=precision,
+        run_dir=options["run_dir"],
+        monitor=options["monitor"],
+        callbacks=_parse_callbacks(callbacks),
+        steps_per_dispatch=options["steps_per_dispatch"],
+        is_dev_run=bool(options["fast_dev_run"]),
+        enable_progress_bar=options["enable_progress_bar"],
+        enable_model_summary=options["enable_model_summary"],
+        asked={name: _plain(value) for name, value in options.items() if name != "callbacks"},
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _parse_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[keras.callbacks.Callback, ...]:
+    given = tuple(callbacks)
+    for callback in given:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise OptionError(
+                f"callbacks holds {callback!r}; each is an instance of keras.callbacks.Callback"
+            )
+    return given
