@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
 from kerash5.h5._chunks import ChunkMap
+from kerash5.h5._descriptors import read_bytes
 from kerash5.h5._file import H5File
 from kerash5.h5._filters import CodecError, Pipeline
 from kerash5.h5._layout import Layout
-from kerash5.h5._parallel import read_bytes
 from kerash5.h5._readers import AbstractReader
 
 _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time

@@ -1,27 +1,22 @@
 """The fast readers: bytes from the file to their place without HDF5's lock.
 
-`ContiguousReader` gathers rows of contiguous data with `pread`. `why_not_contiguous` says in words
-why a data set does not qualify; what it refuses is read by `_readers.H5pyReader`, whose answer is
-the law.
+`ContiguousReader` gathers rows of contiguous data, a batch of them with one system call where there
+is such a call (see `_gather`). `why_not_contiguous` says in words why a data set does not qualify;
+what it refuses is read by `_readers.H5pyReader`, whose answer is the law.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from typing import Final, cast, final
+from typing import cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._errors import DamagedFileError
-from kerash5.h5._file import FileIdentity, H5File
+from kerash5.h5._descriptors import read_runs
+from kerash5.h5._file import H5File
 from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader
-
-_MAX_DESCRIPTORS: Final = 64
-_MAX_PREAD: Final = 1 << 30  # one call returns at most 2,147,479,552 bytes on Linux
 
 
 def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:
@@ -52,7 +47,7 @@ def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:
 
 @final
 class ContiguousReader(AbstractReader):
-    """Reads contiguous data straight from the file with `pread`.
+    """Reads contiguous data straight from the file.
 
     Made only where `why_not_contiguous` is None.
     """
@@ -91,78 +86,11 @@ class ContiguousReader(AbstractReader):
         row_bytes = self.row_bytes
         if row_bytes == 0 or len(out) == 0:
             return
-        place = out.reshape(-1).view(np.uint8).data
-        starts = (firsts * row_bytes + self._offset).tolist()
-        places = (edges * row_bytes).tolist()
-        descriptor = _DESCRIPTORS.get(self._file)
-        for offset, begin, end in zip(starts, places[:-1], places[1:], strict=True):
-            _read(descriptor, self._file, self._path, offset, place[begin:end])
-
-
-def read_bytes(file: H5File, path: str, offset: int, place: memoryview) -> None:
-    """Fill `place` with the bytes of the file from `offset` on.
-
-    Raises:
-        DamagedFileError: The file ends before; the message names data set `path`.
-        FileChangedError: It is not the file it was.
-    """
-    _read(_DESCRIPTORS.get(file), file, path, offset, place)
-
-
-def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: memoryview) -> None:
-    # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
-    # than asked.
-    while place:
-        count = os.preadv(descriptor.number, [place[:_MAX_PREAD]], offset)
-        if count == 0:
-            file.check_unchanged()
-            raise DamagedFileError(
-                f"{path!r} in {file.path!r} ends at byte {offset}, {len(place)} bytes early; the "
-                "file is cut short: copy or download it again"
-            )
-        place = place[count:]
-        offset += count
-
-
-class _Descriptor:
-    """A file descriptor that closes when nobody uses it any more, not before."""
-
-    def __init__(self, file: H5File) -> None:
-        file.check_unchanged()
-        self.number = os.open(file.place, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        stat = os.fstat(self.number)  # again: it may have been replaced between the two calls
-        if FileIdentity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) != file.identity:
-            file.check_unchanged()
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
-class _DescriptorPool:
-    """The read-only descriptors of this process, least recently used first.
-
-    There are at most `_MAX_DESCRIPTORS`.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[H5File, _Descriptor] = OrderedDict()
-
-    def get(self, file: H5File) -> _Descriptor:
-        """Return a descriptor; it stays open as long as the caller holds it."""
-        with self._lock:
-            descriptor = self._open.pop(file, None) or _Descriptor(file)
-            self._open[file] = descriptor
-            while len(self._open) > _MAX_DESCRIPTORS:
-                self._open.popitem(last=False)
-            return descriptor
-
-    def forget(self) -> None:
-        """Start over in a forked child, where another thread's lock would never open."""
-        self._lock = threading.Lock()
-
-
-_DESCRIPTORS: Final = _DescriptorPool()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_DESCRIPTORS.forget)
+        read_runs(
+            self._file,
+            self._path,
+            offsets=firsts * row_bytes + self._offset,
+            sizes=np.diff(edges) * row_bytes,
+            out=out.reshape(-1).view(np.uint8),
+            places=edges[:-1] * row_bytes,
+        )
