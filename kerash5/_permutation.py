@@ -55,7 +55,8 @@ def permutation(length: int, key: int) -> NDArray[np.int64]:
     """
     if length > SORT_MAX:
         return permute(np.arange(length), length, key)
-    return np.argsort(_hash(np.arange(length, dtype=np.uint64), key), kind="stable")
+    # No two hashes are equal: each step of `_hash` is a bijection. So any sort gives this order.
+    return np.argsort(_hash(np.arange(length, dtype=np.uint64), key))
 
 
 def permute(indices: NDArray[np.int64], length: int, key: int) -> NDArray[np.int64]:

@@ -24,14 +24,16 @@ from kerash5._arena import (
     AUTO_CACHE_BYTES,
     AbstractRows,
     DirectRows,
+    HeldBlocks,
     ResidentRows,
     WindowRows,
     parse_cache,
 )
 from kerash5._blocks import Blocks
-from kerash5._errors import DamagedFileError, OptionError
+from kerash5._errors import DamagedFileError, FileChangedError, OptionError
 from kerash5._plan import Plan
 from kerash5.h5 import Source, write
+from kerash5.h5._file import H5File
 
 NUM_ROWS: Final = 150
 BLOCK_ROWS: Final = 8
@@ -74,7 +76,18 @@ def make_direct(source: Source, **options: Any) -> DirectRows:
     return DirectRows(source, make_plan(source, **options)[0], "for a test")
 
 
-STORES: Final = {"direct": make_direct, "resident": make_resident, "windows": make_windows}
+def make_half_direct(source: Source, **options: Any) -> DirectRows:
+    plan, blocks = make_plan(source, **options)
+    kept = HeldBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
+    return DirectRows(source, plan, "for a test", kept)
+
+
+STORES: Final = {
+    "direct": make_direct,
+    "half direct": make_half_direct,
+    "resident": make_resident,
+    "windows": make_windows,
+}
 
 
 def assert_rows(loaded: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> None:
@@ -222,6 +235,7 @@ def test_a_pickled_store_gives_the_same_and_carries_no_data(
 
 def test_stores_say_in_words_where_rows_come_from(source: Source) -> None:
     assert make_direct(source).describe() == "each batch is read when it is due, for a test"
+    assert make_half_direct(source).describe().endswith("for a test; y in memory")
     assert "two windows are in memory at a time" in make_windows(source).describe()
     assert "0.0 MB decoded, within the cache" in make_resident(source).describe()
 
@@ -364,6 +378,57 @@ def test_another_plan_shares_what_is_resident(
     assert other.is_in_memory()
     assert_rows(other.take(2), plan.rows(2))
     assert not ranges
+
+
+# Columns of which some stay in memory
+
+
+def test_a_column_that_is_kept_is_read_once(
+    source: Source, ranges: Counter[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, ...]] = []
+    load = Source.load_rows
+
+    def counting(source: Source, rows: NDArray[np.int64]) -> Any:
+        read.append(tuple(source.columns))
+        return load(source, rows)
+
+    monkeypatch.setattr(Source, "load_rows", counting)
+    store, plan = make_half_direct(source), make_plan(source)[0]
+    for step in range(2 * plan.steps_per_epoch):
+        assert list(store.take(step)) == ["x", "y"]
+    assert set(read) == {("x",)}
+    assert set(ranges.values()) == {1}
+
+
+# Files that change
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_only_the_files_of_a_batch_are_looked_at(
+    tmp_path: Path, make: Callable[..., AbstractRows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        rows = slice(number * 15, number * 15 + 15)
+        write(tmp_path / f"{number}.h5", chunk_rows=5, x=X[rows], y=Y[rows])
+    source = Source(tmp_path / "*.h5", x="x", y="y")
+    store = make(source, shuffle=False, window_blocks=3)
+    for step in range(30):  # all is read, where it is kept
+        store.take(step)
+    looked_at = []
+    check = H5File.check_unchanged
+
+    def counting(file: H5File) -> None:
+        looked_at.append(file.path)
+        check(file)
+
+    monkeypatch.setattr(H5File, "check_unchanged", counting)
+    store.take(29)
+    assert set(looked_at) == {str(tmp_path / "9.h5")}
+    (tmp_path / "9.h5").write_bytes(b"something else")
+    store.take(26)
+    with pytest.raises(FileChangedError, match=r"9\.h5' had .* bytes and has 14"):
+        store.take(27)
 
 
 # Forks

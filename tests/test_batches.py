@@ -785,6 +785,42 @@ def test_two_windows_fit_the_cache(tmp_path: Path, num_chunks: int, shuffle: Any
     assert batches.plan.window_blocks == max(1, cache // 2 // (CHUNK_ROWS * (ROW_BYTES + 16)))
 
 
+@pytest.mark.parametrize(
+    ("cache", "kept"),
+    [
+        (811, None),
+        (812, "sample_weight"),
+        (812 + 1623, "sample_weight"),
+        (812 + 1624, "sample_weight and y"),
+    ],
+    ids=["none fits", "one fits", "one fits, nearly two", "two fit"],
+)
+def test_the_smallest_columns_stay_in_memory_where_not_all_can(
+    tmp_path: Path, cache: int, kept: str | None
+) -> None:
+    batches = open_kind(tmp_path, KINDS["contiguous"], cache=cache)
+    assert (f"; {kept} in memory" if kept else "in the file\n") in batches.describe() + "\n"
+    for step in (0, 1, 0):
+        rows = batches.plan.rows(step)
+        x, y, w = batches.read(step)
+        assert_array_equal(x, X[rows])
+        assert_array_equal(y, Y[rows])
+        assert_array_equal(w, W[rows])
+
+
+def test_compressed_labels_that_fit_leave_the_rest_cheap_to_reach(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = X
+        file.create_dataset("y", data=Y, chunks=(20,), compression="gzip")
+    for cache, store, shuffle in ((1624, DirectRows, "rows"), (1623, WindowRows, "chunks")):
+        options = BatchOptions(batch_size=10, cache=cache)
+        batches = open_batches(tmp_path / "a.h5", "x", "y", None, options)
+        assert (type(batches._store), batches.plan.shuffle) == (store, shuffle)
+        x, y = batches.read(3)
+        assert_array_equal(x, X[batches.plan.rows(3)])
+        assert_array_equal(y, Y[batches.plan.rows(3)])
+
+
 @pytest.mark.parametrize("name", ["contiguous in chunks", "resident in chunks"])
 def test_chunks_need_no_room_for_windows_where_rows_are_cheap(tmp_path: Path, name: str) -> None:
     kind = KINDS[name]

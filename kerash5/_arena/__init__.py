@@ -6,8 +6,9 @@ to drop follows from the plan: nothing is guessed.
 """
 
 from kerash5._arena._cache import AUTO_CACHE_BYTES, parse_cache
-from kerash5._arena._resident import ResidentRows
-from kerash5._arena._rows import AbstractRows, Arrays, DirectRows
+from kerash5._arena._direct import DirectRows
+from kerash5._arena._resident import HeldBlocks, ResidentRows
+from kerash5._arena._rows import AbstractRows, Arrays
 from kerash5._arena._windows import INDEX_BYTES, WindowRows
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "AbstractRows",
     "Arrays",
     "DirectRows",
+    "HeldBlocks",
     "ResidentRows",
     "WindowRows",
     "parse_cache",

@@ -17,7 +17,7 @@ from kerash5.h5 import Source
 _ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
 
 
-class _Resident(Shared):
+class HeldBlocks(Shared):
     """The blocks that have been read, of all that will be; shared by all plans of the same rows."""
 
     def __init__(self, source: Source, blocks: Blocks, rows: NDArray[np.int64] | None) -> None:
@@ -26,6 +26,7 @@ class _Resident(Shared):
         self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
         self._starts, self._stops = blocks.bounds(self._touched)
         self._places = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
+        self._has_all = len(self._touched) == len(blocks)  # each row's place is then its number
         self._setup()
 
     def _setup(self) -> None:
@@ -49,25 +50,33 @@ class _Resident(Shared):
         self._state[self._state == _COMING] = _ABSENT
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are held."""
+        return tuple(self._source.columns)
+
+    @property
     def num_bytes(self) -> int:
         """Bytes held when everything has been read."""
         return int(self._places[-1]) * self._source.row_bytes
 
     def includes(self, rows: NDArray[np.int64] | None) -> bool:
         """Whether the blocks of these rows (of all rows if None) are among those read here."""
-        if len(self._touched) == len(self._blocks):
+        if self._has_all:
             return True
         return rows is not None and bool(np.isin(self._blocks.of_rows(rows), self._touched).all())
 
     def take(self, rows: NDArray[np.int64]) -> Arrays:
-        """Return rows, reading the blocks that are not here yet."""
-        blocks = self._blocks.of_rows(rows)
-        has_all = len(self._touched) == len(self._blocks)
-        slots = blocks if has_all else np.searchsorted(self._touched, blocks)
-        self._source.check_unchanged()
-        if not self.is_complete:
-            self._ensure(np.unique(slots))
-        places = rows - self._starts[slots] + self._places[slots]
+        """Return rows, reading the blocks that are not here yet.
+
+        That the files of the others are what they were is for the caller to check.
+        """
+        places = rows
+        if not (self.is_complete and self._has_all):
+            blocks = self._blocks.of_rows(rows)
+            slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
+            if not self.is_complete:
+                self._ensure(np.unique(slots))
+            places = rows - self._starts[slots] + self._places[slots]
         return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
@@ -112,16 +121,18 @@ class ResidentRows(AbstractRows):
     """Keeps every block it has read; for plans whose blocks all fit the budget."""
 
     def __init__(
-        self, source: Source, plan: Plan, blocks: Blocks, held: _Resident | None = None
+        self, source: Source, plan: Plan, blocks: Blocks, held: HeldBlocks | None = None
     ) -> None:
         self._source = source
         self._plan = plan
         self._blocks = blocks
-        self._held = held or _Resident(source, blocks, plan.rows_to_serve)
+        self._held = held or HeldBlocks(source, blocks, plan.rows_to_serve)
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch."""
-        return self._held.take(self._plan.rows(step))
+        rows = self._plan.rows(step)
+        self._source.check_unchanged(rows)
+        return self._held.take(rows)
 
     def is_in_memory(self) -> bool:
         """Whether all blocks have been read."""

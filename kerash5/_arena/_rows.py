@@ -1,17 +1,14 @@
-"""What every store can do, and the one that keeps nothing."""
+"""What every store can do, and what its threads share in a process that may fork."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor
-from typing import Final, final
+from typing import Final
 from weakref import WeakSet
 
 import numpy as np
-
-from kerash5._plan import Plan
-from kerash5.h5 import Source
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,34 +35,6 @@ class AbstractRows(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Say in words where rows come from."""
-
-
-@final
-class DirectRows(AbstractRows):
-    """Reads each batch when it is asked for, and keeps nothing."""
-
-    def __init__(self, source: Source, plan: Plan, reason: str) -> None:
-        self._source = source
-        self._plan = plan
-        self._reason = reason
-
-    def take(self, step: int) -> Arrays:
-        """Return the loaded rows of one batch."""
-        return self._source.load_rows(self._plan.rows(step))
-
-    def is_in_memory(self) -> bool:
-        """Return False: each batch is read."""
-        return False
-
-    def advance(self, oldest: int, executor: Executor) -> None:
-        """Do nothing: there is nothing to drop or fetch."""
-
-    def release(self) -> None:
-        """Do nothing: nothing is held."""
-
-    def describe(self) -> str:
-        """Say in words where rows come from."""
-        return f"each batch is read when it is due, {self._reason}"
 
 
 class Shared(ABC):

@@ -67,7 +67,9 @@ class WindowRows(AbstractRows, Shared):
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch, reading the windows it draws from if need be."""
-        self._source.check_unchanged()
+        # One file is checked whatever the rows, and finding them costs more than that.
+        rows = None if len(self._source.paths) == 1 else self._plan.rows(step)
+        self._source.check_unchanged(rows)
         taken = [self._gather(window, places) for window, places in self._plan.parts(step)]
         if len(taken) == 1:
             return taken[0]
