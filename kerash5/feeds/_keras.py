@@ -246,6 +246,16 @@ class H5Dataset(PyDataset):
         """
         return self._batches.epoch(epoch, start)
 
+    def batches_in_order(self) -> Iterator[Batch]:
+        """Yield every row once, in the given order, whatever the shuffle; read ahead on threads."""
+        return self._batches_for("predict").epoch(0)
+
+    @property
+    def num_rows_in_order(self) -> int:
+        """The rows that `batches_in_order` yields: all of this shard, a short last batch too."""
+        start, stop = self._batches_for("predict").plan.shard_bounds
+        return stop - start
+
     def read_column(self, role: str) -> np.ndarray:
         """Read all served rows of y (or of another single column), in the order of `rows`.
 

@@ -67,16 +67,16 @@ def write(
         raise OptionError(f"chunk_rows={chunk_rows}; a chunk has at least one row")
     name = os.fspath(path)
     num_bytes = sum(array.nbytes for array in arrays.values())
-    _check_place(name, num_bytes, overwrite=overwrite)
+    check_place(name, num_bytes, overwrite=overwrite)
 
     def fill(file: h5py.File) -> None:
         for key, value in (attributes or {}).items():
-            _set_attribute(file, key, value)
+            set_attribute(file, key, value)
         for column, array in arrays.items():
             _create(file, column, array, compression, chunk_rows)
 
     try:
-        with _replacing(name) as temporary:
+        with replacing(name) as temporary:
             _write_file(temporary, fill, num_bytes)
         with open_once(name):  # it opens: the promise is kept
             return name
@@ -117,7 +117,8 @@ def _parse_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _check_place(path: str, num_bytes: int, *, overwrite: bool) -> None:
+def check_place(path: str, num_bytes: int, *, overwrite: bool) -> None:
+    """Raise `FileError` if a file of this size cannot be written here."""
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise FileError(f"{path!r} cannot be written: there is no folder {folder!r}; make it first")
@@ -134,7 +135,7 @@ def _check_place(path: str, num_bytes: int, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def _replacing(path: str) -> Iterator[str]:
+def replacing(path: str) -> Iterator[str]:
     """Lend a temporary name beside `path`; rename it to `path` at the end, or remove it."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
@@ -195,7 +196,8 @@ def _create(
         ) from error
 
 
-def _set_attribute(file: h5py.File, name: str, value: object) -> None:
+def set_attribute(file: h5py.File, name: str, value: object) -> None:
+    """Set an attribute of the file, or raise `OptionError`."""
     try:
         file.attrs[name] = value
     except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from kerash5._run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TRAIN, _VALIDATION, _WRONG, _RIGHT = "#1f5fa8", "#d9822b", "#c0392b", "#444444"
+TRAIN, VALIDATION, WRONG, RIGHT = "#1f5fa8", "#d9822b", "#c0392b", "#444444"
 _COLUMNS: Final = 10
 
 
@@ -29,13 +29,13 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
     history = run.history
     names = [name for name in history if not name.startswith("val_")]
     names.sort(key=lambda name: name != "loss")
-    figure = _new_figure(4.6 * max(1, len(names)), 3.4)
+    figure = new_figure(4.6 * max(1, len(names)), 3.4)
     figure.suptitle(f"{run.model} on {run.backend}, {len(run.epochs)} epochs", fontsize=11)
     for place, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), place + 1)
         for key, label, color in (
-            (name, "training", _TRAIN),
-            (f"val_{name}", "validation", _VALIDATION),
+            (name, "training", TRAIN),
+            (f"val_{name}", "validation", VALIDATION),
         ):
             if key in history:
                 axes.plot(
@@ -47,12 +47,12 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
                 )
         if name in run.test:
             axes.axhline(
-                run.test[name], color=_RIGHT, linestyle=":", label=f"test {run.test[name]:.4f}"
+                run.test[name], color=RIGHT, linestyle=":", label=f"test {run.test[name]:.4f}"
             )
         axes.set(title=name, xlabel="epoch", xticks=_whole_ticks(len(run.epochs)))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def draw_predictions(
@@ -99,7 +99,7 @@ def draw_predictions(
     guesses = probabilities.argmax(axis=1)
     wrong = int((guesses != labels).sum())
     rows = -(-len(images) // _COLUMNS)
-    figure = _new_figure(_COLUMNS * 0.85, rows * 1.08 + 0.5)
+    figure = new_figure(_COLUMNS * 0.85, rows * 1.08 + 0.5)
     above = title or f"{len(images)} images, {wrong} wrong"
     figure.suptitle(f"{above} (red: taken for, and what it is)", fontsize=10)
     names = class_names or tuple(str(number) for number in range(probabilities.shape[1]))
@@ -112,16 +112,17 @@ def draw_predictions(
             text,
             fontsize=9,
             pad=2,
-            color=_RIGHT if is_right else _WRONG,
+            color=RIGHT if is_right else WRONG,
             weight="normal" if is_right else "bold",
         )
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
-            spine.set(color="#dddddd" if is_right else _WRONG, linewidth=0.6 if is_right else 2.0)
-    return _save(figure, path)
+            spine.set(color="#dddddd" if is_right else WRONG, linewidth=0.6 if is_right else 2.0)
+    return save_figure(figure, path)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, inches wide and high; raises BackendError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -135,6 +136,7 @@ def _whole_ticks(count: int) -> list[int]:
     return list(range(1, count + 1, step))
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> str:
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> str:
+    """Write a figure as PNG; return its path."""
     figure.savefig(path, dpi=140, format="png")
     return os.fspath(path)

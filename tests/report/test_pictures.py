@@ -36,13 +36,13 @@ RUN: Final = Run(
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect the figures that are drawn."""
     made: list[Any] = []
-    make = _pictures._new_figure
+    make = _pictures.new_figure
 
     def keep(width: float, height: float) -> Any:
         made.append(make(width, height))
         return made[-1]
 
-    monkeypatch.setattr(_pictures, "_new_figure", keep)
+    monkeypatch.setattr(_pictures, "new_figure", keep)
     return made
 
 

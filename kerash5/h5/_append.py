@@ -1,0 +1,146 @@
+"""Writing columns to a new HDF5 file some rows at a time, in memory of a few rows.
+
+What `write` does for whole arrays, for rows that come one batch after another. The file appears
+when the last row is in it: before that there is only a temporary name, which goes when the writing
+fails.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import final
+
+import h5py
+import numpy as np
+
+from kerash5._errors import ColumnError, FileError, KerasH5Error
+from kerash5.h5._file import StrPath, open_once
+from kerash5.h5._write import check_place, replacing, set_attribute
+
+
+@final
+class RowWriter:
+    """Appends rows to the columns of one file. Made by `open_writer`."""
+
+    def __init__(self, file: h5py.File, path: str, num_rows: int) -> None:
+        self._file = file
+        self._path = path
+        self._num_rows = num_rows
+        self._num_written = 0
+        self._columns: dict[str, h5py.Dataset] = {}
+
+    def append(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Append rows to every column; the first call says which columns there are.
+
+        Args:
+            rows: One array per column, shape (n, ...), all the same n and, from call to call, the
+                same names, dtypes and shapes of a row.
+
+        Raises:
+            ColumnError: They differ from those before, or there are too many.
+        """
+        if not self._columns:
+            self._create(rows)
+        start = self._num_written
+        lengths = {len(array) for array in rows.values()}
+        stop = start + lengths.pop()
+        if lengths or stop > self._num_rows or set(rows) != set(self._columns):
+            raise ColumnError(
+                f"{self._path!r} takes {self._num_rows} rows of {', '.join(self._columns)}, the "
+                f"same number of each; got {', '.join(rows)} up to row {stop}"
+            )
+        for name, array in rows.items():
+            column = self._columns[name]
+            if array.shape[1:] != column.shape[1:]:
+                raise ColumnError(
+                    f"rows of {name!r} had shape {column.shape[1:]} and now have {array.shape[1:]};"
+                    " a column has rows of one shape"
+                )
+            try:
+                column[start:stop] = array
+            except (OSError, RuntimeError) as error:
+                raise _unwritable(self._path, error) from error
+        self._num_written = stop
+
+    def check_complete(self) -> None:
+        """Raise `ColumnError` if rows are missing."""
+        if self._num_written < self._num_rows:
+            raise ColumnError(
+                f"{self._path!r} takes {self._num_rows} rows and got {self._num_written}"
+            )
+
+    def _create(self, rows: Mapping[str, np.ndarray]) -> None:
+        shapes = {name: (self._num_rows, *array.shape[1:]) for name, array in rows.items()}
+        num_bytes = sum(
+            int(np.prod(shape, dtype=np.int64)) * rows[name].dtype.itemsize
+            for name, shape in shapes.items()
+        )
+        # A full disk is no error that HDF5 reports reliably: see before the first byte.
+        check_place(self._path, num_bytes, overwrite=True)
+        try:
+            # Contiguous: nothing is faster to read in any order.
+            self._columns = {
+                name: self._file.create_dataset(name, shapes[name], array.dtype, track_times=False)
+                for name, array in rows.items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise ColumnError(
+                f"{', '.join(map(repr, rows))} cannot be columns of one file ({error}); choose "
+                "another name"
+            ) from error
+
+
+@contextmanager
+def open_writer(
+    path: StrPath,
+    num_rows: int,
+    *,
+    overwrite: bool = False,
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> Iterator[RowWriter]:
+    """Lend a writer of a new file, which takes its name when all rows are in it.
+
+    Args:
+        path: The file. Its folder must exist.
+        num_rows: Rows of each column; all of them must come.
+        overwrite: Replace an existing file.
+        attributes: Attributes of the file.
+
+    Raises:
+        FileError: The file exists (and `overwrite` is False), or cannot be written.
+        ColumnError: Rows are missing or do not fit together. Whatever is raised, nothing is left
+            behind.
+
+    Example:
+        >>> with open_writer("squares.h5", 4) as writer:
+        ...     writer.append({"square": np.array([0, 1])})
+        ...     writer.append({"square": np.array([4, 9])})
+        >>> read_all("squares.h5", "square").tolist()
+        [0, 1, 4, 9]
+    """
+    name = os.fspath(path)
+    check_place(name, 0, overwrite=overwrite)
+    callers_error: BaseException | None = None
+    try:
+        with replacing(name) as temporary, h5py.File(temporary, "x") as file:
+            for key, value in (attributes or {}).items():
+                set_attribute(file, key, value)
+            writer = RowWriter(file, name, num_rows)
+            try:
+                yield writer
+            except BaseException as error:
+                callers_error = error
+                raise
+            writer.check_complete()
+    except (OSError, RuntimeError) as error:
+        if error is callers_error or isinstance(error, KerasH5Error):
+            raise
+        raise _unwritable(name, error) from error
+    with open_once(name):  # it opens: the promise is kept
+        pass
+
+
+def _unwritable(path: str, error: Exception) -> FileError:
+    return FileError(f"{path!r} could not be written ({error}); free space or choose another place")

@@ -1,0 +1,155 @@
+"""The learning-rate search: a short training in which the rate grows with each step.
+
+The model is lent: weights, optimizer, seeds and metrics are afterwards, bit for bit, what they were
+before. The data have no position to restore, for a batch is a function of its step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count, islice
+from typing import Any, Final, Self
+
+import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+from kerash5._batches import Batch
+from kerash5._errors import OptionError, RunError
+from kerash5.feeds._keras import H5Dataset
+from kerash5.report import LearningRates
+
+_SMOOTHING: Final = 0.9  # of the average before, that a new loss leaves standing
+_DIVERGED: Final = 4.0  # times the smallest smoothed loss, as Lightning has it
+
+
+def find_learning_rate(
+    model: keras.Model, dataset: H5Dataset, *, min_lr: float, max_lr: float, num_training: int
+) -> LearningRates:
+    """Train with a rate that grows from step to step, until the loss explodes.
+
+    Args:
+        model: A compiled model; it is the same afterwards.
+        dataset: What to train on; its epochs are repeated as often as it takes.
+        min_lr: The rate of the first step.
+        max_lr: The rate of the last step.
+        num_training: Steps.
+
+    Raises:
+        OptionError: The rates do not rise, or there are too few steps.
+        RunError: The loss is no number from the start on.
+    """
+    rates = _parse_rates(min_lr, max_lr, num_training)
+    batches = islice(_endless(dataset), num_training)
+    losses: list[float] = []
+    average, lowest = 0.0, math.inf
+    with _lent(model, next(dataset.batches())), _Rate(model, rates) as rate:
+        for step, batch in enumerate(batches):
+            rate.use(step)
+            loss = float(model.train_on_batch(*batch, return_dict=True)["loss"])
+            losses.append(loss)
+            average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
+            smoothed = average / (1 - _SMOOTHING ** (step + 1))
+            lowest = min(lowest, smoothed)
+            if not math.isfinite(loss) or smoothed > _DIVERGED * lowest:
+                break
+    if not math.isfinite(losses[0]):
+        raise RunError(
+            f"the loss of the first step is {losses[0]}, at learning rate {rates[0]:.1e}; look for "
+            "NaN in the data, or give lr_find a smaller min_lr"
+        )
+    return LearningRates(tuple(rates[: len(losses)]), tuple(losses))
+
+
+def _parse_rates(min_lr: float, max_lr: float, num_training: int) -> list[float]:
+    if not 0 < min_lr < max_lr < math.inf:
+        raise OptionError(f"min_lr={min_lr!r}, max_lr={max_lr!r}; give 0 < min_lr < max_lr")
+    if num_training < 20:
+        raise OptionError(f"num_training={num_training}; a curve takes at least 20 steps")
+    growth = math.log(max_lr / min_lr) / (num_training - 1)
+    return [min_lr * math.exp(growth * step) for step in range(num_training)]
+
+
+def _endless(dataset: H5Dataset) -> Iterator[Batch]:
+    try:
+        for epoch in count():
+            yield from dataset.batches(epoch)
+    finally:
+        dataset.release()
+
+
+@contextmanager
+def _lent(model: keras.Model, batch: Batch) -> Iterator[None]:
+    """Put everything a training step changes back to what it was."""
+    if not model.built or not model.optimizer.built:
+        model.test_on_batch(*batch)  # builds what is not built, and changes no weight
+        model.optimizer.build(model.trainable_variables)
+    changed = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    num_metrics = len(model.metrics_variables)
+    kept = [keras.ops.convert_to_numpy(variable.value).copy() for variable in changed]
+    try:
+        yield
+    finally:
+        for variable, value in zip(changed, kept, strict=True):
+            variable.assign(value)
+        if len(model.metrics_variables) > num_metrics:  # made by the first step
+            model.reset_metrics()
+
+
+class _Rate:
+    """The learning rate of a model's optimizer, in our hands for a while."""
+
+    def __init__(self, model: keras.Model, rates: list[float]) -> None:
+        self._model = model
+        self._rates = rates
+        optimizer = model.optimizer
+        while hasattr(optimizer, "inner_optimizer"):  # mixed precision scales the loss around it
+            optimizer = optimizer.inner_optimizer
+        self._optimizer = optimizer
+        kept: Any = getattr(optimizer, "_learning_rate", None)  # the getter evaluates a schedule
+        self._schedule = kept if isinstance(kept, LearningRateSchedule) else None
+        if self._schedule is None and not isinstance(kept, keras.Variable):
+            raise RunError(
+                f"the learning rate of {optimizer.name!r} is {kept!r}, which lr_find cannot vary; "
+                "compile the model with a number or a schedule"
+            )
+
+    def __enter__(self) -> Self:
+        if self._schedule is not None:
+            first = int(keras.ops.convert_to_numpy(self._optimizer.iterations))
+            self._set_schedule(_Growing(self._rates[0], self._rates[1], first))
+        return self
+
+    def use(self, step: int) -> None:
+        """Set the rate of a step; a schedule of ours knows it by itself."""
+        if self._schedule is None:
+            self._optimizer.learning_rate = self._rates[step]
+
+    def __exit__(self, *_: object) -> None:
+        if self._schedule is not None:
+            self._set_schedule(self._schedule)
+
+    def _set_schedule(self, schedule: LearningRateSchedule) -> None:
+        self._optimizer.learning_rate = schedule
+        # The compiled step holds the schedule that it was traced with.
+        self._model.make_train_function(force=True)
+
+
+class _Growing(LearningRateSchedule):
+    """The same growth as a schedule: a variable would be a constant in a compiled step."""
+
+    def __init__(self, first_rate: float, second_rate: float, first_step: int) -> None:
+        super().__init__()
+        self._first_rate = first_rate
+        self._growth = math.log(second_rate / first_rate)
+        self._first_step = first_step
+
+    def __call__(self, step: Any) -> Any:  # noqa: ANN401  a tensor of the backend
+        """Return the rate of an optimizer step."""
+        passed = keras.ops.cast(step - self._first_step, "float32")
+        return self._first_rate * keras.ops.exp(self._growth * passed)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return nothing: it is never saved."""
+        return {}

@@ -1,0 +1,82 @@
+"""What a model answers for every row, in the stored order, written to a file batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerash5._errors import OptionError, ShapeError
+from kerash5.feeds._keras import H5Dataset
+from kerash5.h5._append import open_writer
+
+
+def predict_to_file(
+    model: keras.Model,
+    dataset: H5Dataset,
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    class_ids: bool,
+    overwrite: bool,
+) -> str:
+    """Write what the model answers to a new HDF5 file; memory holds a few batches.
+
+    Args:
+        model: It need not be compiled.
+        dataset: The rows; all of them are answered, once, in the stored order.
+        path: The file.
+        name: The column; of a model of several outputs, the group of their columns.
+        class_ids: Write the ids of the largest answers as well, under NAME_class.
+        overwrite: Replace an existing file.
+
+    Returns:
+        The path.
+    """
+    if not name.strip("/"):
+        raise OptionError(f"name={name!r}; name the column, such as 'prediction'")
+    attributes = {"model": model.name, "rows_of": ", ".join(map(str, dataset.source.paths))}
+    num_rows = dataset.num_rows_in_order
+    with open_writer(path, num_rows, overwrite=overwrite, attributes=attributes) as writer:
+        for answer in predict_batches(model, dataset):
+            columns = dict(_name_outputs(name, answer))
+            if class_ids:
+                columns |= {f"{key}_class": _class_ids(key, rows) for key, rows in columns.items()}
+            writer.append(columns)
+    return os.fspath(path)
+
+
+def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
+    """Yield what the model answers, batch by batch: arrays, or lists or dicts of them."""
+    try:
+        for batch in dataset.batches_in_order():
+            yield model.predict_on_batch(batch[0])
+    finally:
+        dataset.release()
+
+
+def _name_outputs(name: str, answer: object) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each output under its name: NAME, or NAME/KEY and NAME/0, NAME/1, ... of several."""
+    if isinstance(answer, Mapping):
+        for key, part in answer.items():
+            yield from _name_outputs(f"{name}/{key}", part)
+    elif isinstance(answer, Sequence):
+        for number, part in enumerate(answer):
+            yield from _name_outputs(f"{name}/{number}", part)
+    else:
+        rows = np.asarray(answer)
+        # HDF5 has no bfloat16, which is the first half of a float32.
+        yield name, rows.astype(np.float32) if rows.dtype.name == "bfloat16" else rows
+
+
+def _class_ids(name: str, rows: np.ndarray) -> np.ndarray:
+    if rows.ndim < 2 or rows.shape[-1] < 2:
+        raise ShapeError(
+            f"class_ids=True takes one answer per class, and rows of {name!r} have shape "
+            f"{rows.shape[1:]}; leave class_ids out"
+        )
+    ids: np.ndarray = rows.argmax(axis=-1)
+    return ids.astype(np.int32)
