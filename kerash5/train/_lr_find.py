@@ -19,6 +19,8 @@ from kerash5._batches import Batch
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import LearningRates
+from kerash5.train._random import kept_random_state
+from kerash5.train.engines import make_engine
 
 _SMOOTHING: Final = 0.9  # of the average before, that a new loss leaves standing
 _DIVERGED: Final = 4.0  # times the smallest smoothed loss, as Lightning has it
@@ -82,19 +84,19 @@ def _endless(dataset: H5Dataset) -> Iterator[Batch]:
 @contextmanager
 def _lent(model: keras.Model, batch: Batch) -> Iterator[None]:
     """Put everything a training step changes back to what it was."""
-    if not model.built or not model.optimizer.built:
-        model.test_on_batch(*batch)  # builds what is not built, and changes no weight
-        model.optimizer.build(model.trainable_variables)
+    make_engine(model, is_plain=True).build(batch)
     changed = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    num_metrics = len(model.metrics_variables)
     kept = [keras.ops.convert_to_numpy(variable.value).copy() for variable in changed]
+    # On JAX a finished fit with `use_ema` leaves a weight and its average in one buffer, which the
+    # next step cannot give away twice (Keras 3.15.1).
+    for variable, value in zip(changed, kept, strict=True):
+        variable.assign(value.copy())
     try:
-        yield
+        with kept_random_state():
+            yield
     finally:
         for variable, value in zip(changed, kept, strict=True):
             variable.assign(value)
-        if len(model.metrics_variables) > num_metrics:  # made by the first step
-            model.reset_metrics()
 
 
 class _Rate:

@@ -14,8 +14,10 @@ from typing import Any, Literal, final
 import keras
 from rich.console import Console
 
+from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
 from kerash5.feeds._keras import H5Dataset
+from kerash5.report import LearningRates
 from kerash5.train._checks import (
     check_compiled,
     check_labels,
@@ -23,6 +25,8 @@ from kerash5.train._checks import (
     check_precision,
     check_shapes,
 )
+from kerash5.train._lr_find import find_learning_rate
+from kerash5.train._predict import predict_to_file
 from kerash5.train._roles import Data, call_keras, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
@@ -154,16 +158,72 @@ class Trainer:
             self._session.save(test=metrics)
         return metrics
 
-    def predict(self, model: keras.Model, data: Data) -> Any:  # noqa: ANN401  an array, nearly always
+    def predict(
+        self,
+        model: keras.Model,
+        data: Data,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        name: str = "prediction",
+        class_ids: bool = False,
+        overwrite: bool = False,
+    ) -> Any:  # noqa: ANN401  an array, nearly always
         """Return what the model answers for each row of `data.test` (or of the data set given).
+
+        Args:
+            model: A Keras model; it need not be compiled.
+            data: A data module or a data set.
+            out: Write the answers to this HDF5 file as they come, whatever their size, and return
+                its path instead. The file appears when it is complete.
+            name: Its column; for a model of several outputs, the group of their columns.
+            class_ids: Write the id of the largest answer of each row as well, as NAME_class.
+            overwrite: Replace an existing file.
 
         Returns:
             An array of shape (rows, *output_shape) in the stored order, or a list or dict of such
-            for a model of several outputs.
+            for a model of several outputs; the path, if `out` is given.
+
+        Raises:
+            FileError: The file exists, or cannot be written; nothing is left behind.
         """
         dataset = choose(data, "test")
         check_shapes(model, dataset)
-        return call_keras(lambda: model.predict(dataset, verbose=0), dataset)
+        if out is None:
+            if class_ids:
+                raise OptionError("class_ids=True goes with out=; on arrays, .argmax(axis=-1)")
+            return call_keras(lambda: model.predict(dataset, verbose=0), dataset)
+        return predict_to_file(
+            model, dataset, out, name=name, class_ids=class_ids, overwrite=overwrite
+        )
+
+    def lr_find(
+        self,
+        model: keras.Model,
+        data: Data,
+        *,
+        min_lr: float = 1e-8,
+        max_lr: float = 1.0,
+        num_training: int = 100,
+    ) -> LearningRates:
+        """Look for a good learning rate: train shortly, at a rate that grows with each step.
+
+        The model is afterwards what it was before, its weights and its optimizer bit for bit.
+
+        Args:
+            model: A compiled Keras model.
+            data: A data module, or a data set to train on.
+            min_lr: The rate of the first step.
+            max_lr: The rate of the last step; the search ends before if the loss explodes.
+            num_training: Steps.
+
+        Returns:
+            The curve: `suggestion` is the rate to take, `plot(path)` draws it.
+        """
+        train, _, _ = parts(data)
+        self._check(model, train)
+        return find_learning_rate(
+            model, train, min_lr=min_lr, max_lr=max_lr, num_training=num_training
+        )
 
     @property
     def run(self) -> Run | None:

@@ -101,10 +101,10 @@ def test_a_shard_writes_its_own_rows(stored: Path, tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "many.h5"
-    num_rows = 20_000
+    num_rows = 4_000
     with h5py.File(path, "w") as file:
         file["image"] = np.zeros((num_rows, 4), np.uint8)
-    model = build(lambda x: layers.Dense(256)(x))
+    model = build(layers.Dense(1024))
     data = k5.H5Dataset(path, x="image", batch_size=200)
     to_file(model, data, tmp_path / "warm.h5")
     tracemalloc.start()
@@ -114,8 +114,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     with h5py.File(tmp_path / "out.h5") as file:
-        assert file["prediction"].nbytes > 20e6
-    assert peak < 5e6
+        assert file["prediction"].nbytes > 16e6
+    assert peak < 6e6
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(stored: Path, tmp_path: Path) -> None:
