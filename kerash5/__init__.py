@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kerash5.feeds._grain import grain_dataset
     from kerash5.feeds._keras import H5Dataset
     from kerash5.h5 import Column, Source, classes_from_groups, describe, write
+    from kerash5.report import Comparison, compare
     from kerash5.train import H5DataModule, Trainer
 
 _PLACES = {
@@ -60,6 +61,7 @@ _PLACES = {
     "kerash5.feeds._grain": ("grain_dataset",),
     "kerash5.feeds._keras": ("H5Dataset",),
     "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "write"),
+    "kerash5.report": ("Comparison", "compare"),
     "kerash5.train": ("H5DataModule", "Trainer"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
@@ -68,6 +70,7 @@ __all__ = [
     "BackendError",
     "Column",
     "ColumnError",
+    "Comparison",
     "DamagedFileError",
     "DownloadError",
     "ExternalDataError",
@@ -90,6 +93,7 @@ __all__ = [
     "UnknownColumnError",
     "__version__",
     "classes_from_groups",
+    "compare",
     "describe",
     "grain_dataset",
     "k_folds",

@@ -27,6 +27,7 @@ ROOMS: Final = (
     "_errors",
     "_backends",
     "_run",
+    "_measurement",
     "_permutation",
     "_blocks",
     "h5",

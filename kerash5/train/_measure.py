@@ -1,0 +1,280 @@
+"""The process that measures: `python -m kerash5.train._measure`, a job in, its result out.
+
+Reads a `Measurement` as JSON from stdin, and writes one JSON object to stdout; whatever libraries
+print goes to stderr. One process does one job, so nothing of an earlier one is warm. It judges
+nothing: see `report/_compare` for who starts it, and `report/_parity` for who compares.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import keras
+import numpy as np
+
+from kerash5 import zoo
+from kerash5._errors import KerasH5Error, OptionError
+from kerash5._measurement import Measurement
+from kerash5.feeds._keras import H5Dataset
+from kerash5.h5 import Column, write
+from kerash5.train._policy import apply_policy, describe_policy, peak_device, peak_host
+from kerash5.train._trainer import Trainer
+
+PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
+SGD_RATE: Final = 0.01
+
+
+@final
+class Clock(keras.callbacks.Callback):
+    """Times epochs between their hooks, the device waited for. No batch hook: those cost speed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[float] = []
+        self.ended: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start."""
+        self.began.append(time.perf_counter())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop, when the last step is done."""
+        keras.ops.convert_to_numpy(self.model.trainable_variables[-1])
+        self.ended.append(time.perf_counter())
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a fit did: seconds until the first epoch began, seconds and loss of each epoch."""
+
+    setup_seconds: float
+    epoch_seconds: list[float]
+    losses: list[float]
+
+
+@final
+class Workplace:
+    """The data and the models of one job."""
+
+    def __init__(self, job: Measurement) -> None:
+        self.job = job
+        first = H5Dataset(list(job.train), x=job.x, y=job.y, batch_size=job.batch_size)
+        if not isinstance(first.input_shape, tuple) or first.num_classes is None:
+            raise OptionError(f"{job.y!r} holds no class labels, which the zoo's models need")
+        self.row_shape = zoo.suited_shape(job.model, first.input_shape)
+        self.num_classes = first.num_classes
+        self._numbers = itertools.count()
+
+    def open(self, paths: tuple[str, ...], **options: Any) -> H5Dataset:  # noqa: ANN401  theirs
+        """Open files in the shape that the model takes."""
+        x = Column(self.job.x, shape=self.row_shape)
+        common = {"batch_size": self.job.batch_size, "threads": self.job.reading_threads}
+        return H5Dataset(list(paths), x=x, y=self.job.y, **{**common, **options})
+
+    def train(self) -> H5Dataset:
+        """Return what an epoch serves: whole batches, in the order that the seed gives."""
+        rows = slice(0, self.job.num_steps * self.job.batch_size)
+        seconds = self.job.sleep_seconds
+        return self.open(
+            self.job.train,
+            rows=rows,
+            seed=self.job.seed,
+            drop_last=True,
+            transform=_sleeper(seconds) if seconds else None,
+        )
+
+    def test(self) -> H5Dataset:
+        """Return what is evaluated: the test files, or else the rows trained on."""
+        if self.job.test:
+            return self.open(self.job.test, shuffle=False)
+        return self.open(self.job.train, rows=self.train().plan.rows_to_serve, shuffle=False)
+
+    def repeated(self, batches: list[tuple[np.ndarray, np.ndarray]], steps: int) -> H5Dataset:
+        """Return an epoch of `steps` out of these batches, over and over, held in memory."""
+        x, y = (np.concatenate(part) for part in zip(*batches, strict=True))
+        path = Path(self.job.scratch) / f"batches-{next(self._numbers)}.h5"
+        write(path, x=x, y=y, compression=None)
+        rows = np.tile(np.arange(len(x)), -(-steps // len(batches)))[: steps * self.job.batch_size]
+        size = self.job.batch_size
+        return H5Dataset(path, x="x", y="y", batch_size=size, rows=rows, shuffle=False, threads=0)
+
+    def build(self, *, load: bool = True) -> keras.Model:
+        """Build the model, with the shared weights."""
+        model = zoo.build(self.job.model, input_shape=self.row_shape, num_classes=self.num_classes)
+        if load:
+            model.load_weights(self.job.weights)
+        if self.job.weight_factor != 1:
+            model.set_weights([weight * self.job.weight_factor for weight in model.get_weights()])
+        return model
+
+    def fit(self, setting: str, model: keras.Model, data: H5Dataset, epochs: int) -> Fitted:
+        """Train in one of the two settings."""
+        clock, called = Clock(), time.perf_counter()
+        if setting == "plain":
+            history = model.fit(data, epochs=epochs, verbose=0, callbacks=[clock]).history["loss"]
+            pairs = zip(clock.began, clock.ended, strict=True)
+            seconds = [ended - began for began, ended in pairs]
+        else:
+            trainer = self._trainer(epochs, clock)
+            run = trainer.fit(model, data)
+            history, seconds = run.history["loss"], [epoch.seconds for epoch in run.epochs]
+        return Fitted(clock.began[0] - called, seconds, [float(loss) for loss in history])
+
+    def predict(self, setting: str, model: keras.Model, data: H5Dataset) -> np.ndarray:
+        """Return what the model answers to the first batch of `data`."""
+        if setting == "plain":
+            answers = model.predict_on_batch(data.read(0)[0])
+        else:
+            answers = self._trainer(1).predict(model, data)
+        return np.asarray(answers, dtype=np.float64)[: self.job.batch_size]
+
+    def _trainer(self, epochs: int, *callbacks: keras.callbacks.Callback) -> Trainer:
+        return Trainer(
+            max_epochs=epochs,
+            run_dir=Path(self.job.scratch) / "run",
+            callbacks=callbacks,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def measure_sample(place: Workplace) -> dict[str, Any]:
+    """Time epochs from the file, and the same epochs on one batch in memory.
+
+    Returns:
+        The fields of `report._results.Sample` that a process can know.
+    """
+    job = place.job
+    (setting,) = job.settings
+    train, test = place.train(), place.test()
+    began = time.perf_counter()
+    model = place.build()
+    build_seconds = time.perf_counter() - began
+    one = place.repeated([train.read(0)], 1)
+    first = place.fit(setting, model, one, 1)
+    load_before = _load()
+    fitted = place.fit(setting, model, train, 1 + job.num_epochs)
+    load_after = _load()
+    host, device = peak_host(), peak_device()
+    final = model.evaluate(test, verbose=0, return_dict=True)
+    # Last, for it spoils the weights; and with a warm-up of its own, for it may be traced anew.
+    cached = place.fit(setting, model, place.repeated([train.read(0)], job.num_steps), 3)
+    return {
+        "num_steps": len(train),
+        "num_rows": len(train) * job.batch_size,
+        "epoch_seconds": fitted.epoch_seconds,
+        "cached_epoch_seconds": cached.epoch_seconds[1:],
+        "build_seconds": build_seconds,
+        "first_step_seconds": first.setup_seconds + first.epoch_seconds[0],
+        "peak_host_bytes": host[0],
+        "peak_host_counter": host[1],
+        "peak_device_bytes": device[0],
+        "peak_device_counter": device[1],
+        "epoch_losses": fitted.losses,
+        "final_loss": float(final["loss"]),
+        "final_accuracy": float(final["accuracy"]),
+        "evaluated_on": "test" if job.test else "train",
+        "load_before": load_before,
+        "load_after": load_after,
+    }
+
+
+def measure_parity(place: Workplace) -> dict[str, Any]:
+    """Compute what is compared between backends: outputs, and losses of the first steps.
+
+    Returns:
+        For each setting `forward` (rows, classes) and, by name of the check, losses: of each step
+        where Keras trains, their mean where our Trainer does, which tells no more.
+    """
+    train = place.train()
+    batches = [train.read(step) for step in range(max(PARITY_STEPS.values()))]
+    found: dict[str, Any] = {}
+    for setting in place.job.settings:
+        data = place.repeated(batches[:1], 1)
+        answers = place.predict(setting, place.build(), data)
+        losses = {
+            name: _losses(place, setting, name, batches[:steps])
+            for name, steps in PARITY_STEPS.items()
+        }
+        found[setting] = {"forward": answers.tolist(), **losses}
+    return found
+
+
+def make_weights(place: Workplace) -> dict[str, Any]:
+    """Write initial weights that no backend drew: Glorot's uniform for kernels, by NumPy."""
+    model = place.build(load=False)
+    random = np.random.default_rng(place.job.seed)
+    for variable in model.trainable_variables:
+        if variable.path.endswith("kernel"):
+            variable.assign(_glorot(random, tuple(variable.shape)))
+    partial = Path(place.job.scratch) / "partial.weights.h5"
+    model.save_weights(partial)
+    partial.replace(place.job.weights)  # whole, or not there: a later run would take it
+    return {"num_parameters": model.count_params()}
+
+
+def _glorot(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    field = int(np.prod(shape[:-2]))  # pixels of a convolution; 1 for a dense layer
+    limit = np.sqrt(6 / (field * (shape[-2] + shape[-1])))
+    return random.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def _losses(
+    place: Workplace, setting: str, name: str, batches: list[tuple[np.ndarray, np.ndarray]]
+) -> list[float]:
+    model = place.build()
+    if name == "sgd":
+        model.compile(optimizer=keras.optimizers.SGD(SGD_RATE), loss=model.loss)
+    if setting == "plain":
+        # Each call begins its averages anew, so its loss is that of the step.
+        return [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for x, y in batches]
+    return place.fit(setting, model, place.repeated(batches, len(batches)), 1).losses
+
+
+def _sleeper(seconds: float) -> Callable[..., Any]:
+    def sleep(x: Any, y: Any) -> tuple[Any, Any]:  # noqa: ANN401  a batch
+        time.sleep(seconds)
+        return x, y
+
+    return sleep
+
+
+def _load() -> float | None:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+_JOBS: Final[dict[str, Callable[[Workplace], dict[str, Any]]]] = {
+    "weights": make_weights,
+    "parity": measure_parity,
+    "sample": measure_sample,
+}
+
+
+def main() -> None:
+    """Do the job on stdin."""
+    job = Measurement.from_json(sys.stdin.read())
+    import_seconds = time.time() - job.began
+    result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    apply_policy(threads=job.threads, tf32=job.tf32, precision=job.precision)
+    try:
+        result = _JOBS[job.job](Workplace(job))
+    except KerasH5Error as error:  # a sentence for whoever asked; all else is a traceback
+        result = {"error": str(error), "kind": type(error).__name__}
+    with result_file:
+        json.dump(
+            {"import_seconds": import_seconds, "environment": describe_policy(), **result},
+            result_file,
+        )
+
+
+if __name__ == "__main__":
+    main()
