@@ -18,7 +18,38 @@ def why_not_fused(model: keras.Model) -> str | None:
     """
     if model.run_eagerly:
         return "the model was compiled with run_eagerly=True"
-    return "no faster engine is built for this backend yet"
+    if _is_overridden(model, "make_train_function"):
+        return "the model has a make_train_function of its own"
+    if keras.distribution.distribution() is not None:
+        return "a keras.distribution is set"
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _why_not_jax(model)
+    if backend == "tensorflow":
+        return _why_not_tensorflow(model)
+    return f"no faster engine is built for {backend} yet"
+
+
+def _why_not_jax(model: keras.Model) -> str | None:
+    if not model.jit_compile:
+        return "the model was compiled with jit_compile=False"
+    if keras.config.is_nnx_enabled():
+        return "Keras runs under NNX"
+    return None
+
+
+def _why_not_tensorflow(model: keras.Model) -> str | None:
+    import tensorflow as tf
+
+    is_default = isinstance(model.distribute_strategy, type(tf.distribute.get_strategy()))
+    is_distributed = tf.distribute.has_strategy() or not is_default
+    return "the model was made under a tf.distribute strategy" if is_distributed else None
+
+
+def _is_overridden(model: keras.Model, method: str) -> bool:
+    """Say whether the model's class, or the model itself, has a method in place of Keras' own."""
+    own = getattr(keras.Model, method)
+    return getattr(type(model), method) is not own or method in vars(model)
 
 
 def make_engine(
@@ -40,6 +71,14 @@ def make_engine(
     Raises:
         OptionError: An argument makes no sense.
     """
-    parse_steps(steps_per_dispatch)
+    steps = parse_steps(steps_per_dispatch)
     reason = "asked for" if is_plain else why_not_fused(model)
-    return PlainEngine(model, class_weight, reason=reason or "")
+    if reason is not None:
+        return PlainEngine(model, class_weight, reason=reason)
+    if keras.backend.backend() == "jax":
+        from kerash5.train.engines._jax import JaxEngine
+
+        return JaxEngine(model, class_weight, steps=steps)
+    from kerash5.train.engines._tensorflow import TensorFlowEngine
+
+    return TensorFlowEngine(model, class_weight, steps=steps)

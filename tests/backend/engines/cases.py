@@ -17,13 +17,13 @@ Layers = Callable[[], list[keras.Layer]]
 
 
 def batches_of(
-    *, weighted: bool = False, shape: tuple[int, ...] = (4, 4)
+    *, weighted: bool = False, shape: tuple[int, ...] = (4, 4), short: bool = False
 ) -> Callable[[int], list[Batch]]:
-    """Return what makes so many batches of uint8 rows, the last one short."""
+    """Return what makes so many batches of uint8 rows; the last one can be short."""
 
     def make(count: int) -> list[Batch]:
         rng = np.random.default_rng(7)
-        sizes = [ROWS] * (count - 1) + [ROWS // 2 + 1]
+        sizes = [ROWS] * (count - 1) + [ROWS // 2 + 1 if short else ROWS]
         found: list[Batch] = []
         for size in sizes:
             x = rng.integers(0, 256, (size, *shape), dtype=np.uint8)
@@ -155,6 +155,10 @@ def regularized() -> keras.Layer:
 
 CASES: Final = {
     "plain": Case(dense()),
+    "short last batch": Case(
+        dense(lambda: keras.layers.Dropout(0.3, seed=1), keras.layers.BatchNormalization),
+        batches_of(short=True),
+    ),
     "sample weights": Case(
         dense(weighted_metrics=["sparse_categorical_accuracy"]), batches_of(weighted=True)
     ),
@@ -181,3 +185,11 @@ CASES: Final = {
     "no metrics": Case(dense(metrics=None)),
     "convolution": Case(convnet, batches_of(shape=(4, 4, 1))),
 }
+
+# Where an engine runs the model's own compiled `train_step`, these are enough: state that changes
+# in a step, branches in it, several arrays, and steps that return something else.
+TRACED: Final = (
+    *("plain", "short last batch", "sample weights", "class weights", "dropout", "ema"),
+    *("accumulation", "fp16 with loss scaling", "two inputs and outputs", "own step"),
+    *("regularizers", "convolution"),
+)

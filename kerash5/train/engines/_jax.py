@@ -1,0 +1,222 @@
+"""JAX: many steps of the model's own `train_step` in one compiled loop, its state on the device.
+
+The number of turns of the loop is an argument, so one program serves every group of batches and
+rounds alike whatever the group; that is why it is no `lax.scan`. How many steps are worth it is
+measured in `_pace`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import jax
+import keras
+
+from kerash5._batches import Batch
+from kerash5.train.engines._engine import AbstractEngine
+from kerash5.train.engines._pace import Pace
+from kerash5.train.engines._private import build_variables
+from kerash5.train.engines._stack import (
+    MAX_STACK_BYTES,
+    Shapes,
+    count_bytes,
+    in_groups,
+    split_alike,
+    stack,
+)
+
+State = tuple[list[Any], list[Any], list[Any], list[Any]]
+
+_CONVOLUTION: Final = "conv_general_dilated"
+_IN_FLIGHT: Final = 2  # dispatches: one runs, one waits with its batches on the device
+
+
+@final
+class JaxEngine(AbstractEngine):
+    """Runs groups of steps in one compiled loop; the state is donated from each to the next."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        class_weight: Mapping[int, float] | None = None,
+        *,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(model, class_weight)
+        self._pace = Pace(steps)
+        self._state: State | None = None
+        self._programs: dict[Shapes, _Programs] = {}
+        self._in_flight: deque[jax.Array] = deque()
+
+    @property
+    def steps_per_dispatch(self) -> int:
+        """How many batches `train` wants at once now."""
+        return self._pace.steps
+
+    def begin(self) -> None:
+        """Take the variables as they are now; what the engine held is dropped."""
+        self._state = None
+
+    def train(self, batches: Sequence[Batch]) -> None:
+        """Run one optimizer step per batch; returns while the device still works."""
+        weighed = [self._weigh(batch) for batch in batches]
+        for shapes, alike in split_alike(weighed):
+            for group in self._groups(shapes, alike):
+                self._dispatch(shapes, group)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the running averages; waits for the device."""
+        if self._state is not None:
+            _assign(self.model.metrics_variables, self._state[3])
+        return super().metrics()
+
+    def reset_metrics(self) -> None:
+        """Begin the averages anew."""
+        super().reset_metrics()
+        if self._state is not None:
+            self._state = (*self._state[:3], _values(self.model.metrics_variables))
+
+    def sync(self) -> None:
+        """Put the current values into the variables, which the next `train` takes again."""
+        if self._state is None:
+            return
+        for variables, values in zip(_variables(self.model), self._state, strict=True):
+            _assign(variables, jax.block_until_ready(values))
+        self._state = None
+        self._in_flight.clear()
+
+    def describe(self) -> str:
+        """Say how many steps a dispatch runs, and why not more."""
+        single = any(programs.is_single for programs in self._programs.values())
+        why = (
+            ": XLA runs convolutions in a loop on the CPU far slower (jax#12868)" if single else ""
+        )
+        return f"JAX, {self._pace.steps} compiled steps per dispatch{why}"
+
+    def _groups(self, shapes: Shapes, batches: list[Batch]) -> list[list[Batch]]:
+        """Split batches of the same shapes into dispatches; compiles what is new."""
+        if shapes not in self._programs:
+            self.sync()  # Keras may look at the variables
+            build_variables(self.model, batches[0])
+            found = self._programs[shapes] = _Programs(self.model, batches[0])
+            bytes_each = count_bytes(batches[0]) + 1
+            self._pace.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
+        return in_groups(batches, self._pace.steps)
+
+    def _dispatch(self, shapes: Shapes, batches: list[Batch]) -> None:
+        programs = self._programs[shapes]
+        if self._state is None:
+            self._state = _take(self.model)
+        began, is_compiled = time.perf_counter(), programs.is_compiled(len(batches))
+        self._state, self._logs, token = programs.run(self._state, batches)
+        self._in_flight.append(token)
+        if not self._pace.is_settled:
+            token.block_until_ready()
+            if is_compiled:
+                self._pace.note(len(batches), time.perf_counter() - began)
+        while len(self._in_flight) > _IN_FLIGHT:
+            self._in_flight.popleft().block_until_ready()
+
+
+@final
+class _Programs:
+    """The compiled steps for batches of one shape: one alone, and loops over stacks.
+
+    Args:
+        model: Built; its variables hold values.
+        batch: Of these shapes.
+    """
+
+    def __init__(self, model: keras.Model, batch: Batch) -> None:
+        self._model = model
+        traced = jax.make_jaxpr(model.train_step, return_shape=True)
+        jaxpr, (logs, _) = traced(_take(model), batch)
+        # Averages are read from the metrics' variables; what else a step returns is carried along.
+        self._logs = {} if set(logs) == set(model.get_metrics_result()) else logs
+        self.is_single = jax.default_backend() == "cpu" and _CONVOLUTION in str(jaxpr)
+        self._sizes: list[int] = []  # of the stacks that a program is compiled for, ascending
+        self._one = jax.jit(self._run_one, donate_argnums=0)
+        self._many = jax.jit(self._run_many, donate_argnums=0)
+
+    def is_compiled(self, count: int) -> bool:
+        """Say whether `run` will compile nothing for so many batches."""
+        return any(count <= size for size in self._sizes)
+
+    def run(self, state: State, batches: list[Batch]) -> tuple[State, dict[str, Any], jax.Array]:
+        """Run one step per batch.
+
+        Returns:
+            The new state, what the last step returned besides the metrics, and an array that is
+            ready when all is.
+        """
+        size = self._size_for(len(batches))
+        if size == 1:
+            found = self._one(state, batches[0])
+        else:
+            found = self._many(state, stack(batches, size), len(batches))
+        state, logs, token = found
+        return state, logs, token
+
+    def _size_for(self, count: int) -> int:
+        """Return the smallest stack that holds so many, of those that are compiled if one does."""
+        for size in self._sizes:
+            if count <= size:
+                return size
+        size = 1 << (count - 1).bit_length()
+        self._sizes = sorted([*self._sizes, size])
+        return size
+
+    def _run_one(self, state: State, batch: Batch) -> tuple[State, dict[str, Any], jax.Array]:
+        return (*self._step(state, batch), jax.numpy.ones(()))
+
+    def _run_many(
+        self, state: State, stacked: Batch, count: jax.Array
+    ) -> tuple[State, dict[str, Any], jax.Array]:
+        def turn(index: jax.Array, carry: tuple[State, Any]) -> tuple[State, Any]:
+            batch = jax.tree.map(lambda array: array[index], stacked)
+            # Fused with what follows, picking the batch could change how its numbers are added up.
+            return self._step(carry[0], jax.lax.optimization_barrier(batch))
+
+        logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), self._logs)
+        found = jax.lax.fori_loop(0, count, turn, (state, logs))
+        return (*found, count + 1)
+
+    def _step(self, state: State, batch: Batch) -> tuple[State, dict[str, Any]]:
+        logs, new = self._model.train_step(state, batch)
+        return _like(new, state), {name: logs[name] for name in self._logs}
+
+
+def _like(new: Sequence[Any], old: State) -> State:
+    """Return the new values under the old dtypes: what a loop carries may not change its type."""
+    trainable, other, optimizer, metrics = (
+        [jax.numpy.asarray(one, before.dtype) for one, before in zip(values, known, strict=True)]
+        for values, known in zip(new, old, strict=True)
+    )
+    return trainable, other, optimizer, metrics
+
+
+def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Return the variables in the order of the state that `train_step` takes."""
+    return (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+
+
+def _take(model: keras.Model) -> State:
+    trainable, other, optimizer, metrics = map(_values, _variables(model))
+    return trainable, other, optimizer, metrics
+
+
+def _values(variables: Sequence[Any]) -> list[Any]:
+    return [variable.value for variable in variables]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

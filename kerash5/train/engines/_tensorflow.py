@@ -1,0 +1,130 @@
+"""TensorFlow: many steps of the model's own `train_step` in one `tf.function`.
+
+Stacks of any length go through one graph per shape of batch; its loop turns once per batch, so the
+numbers do not depend on how batches are grouped. The variables are TensorFlow's own all the time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import keras
+import tensorflow as tf
+
+from kerash5._batches import Batch
+from kerash5.train.engines._engine import AbstractEngine
+from kerash5.train.engines._pace import Pace
+from kerash5.train.engines._private import build_variables
+from kerash5.train.engines._stack import (
+    MAX_STACK_BYTES,
+    Shapes,
+    count_bytes,
+    in_groups,
+    split_alike,
+    stack,
+)
+
+
+@final
+class TensorFlowEngine(AbstractEngine):
+    """Runs groups of steps in one graph."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        class_weight: Mapping[int, float] | None = None,
+        *,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(model, class_weight)
+        self._pace = Pace(steps)
+        self._graphs: dict[Shapes, _Graph] = {}
+
+    @property
+    def steps_per_dispatch(self) -> int:
+        """How many batches `train` wants at once now."""
+        return self._pace.steps
+
+    def begin(self) -> None:
+        """Do nothing: each graph reads the variables as they are."""
+
+    def train(self, batches: Sequence[Batch]) -> None:
+        """Run one optimizer step per batch."""
+        weighed = [self._weigh(batch) for batch in batches]
+        for shapes, alike in split_alike(weighed):
+            for group in self._groups(shapes, alike):
+                self._dispatch(shapes, group)
+
+    def sync(self) -> None:
+        """Do nothing: reading a variable waits for what changes it."""
+
+    def describe(self) -> str:
+        """Say how many steps a dispatch runs."""
+        return f"TensorFlow, {self._pace.steps} steps per call of one graph"
+
+    def _groups(self, shapes: Shapes, batches: list[Batch]) -> list[list[Batch]]:
+        """Split batches of the same shapes into dispatches."""
+        if shapes not in self._graphs:
+            build_variables(self.model, batches[0])
+            self._graphs[shapes] = _Graph(self.model, batches[0])
+            self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
+        return in_groups(batches, self._pace.steps)
+
+    def _dispatch(self, shapes: Shapes, batches: list[Batch]) -> None:
+        graph = self._graphs[shapes]
+        began, is_traced = time.perf_counter(), graph.is_traced
+        self._logs = graph(stack(batches, len(batches)))
+        if is_traced:
+            self._pace.note(len(batches), time.perf_counter() - began)
+
+
+@final
+class _Graph:
+    """The graph for batches of one shape: a step for each batch of a stack.
+
+    Args:
+        model: Built.
+        batch: Of this shape.
+    """
+
+    def __init__(self, model: keras.Model, batch: Batch) -> None:
+        self.is_traced = False
+        self._names = set(model.get_metrics_result())
+        self._logs: dict[str, tf.Variable] = {}  # what steps return besides the metrics
+        compiled = tf.function(model.train_step, jit_compile=True) if model.jit_compile else None
+        self._step = compiled or model.train_step
+        specs = keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape), array.dtype), batch
+        )
+        self._run = tf.function(self._turn_all, input_signature=[specs], autograph=False)
+
+    def __call__(self, stacked: Batch) -> dict[str, Any]:
+        """Run one step per batch of the stack; return what the last gave besides the metrics."""
+        self._run(stacked)
+        self.is_traced = True
+        return dict(self._logs)
+
+    def _turn_all(self, stacked: Batch) -> tf.Tensor:
+        count = tf.shape(keras.tree.flatten(stacked)[0])[0]
+
+        def turn(index: tf.Tensor) -> tuple[tf.Tensor]:
+            self._keep(self._step(keras.tree.map_structure(lambda array: array[index], stacked)))
+            return (index + 1,)
+
+        # One turn at a time: steps depend on each other, and the default of 10 is twice as slow.
+        return tf.while_loop(
+            lambda index: index < count, turn, [tf.constant(0)], parallel_iterations=1
+        )
+
+    def _keep(self, logs: dict[str, Any]) -> None:
+        """Store what a step of the model's own returned; Keras' averages are in the metrics."""
+        if set(logs) == self._names:
+            return
+        for name, value in logs.items():
+            if name not in self._logs:
+                with tf.init_scope():
+                    zeros = tf.zeros(value.shape, value.dtype)
+                    self._logs[name] = tf.Variable(zeros, trainable=False)
+            self._logs[name].assign(value)
