@@ -72,6 +72,8 @@ class Child:
             is_due = bool(selector.select(self._seconds))
         line = process.stdout.readline() if is_due else ""
         if not line:
+            if is_due:
+                process.wait(self._seconds)  # it closed its end, and is about to be gone
             self._end()
             return {"died": f"by signal {-process.returncode}" if is_due else "hung"}
         answer: Answer = json.loads(line)

@@ -10,7 +10,7 @@ import h5py
 from kerash5._errors import DamagedFileError, KerasH5Error
 from kerash5.h5._chunked import DirectReader, MappedReader
 from kerash5.h5._chunks import ChunkMap, cross_check, read_chunk_map, why_not_direct, why_not_mapped
-from kerash5.h5._file import H5File
+from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._find import find_dataset
 from kerash5.h5._layout import Layout, read_layout
 from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
@@ -44,9 +44,10 @@ def open_part(
             return layout, chosen
     except KerasH5Error:
         raise
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, *HDF5_ERRORS) as error:
         raise DamagedFileError(
-            f"{path!r} in {file.path!r} is damaged ({error}); copy or download the file again"
+            f"{path!r} in {file.path!r} is damaged ({words_of(error)}); copy or download the file "
+            "again"
         ) from error
 
 
@@ -60,6 +61,7 @@ def _choose(
         if reason is None and reader == "auto":
             return ContiguousReader(file, path, layout)
         return H5pyReader(file, path, layout, reason=reason or "asked for no offsets")
+    _check_sizes(path, file, layout)
     not_mapped = why_not_mapped(layout) if reader == "auto" else "asked for"
     if not_mapped is None:
         chunk_map = _map(path, file, dataset, layout)
@@ -70,6 +72,19 @@ def _choose(
     if not_direct is None:
         return DirectReader(file, path, layout, not_mapped)
     return H5pyReader(file, path, layout, reason=not_direct)
+
+
+def _check_sizes(path: str, file: H5File, layout: Layout) -> None:
+    """Refuse chunks that no filter made smaller, and that are: their filters are lost.
+
+    HDF5 reads on behind them, past the end of the file if need be.
+    """
+    nominal = layout.num_written_chunks * layout.chunk_bytes
+    if layout.dtype_is_exact and not layout.filters and layout.num_stored_bytes != nominal:
+        raise DamagedFileError(
+            f"{path!r} in {file.path!r} is damaged: its chunks take {layout.num_stored_bytes} "
+            f"bytes instead of {nominal}, and no filter is known; copy or download the file again"
+        )
 
 
 def _map(path: str, file: H5File, dataset: h5py.Dataset, layout: Layout) -> ChunkMap | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError
 from kerash5.h5._chunks import ChunkMap
 from kerash5.h5._descriptors import read_bytes
-from kerash5.h5._file import H5File
+from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._filters import CodecError, Pipeline
 from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader
@@ -227,8 +227,8 @@ class DirectReader(_ChunkedReader):
         with self._file.open() as file:
             try:
                 mask, data = file[self._path].id.read_direct_chunk(coordinates)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise self._damaged(number, f"cannot be read ({error})") from error
+            except HDF5_ERRORS as error:
+                raise self._damaged(number, f"cannot be read ({words_of(error)})") from error
         return memoryview(data), mask
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
+from kerash5.h5._file import HDF5_ERRORS, words_of
 from kerash5.h5._filters import why_not_decodable
 from kerash5.h5._layout import MAX_CHUNK_BYTES, Layout
 
@@ -164,37 +165,71 @@ def read_chunk_map(dataset: h5py.Dataset, layout: Layout) -> ChunkMap:
     collector = _Collector(dataset, layout)
     try:
         dataset.id.chunk_iter(collector.visit)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _damaged(dataset, f"cannot be read ({error})") from error
+    except HDF5_ERRORS as error:
+        raise _damaged(dataset, f"cannot be read ({words_of(error)})") from error
     return collector.finish()
 
 
-def cross_check(dataset: h5py.Dataset, chunk_map: ChunkMap, count: int = 3) -> bool:
+def cross_check(
+    dataset: h5py.Dataset, chunk_map: ChunkMap, count: int = 3, num_sought: int = 4096
+) -> bool:
     """Whether some chunks, read where the map says, are what HDF5 says they are.
 
     Compares the first written chunk, the last and `count` - 2 between. A chunk that lies past the
-    end of the file is left out: it is an error of its own when it is read.
+    end of the file is left out: it is an error of its own when it is read. HDF5 walks through its
+    index for a map, and searches it for a chunk: damage may let the first find what the second does
+    not. So `num_sought` chunks, or all, are searched for too, at 5 microseconds each.
 
     Args:
         dataset: The data set, of a file that HDF5 reads with its default driver.
         chunk_map: Its map.
         count: How many chunks to compare.
+        num_sought: How many chunks to search for.
     """
     descriptor = dataset.file.id.get_vfd_handle()
     misplaced = chunk_map.find_misplaced(dataset.file.userblock_size, os.fstat(descriptor).st_size)
     sound = np.setdiff1d(np.flatnonzero(chunk_map.offsets >= 0), misplaced, assume_unique=True)
     if not len(sound):
         return True
-    chosen = sound[np.unique(np.linspace(0, len(sound) - 1, count).astype(np.int64))]
-    return all(_agrees(dataset, chunk_map, number, descriptor) for number in chosen.tolist())
+    return all(
+        _agrees(dataset, chunk_map, number, first, descriptor)
+        for number, first in _spread(dataset, chunk_map, sound, count)
+    ) and all(
+        _is_found(dataset, first) for _, first in _spread(dataset, chunk_map, sound, num_sought)
+    )
 
 
-def _agrees(dataset: h5py.Dataset, chunk_map: ChunkMap, number: int, descriptor: int) -> bool:
-    place = np.unravel_index(number, chunk_map.grid)
-    first = tuple(int(at) * size for at, size in zip(place, dataset.chunks, strict=False))
+def _spread(
+    dataset: h5py.Dataset, chunk_map: ChunkMap, chunks: NDArray[np.int64], count: int
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield `count` of these chunks, or all: the number and the first element of each."""
+    chosen = chunks[np.unique(np.linspace(0, len(chunks) - 1, count).astype(np.int64))]
+    places = np.unravel_index(chosen, chunk_map.grid)
+    firsts = [at * size for at, size in zip(places, dataset.chunks, strict=False)]
+    yield from zip(chosen.tolist(), map(tuple, np.stack(firsts, axis=1).tolist()), strict=True)
+
+
+def _is_found(dataset: h5py.Dataset, first: tuple[int, ...]) -> bool:
+    """Whether HDF5 finds a chunk that was written; its bytes are not read."""
+    try:
+        dataset.id.read_direct_chunk(first, out=bytearray())
+    except ValueError:  # there is no room for its bytes, of which HDF5 knows the number
+        return True
+    except (OSError, RuntimeError):
+        return False
+    return False
+
+
+def _agrees(
+    dataset: h5py.Dataset,
+    chunk_map: ChunkMap,
+    number: int,
+    first: tuple[int, ...],
+    descriptor: int,
+) -> bool:
     try:
         told = dataset.id.read_direct_chunk(first)[1]
-    except (OSError, RuntimeError, ValueError):
+    except HDF5_ERRORS:
         return False
     size, offset = int(chunk_map.sizes[number]), int(chunk_map.offsets[number])
     return len(told) == size and os.pread(descriptor, size, offset) == told

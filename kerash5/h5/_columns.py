@@ -157,37 +157,52 @@ class ResolvedColumn:
         return rows if rows.dtype == self.dtype else rows.astype(self.dtype)
 
 
-def resolve_column(
-    column: Column,
+def resolve_columns(
+    columns: Mapping[str, Column],
     files: Sequence[H5File],
     *,
     allow_external: bool = False,
     reader: Reader = "auto",
-) -> ResolvedColumn:
-    """Check a column against its files.
+) -> dict[str, ResolvedColumn]:
+    """Check columns against their files, of which each is opened once.
 
     Args:
-        column: What the user said.
+        columns: What the user said, by name.
         files: The files, whose rows follow one another.
         allow_external: Let data lie outside the files' folders.
         reader: As `open_part` has it.
 
     Raises:
-        ColumnError: The data set is missing, no column, or differs between files (both are named).
-        ShapeError: `column.shape` has another number of values than a stored row.
+        ColumnError: A data set is missing, no column, or differs between files (both are named).
+        ShapeError: A column's `shape` has another number of values than a stored row.
     """
-    opened = [
-        open_part(column.path, file, allow_external=allow_external, reader=reader) for file in files
-    ]
-    first = opened[0][0]
-    for file, (layout, _) in zip(files, opened, strict=True):
-        if (layout.row_shape, layout.dtype) != (first.row_shape, first.dtype):
-            raise ColumnError(
-                f"column {column.path!r} differs between files: rows of shape {first.row_shape} "
-                f"{first.dtype} in {files[0].path!r}, of shape {layout.row_shape} {layout.dtype} "
-                f"in {file.path!r}; read them apart"
+    parts: dict[str, list[AbstractReader]] = {name: [] for name in columns}
+    storage: dict[str, str] = {}
+    for file in files:
+        for name, column in columns.items():
+            layout, part = open_part(
+                column.path, file, allow_external=allow_external, reader=reader
             )
-    return assemble_column(column, tuple(reader for _, reader in opened), first.describe())
+            parts[name].append(part)
+            if file is files[0]:
+                storage[name] = layout.describe()
+            else:
+                _check_alike(column.path, files[0], parts[name][0], file, part)
+    return {
+        name: assemble_column(column, tuple(parts[name]), storage[name])
+        for name, column in columns.items()
+    }
+
+
+def _check_alike(
+    path: str, first_file: H5File, first: AbstractReader, file: H5File, part: AbstractReader
+) -> None:
+    if (part.row_shape, part.dtype) != (first.row_shape, first.dtype):
+        raise ColumnError(
+            f"column {path!r} differs between files: rows of shape {first.row_shape} "
+            f"{first.dtype} in {first_file.path!r}, of shape {part.row_shape} {part.dtype} "
+            f"in {file.path!r}; read them apart"
+        )
 
 
 def assemble_column(

@@ -31,6 +31,9 @@ from kerash5._errors import (
 
 StrPath = str | os.PathLike[str]
 
+# What HDF5 raises about damaged data. A size that is wrong may ask for more memory than there is.
+HDF5_ERRORS: Final = (MemoryError, OSError, RuntimeError, ValueError)
+
 _MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
 
@@ -75,7 +78,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class H5File:
-    """A readable HDF5 file and the identity it had when first seen. Made by `find_file`."""
+    """A file and the identity it had when first seen. Made by `find_file` and `find_files`."""
 
     path: str  # as it was passed, for messages
     place: str  # absolute: a later chdir changes nothing
@@ -91,12 +94,6 @@ class H5File:
         """
         with _POOL.lend(self) as handle:
             yield handle
-
-    def is_older(self, other: H5File) -> bool:
-        """Whether this is another version of the same file."""
-        mine, its = self.identity, other.identity
-        is_same_file = (mine.device, mine.inode) == (its.device, its.inode)
-        return mine != its and (is_same_file or self.place == other.place)
 
     def check_unchanged(self) -> None:
         """Check that the file is still the one that was first seen.
@@ -131,11 +128,14 @@ def find_file(path: StrPath) -> H5File:
         NotHDF5Error: Something else is there.
         DamagedFileError: HDF5 cannot open it.
     """
-    name = os.fspath(path)
-    _check_regular(name)
-    file = H5File(name, os.path.abspath(name), FileIdentity.of(name))
+    file = _note_file(os.fspath(path))
     with file.open():
         return file
+
+
+def _note_file(name: str) -> H5File:
+    _check_regular(name)
+    return H5File(name, os.path.abspath(name), FileIdentity.of(name))
 
 
 @contextmanager
@@ -154,14 +154,15 @@ def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
     """Expand one path, a glob pattern, or a list of either into the files it names.
 
     The files come in the sorted order of their paths, whatever order a list had: the same files are
-    the same rows.
+    the same rows. None is opened: of thousands, each is opened once, when its columns are found.
 
     Raises:
-        FileError: As `find_file`; a pattern that matches nothing is a missing file.
+        FileMissingError: A file is not there, or nothing matches a pattern.
+        NotHDF5Error: Something else than a file is there.
         OptionError: An empty list, or what is no path.
     """
     names = [name for entry in _parse_paths(path) for name in _expand(entry)]
-    return tuple(find_file(name) for name in sorted(names))
+    return tuple(_note_file(name) for name in sorted(names))
 
 
 def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
@@ -221,6 +222,11 @@ def _nearest_names(name: str) -> str:
     return f"; did you mean {' or '.join(repr(os.path.join(folder, other)) for other in near)}?"
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an error of HDF5 says; the one about memory says nothing."""
+    return str(error) or "it needs more memory than there is"
+
+
 def _open_hdf5(place: str, name: str) -> h5py.File:
     try:
         # best-effort: file systems without locks (NFS, some containers) must not refuse a read.
@@ -275,6 +281,8 @@ class _HandlePool:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
+        # The same files by what tells that two are versions of one.
+        self._versions: dict[object, H5File] = {}
 
     @contextmanager
     def lend(self, file: H5File) -> Iterator[h5py.File]:
@@ -285,26 +293,37 @@ class _HandlePool:
                 file.check_unchanged()
                 handle = _open_hdf5(file.place, file.path)
             self._handles[file] = handle
+            self._versions |= dict.fromkeys(_version_keys(file), file)
             while len(self._handles) > _MAX_OPEN:
-                _, oldest = self._handles.popitem(last=False)
-                oldest.close()
+                self._close_one(next(iter(self._handles)))
             yield handle
 
     def close(self, files: Iterable[H5File] | None = None) -> None:
         with self._lock:
             for file in list(self._handles if files is None else files):
-                if (handle := self._handles.pop(file, None)) is not None:
-                    handle.close()
+                self._close_one(file)
+
+    def _close_one(self, file: H5File) -> None:
+        if (handle := self._handles.pop(file, None)) is not None:
+            for key in _version_keys(file):
+                self._versions.pop(key, None)
+            handle.close()
 
     def _close_older(self, file: H5File) -> None:
         """Close handles of what the file was before: HDF5 would answer from what it remembers."""
-        for other in list(self._handles):
-            if other.is_older(file):
-                self._handles.pop(other).close()
+        for key in _version_keys(file):
+            other = self._versions.get(key)
+            if other is not None and other.identity != file.identity:
+                self._close_one(other)
 
     def forget(self) -> None:
         """Start over in a forked child: another thread of the parent may have held the lock."""
         self.__init__()  # type: ignore[misc]  # the point is to be new again
+
+
+def _version_keys(file: H5File) -> tuple[object, object]:
+    """Return what two versions of one file share, either of it: its place, or what lies there."""
+    return file.place, (file.identity.device, file.identity.inode)
 
 
 _POOL: Final = _HandlePool()

@@ -250,6 +250,8 @@ def _check_source(file: h5py.File, name: str, border: _Border, depth: int) -> No
 
 def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
     creation = dataset.id.get_create_plist()
+    if creation.get_external_count() == 0:
+        return
     what = f"{dataset.name!r} in {dataset.file.filename!r} keeps its bytes in a raw file: it points"
     # HDF5 looks where the process stands, not beside the file, unless the environment says so.
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError
+from kerash5.h5._file import HDF5_ERRORS
 from kerash5.h5._filters import Filter
 
 MAX_CHUNK_BYTES: Final = 256 << 20  # decoded; larger chunks are left to HDF5
@@ -154,7 +155,7 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
     filters = _read_filters(creation)
     load_filters([(one.code, one.name) for one in filters if one.code not in _FILTERS])
     is_exact = _dtype_is_exact(dataset)
-    chunks = dataset.chunks
+    chunks, own_file = dataset.chunks, dataset.file
     num_written = dataset.id.get_num_chunks() if chunks else 0
     return Layout(
         shape=tuple(dataset.shape) + tuple(dtype.shape),
@@ -170,13 +171,13 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
         fill_bytes=_read_fill(creation, dtype) if is_exact else None,
         num_stored_bytes=dataset.id.get_storage_size(),
         offset=dataset.id.get_offset() if layout == h5py.h5d.CONTIGUOUS else None,
-        first_byte=dataset.file.userblock_size,
+        first_byte=own_file.userblock_size,
         dtype_is_exact=is_exact,
         is_virtual=layout == h5py.h5d.VIRTUAL,
         has_external_bytes=(
-            creation.get_external_count() > 0 or dataset.file.filename != file.filename
+            creation.get_external_count() > 0 or own_file.filename != file.filename
         ),
-        why_not_plain=_why_not_plain(dataset.file),
+        why_not_plain=_why_not_plain(own_file),
     )
 
 
@@ -266,14 +267,14 @@ def _edges_skip_filters(dataset: h5py.Dataset) -> bool | None:
     chunk_bytes = math.prod(chunks) * dataset.id.get_type().get_size()
     # The last chunk along every axis reaches over the shape along every axis where any does.
     corner = tuple((length - 1) // size * size for length, size in pairs)
-    with suppress(OSError, RuntimeError, ValueError):  # that one may not have been
+    with suppress(*HDF5_ERRORS):  # that one may not have been
         if len(dataset.id.read_direct_chunk(corner)[1]) != chunk_bytes:
             return False
     if chunk_bytes > MAX_CHUNK_BYTES:
         return None
     try:
         return bool(_size_of_edge_with_sum(dataset) == chunk_bytes)
-    except (IndexError, OSError, RuntimeError, TypeError, ValueError):
+    except (IndexError, TypeError, *HDF5_ERRORS):
         return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import BackendError, DamagedFileError
-from kerash5.h5._file import H5File
+from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._layout import Layout, load_filters
 
 # Read through the gaps of a chunk only while the rows between cost less than this.
@@ -128,7 +128,7 @@ class H5pyReader(AbstractReader):
             # Reading by slice, then copying, serves every type; read_direct refuses strings and
             # sub-arrays.
             as_copied(out)[...] = as_copied(dataset[start:stop])
-        except (OSError, RuntimeError, ValueError) as error:
+        except HDF5_ERRORS as error:
             for file in (self._file, *self.other_files):
                 file.check_unchanged()
             if missing := load_filters(self._foreign_filters):
@@ -138,7 +138,7 @@ class H5pyReader(AbstractReader):
                 ) from error
             raise DamagedFileError(
                 f"{self._path!r} in {self._file.path!r} cannot be read at rows {start} to "
-                f"{stop - 1} ({error}); the file is damaged: copy or download it again"
+                f"{stop - 1} ({words_of(error)}); the file is damaged: copy or download it again"
             ) from error
 
 

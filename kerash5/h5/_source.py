@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
-from kerash5.h5._columns import Column, ResolvedColumn, resolve_column
+from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
 from kerash5.h5._file import H5File, StrPath, close_files, find_files
 from kerash5.h5._find import what_is_in
 from kerash5.h5._readers import AbstractReader, as_copied
@@ -62,13 +62,8 @@ class Source:
                 f"a source needs at least one column, such as x='image'; {what_is_in(files[0])}"
             )
         specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
-        self._setup(
-            files,
-            {
-                name: resolve_column(spec, files, allow_external=allow_external, reader=reader)
-                for name, spec in specs.items()
-            },
-        )
+        found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
+        self._setup(files, found)
         # A handle that stays open forbids this process to write the file again, and only some
         # readers need one: they open it when they read.
         close_files(files)

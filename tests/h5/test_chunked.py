@@ -1,4 +1,5 @@
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,41 @@ def test_what_was_never_written_reads_as_the_fill_value(tmp_path: Path) -> None:
     out = np.empty((40, 3), "<i4")
     reader.read_range(0, 40, out)
     assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct"])
+def test_packed_chunks_whose_filter_is_lost_are_an_error(reader: Reader, tmp_path: Path) -> None:
+    # HDF5 would take the packed bytes for values, and those behind them, past the end of the file.
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(16, 6, 9), compression="gzip")
+    raw = (tmp_path / "a.h5").read_bytes()
+    # The filter message of an old object header: version 1, one filter, and then deflate.
+    message = b"\x01\x01" + bytes(6) + b"\x01\x00\x08\x00"
+    place = raw.index(message)
+    (tmp_path / "a.h5").write_bytes(raw[: place + 1] + b"\x00" + raw[place + 2 :])
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["x"].compression is None
+    with pytest.raises(DamagedFileError, match=r"take \d+ bytes instead of 4320, and no filter"):
+        Source(tmp_path / "a.h5", reader=reader, x="x")
+
+
+def test_an_index_that_finds_less_than_it_lists_is_not_trusted(tmp_path: Path) -> None:
+    # Of a tree of chunks HDF5 reads the keys to find a chunk, and skips some to list them all.
+    path = make(tmp_path / "a.h5", chunks=(16, 6, 9))
+    raw = bytearray(path.read_bytes())
+    tree = raw.index(b"TREE")  # node of chunks: 24 bytes, then keys with children between
+    (count,) = struct.unpack_from("<H", raw, tree + 6)
+    key_bytes = 4 + 4 + 8 * 4  # size, mask, the first element and a zero
+    struct.pack_into("<Q", raw, tree + 24 + count * (key_bytes + 8) + 8, 0)  # of the key after all
+    path.write_bytes(raw)
+    with h5py.File(path) as file:
+        assert file["x"].id.get_num_chunks() == 5
+        assert not file["x"][64:].any()  # HDF5 finds no chunk there
+    with pytest.warns(UserWarning, match="HDF5 reports wrong places for the chunks of 'x'"):
+        source = Source(path, x="x")
+    assert_array_equal(source.read([0, 15])["x"], VALUES[[0, 15]])
+    with pytest.raises(DamagedFileError, match=r"chunk \(64, 0, 0\) cannot be read"):
+        source.read([64])
 
 
 @pytest.mark.parametrize("reader", ["auto", "direct"])
