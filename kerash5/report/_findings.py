@@ -7,97 +7,20 @@ sentences are made in `_verdict`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Final, Literal
+from typing import Final
 
-from kerash5.report._parity import Parity, Setting
-from kerash5.report._results import Comparison, CompileCache, Sample
-from kerash5.report._statistics import (
-    Estimate,
-    break_even_steps,
-    median_interval,
-    ratio_interval,
-    variation,
-)
-from kerash5.report._wording import percent
-
-# "fastest": all others are slower. "level": no difference to the fastest was found. "unknown": too
-# few processes to say. "unranked": no result, or a wrong one.
-Standing = Literal["fastest", "level", "slower", "unknown", "unranked"]
+from kerash5.report._parity import Setting
+from kerash5.report._results import Comparison
+from kerash5.report._rows import Row, Standing, find_row
+from kerash5.report._statistics import Estimate, break_even_steps, ratio_interval
 
 # Where code and data happen to lie in memory moves a program by some per cent, the same way in
 # every process: repeats do not average that out (Mytkowicz et al., "Producing wrong data without
 # doing anything obviously wrong", 2009). A smaller difference is no difference, however sure.
 MINIMAL_EFFECT: Final = 0.03
-# A process's median moves by 1 to 5 % on a quiet machine.
-UNSTABLE_VARIATION: Final = 0.10
-# More than this many running processes for each core: others compute, too.
-UNSTABLE_LOAD: Final = 1.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One contender in one table.
-
-    Args:
-        contender: Its name in tables.
-        backend: jax, tensorflow or torch.
-        samples: What its processes measured, in the order of rounds; failed ones left out.
-        num_asked: Processes that were asked for.
-        standing: What can be said of it.
-        speed: Rows per second, over processes.
-        step_seconds: Seconds of a step, over processes.
-        relative: Its speed / that of the fastest, from pairs of one round; exactly 1 for that one.
-        input_wait: Share of an epoch that input costs, over processes.
-        first_step: Seconds to the first step, by what the compilation cache held before.
-        loss: After the last epoch, over processes.
-        accuracy: Likewise.
-        variation: Coefficient of variation of speed over processes.
-        instabilities: Why its speed is to be doubted, in words.
-        failures: What ended the processes that failed, each sentence once.
-        reason: Why it is unranked; "" where it is ranked.
-    """
-
-    contender: str
-    backend: str
-    samples: tuple[Sample, ...]
-    num_asked: int
-    standing: Standing
-    speed: Estimate
-    step_seconds: Estimate
-    relative: Estimate
-    input_wait: Estimate
-    first_step: dict[CompileCache, Estimate]
-    loss: Estimate
-    accuracy: Estimate
-    variation: float
-    instabilities: tuple[str, ...]
-    failures: tuple[str, ...]
-    reason: str = ""
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether it takes part in the comparison."""
-        return self.standing != "unranked"
-
-    @property
-    def host_bytes(self) -> Estimate:
-        """Peak memory of the process."""
-        return _over(self.samples, lambda sample: _or_nan(sample.peak_host_bytes))
-
-    @property
-    def device_bytes(self) -> Estimate:
-        """Peak memory on the device; NaN where there is no counter."""
-        return _over(self.samples, lambda sample: _or_nan(sample.peak_device_bytes))
-
-    @property
-    def start_seconds(self) -> float:
-        """Seconds before steps run at their speed, compiled for the first time where known."""
-        kept = [s for s in self.samples if s.compile_cache == "cold"] or self.samples
-        starts = _over(kept, lambda s: s.import_seconds + s.build_seconds + s.compile_seconds)
-        return starts.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +102,7 @@ def wait_share_of_difference(row: Row, fastest: Row) -> float | None:
 
 def _find_table(comparison: Comparison, batch_size: int, setting: Setting) -> Table:
     rows = [
-        _find_row(comparison, name, batch_size, setting) for name in comparison.method.contenders
+        find_row(comparison, name, batch_size, setting) for name in comparison.method.contenders
     ]
     ranked = _rank([row for row in rows if row.is_ranked])
     return Table(
@@ -188,60 +111,6 @@ def _find_table(comparison: Comparison, batch_size: int, setting: Setting) -> Ta
         rows=(*ranked, *(row for row in rows if not row.is_ranked)),
         break_evens=tuple(_find_break_evens(ranked)),
     )
-
-
-def _find_row(comparison: Comparison, contender: str, batch_size: int, setting: Setting) -> Row:
-    started = [
-        sample
-        for sample in comparison.samples
-        if (sample.contender, sample.batch_size, sample.setting) == (contender, batch_size, setting)
-    ]
-    good = tuple(sorted((s for s in started if _is_timed(s)), key=lambda sample: sample.repeat))
-    parity = next(
-        (p for p in comparison.parities if (p.contender, p.setting) == (contender, setting)),
-        None,
-    )
-    speeds = [sample.rows_per_second for sample in good]
-    reason = _why_unranked(started, good, parity)
-    backends = [sample.backend for sample in started]
-    backends += [part.backend for part in comparison.parities if part.contender == contender]
-    return Row(
-        contender=contender,
-        backend=backends[0] if backends else contender,
-        samples=good,
-        num_asked=comparison.method.repeats,
-        standing="unranked" if reason else "unknown",
-        speed=median_interval(speeds),
-        step_seconds=_over(good, lambda sample: sample.step_seconds),
-        relative=Estimate(math.nan),
-        input_wait=_over(good, lambda sample: sample.input_wait_share),
-        first_step=_find_first_steps(good),
-        loss=_over(good, lambda sample: sample.final_loss),
-        accuracy=_over(good, lambda sample: sample.final_accuracy),
-        variation=variation(speeds),
-        instabilities=tuple(_find_instabilities(good, variation(speeds), comparison)),
-        failures=tuple(dict.fromkeys(s.error for s in started if s.status == "failed")),
-        reason=reason,
-    )
-
-
-def _is_timed(sample: Sample) -> bool:
-    return sample.status == "ok" and math.isfinite(sample.rows_per_second)
-
-
-def _why_unranked(started: Sequence[Sample], good: Sequence[Sample], parity: Parity | None) -> str:
-    if not good:
-        reasons = [sample.error for sample in started if sample.error]
-        if not reasons and parity is not None and parity.error:
-            reasons = [parity.error]
-        return reasons[0] if reasons else "no process of it has run yet"
-    if any(not math.isfinite(loss) for sample in good for loss in sample.epoch_losses):
-        return "its loss stopped being a number"
-    if parity is None:
-        return "parity was not measured"
-    if parity.is_passed:
-        return ""
-    return f"it fails parity: {parity.reason}" if parity.checks else parity.reason
 
 
 def _rank(rows: Sequence[Row]) -> list[Row]:
@@ -295,29 +164,6 @@ def _ratio(row: Row, reference: Row, *, comparisons: int) -> Estimate:
     )
 
 
-def _find_first_steps(samples: Sequence[Sample]) -> dict[CompileCache, Estimate]:
-    order: tuple[CompileCache, ...] = ("cold", "warm", "none")
-    found = {
-        cache: _over(
-            [sample for sample in samples if sample.compile_cache == cache],
-            lambda sample: sample.time_to_first_step_seconds,
-        )
-        for cache in order
-    }
-    return {cache: estimate for cache, estimate in found.items() if estimate.count}
-
-
-def _find_instabilities(
-    samples: Sequence[Sample], spread: float, comparison: Comparison
-) -> Iterable[str]:
-    if spread > UNSTABLE_VARIATION:
-        yield f"its processes differ by {percent(spread)} (coefficient of variation)"
-    cores = comparison.machine.get("cores")
-    loads = _over(samples, lambda sample: sample.load_before)
-    if isinstance(cores, int | float) and loads.value > UNSTABLE_LOAD * cores:
-        yield f"{loads.value:.1f} processes were running on {cores:.0f} cores"
-
-
 def _find_break_evens(ranked: Sequence[Row]) -> Iterable[BreakEven]:
     """Yield who starts later than another and is faster beyond doubt, against the fastest."""
     for other in ranked[1:]:
@@ -333,11 +179,3 @@ def _find_break_evens(ranked: Sequence[Row]) -> Iterable[BreakEven]:
                 lead_seconds=fastest.start_seconds - other.start_seconds,
                 steps=steps,
             )
-
-
-def _over(samples: Sequence[Sample], read: Callable[[Sample], float]) -> Estimate:
-    return median_interval([read(sample) for sample in samples])
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kerash5.report._findings import MINIMAL_EFFECT, Row, Table, wait_share_of_difference
+from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_share_of_difference
 from kerash5.report._results import Comparison
+from kerash5.report._rows import Row
 from kerash5.report._wording import (
     SETTING_WORDS,
     interval,
@@ -202,13 +203,14 @@ def _failures(tables: Sequence[Table]) -> Iterable[str]:
 
 
 def _instabilities(tables: Sequence[Table]) -> Iterable[str]:
-    for table in tables:
-        for row in table.ranked:
-            if row.instabilities:
-                yield (
-                    f"{name_of(row.contender)} is unstable {_place(table)}: "
-                    f"{' and '.join(row.instabilities)}."
-                )
+    found = [
+        f"{name_of(row.contender)} {_place(table)} ({' and '.join(row.instabilities)})"
+        for table in tables
+        for row in table.ranked
+        if row.instabilities
+    ]
+    if found:
+        yield f"Unstable, and to be read with doubt: {'; '.join(found)}."
 
 
 def _remarks(tables: Sequence[Table]) -> Iterable[str]:

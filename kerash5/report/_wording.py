@@ -58,10 +58,8 @@ def memory(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a share as a percentage: "4.1 %", "12 %"."""
-    if not math.isfinite(value):
-        return NOTHING
-    return f"{value * 100:.{1 if abs(value) < 0.0995 else 0}f} %"
+    """Return a share as a percentage: "4.1 %"."""
+    return f"{value * 100:.1f} %" if math.isfinite(value) else NOTHING
 
 
 def interval(estimate: Estimate, *, scale: float = 1.0, digits: int = 3) -> str:

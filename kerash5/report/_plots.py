@@ -1,0 +1,228 @@
+"""The figures of a report: SVG that takes its colours and its letters from the page around it.
+
+Drawn by matplotlib in colours that mean nothing, which are then replaced by variables of CSS: one
+figure serves light, dark and paper. Text stays text. Nothing refers to anything outside.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from kerash5._errors import BackendError
+from kerash5.report._findings import Table
+from kerash5.report._results import Comparison
+from kerash5.report._rows import Row
+from kerash5.report._wording import SETTING_WORDS, name_of, number, seconds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES: Final = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: "--paper"}
+_NUM_COLORS: Final = 6
+_MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+_PLACES: Final = {"jax": 0, "tensorflow": 1, "torch": 2}
+_WIDTH: Final = 4.8  # inches: drawn small, so that letters stay readable on a phone
+
+
+def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
+    """Draw every process as a dot, and the median with its interval, of one batch size.
+
+    Args:
+        comparison: Whose contenders give the colours.
+        tables: Of one batch size, one per setting.
+        name: Unlike that of every other figure of the page.
+
+    Returns:
+        An `<svg>` element.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+    """
+    rows = [(table, row) for table in tables for row in table.rows if row.samples]
+    figure, axes = _new_axes(0.36 * len(rows) + 0.75)
+    for place, (_, row) in enumerate(rows):
+        _draw_row(axes, place, row, _place_of(comparison, row.contender))
+    _label_rows(axes, [f"{name_of(row.contender)}, {SETTING_WORDS[t.setting]}" for t, row in rows])
+    axes.set_xlim(left=0)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlabel("rows per second; farther right is faster")
+    size = tables[0].batch_size
+    told = [
+        f"{name_of(row.contender)} {SETTING_WORDS[table.setting]}: {number(row.speed.value)}"
+        for table, row in rows
+    ]
+    return _to_svg(figure, name, f"Rows per second at batch size {size}", "; ".join(told))
+
+
+def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
+    """Draw what passes before the first step is done: import, build, compile; cold and warm."""
+    bars = [bar for row in _first_rows(tables) for bar in _start_bars(row)]
+    figure, axes = _new_axes(0.36 * len(bars) + 1.0)
+    for place, (_, contender, parts) in enumerate(bars):
+        color, left = _color(_place_of(comparison, contender)), 0.0
+        for part, (length, alpha) in enumerate(zip(parts, (0.35, 0.6, 1.0), strict=True)):
+            axes.barh(place, length, left=left, height=0.62, color=color, alpha=alpha, label=part)
+            left += length
+        axes.annotate(
+            seconds(left),
+            (left, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+        )
+    _label_rows(axes, [label for label, _, _ in bars])
+    axes.margins(x=0.16)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds: pale import, middle build, full the first step")
+    told = [f"{label}: {seconds(sum(parts))}" for label, _, parts in bars]
+    return _to_svg(figure, name, "Time to the first step", "; ".join(told))
+
+
+def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
+    """Draw the training loss of every process over the epochs, the warm-up first."""
+    figure, axes = _new_axes(2.7)
+    from matplotlib.ticker import MaxNLocator
+
+    rows = [(table, row) for table in tables for row in table.rows if row.samples]
+    several = len({table.setting for table in tables}) > 1
+    for table, row in rows:
+        place = _place_of(comparison, row.contender)
+        line = "--" if table.setting == "tuned" else "-"
+        label = name_of(row.contender) + (f", {SETTING_WORDS[table.setting]}" if several else "")
+        for number_of, sample in enumerate(row.samples):
+            epochs = range(1, len(sample.epoch_losses) + 1)
+            axes.plot(
+                epochs,
+                sample.epoch_losses,
+                line,
+                color=_color(place),
+                marker=_MARKERS[place % len(_MARKERS)],
+                markersize=3.5,
+                linewidth=1.1,
+                alpha=0.8,
+                label=label if number_of == 0 else None,
+            )
+    axes.set_xlabel("epoch, the warm-up first")
+    axes.set_ylabel("training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color=_GRID, linewidth=0.7)
+    if rows:
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK)
+    told = [f"{name_of(row.contender)} ends at {number(row.loss.value)}" for _, row in rows]
+    size = tables[0].batch_size
+    return _to_svg(figure, name, f"Training loss at batch size {size}", "; ".join(told))
+
+
+def _first_rows(tables: Sequence[Table]) -> list[Row]:
+    """Return the rows of the smallest tables: starting hardly depends on the batch size."""
+    return [row for row in tables[0].rows if row.samples and row.first_step]
+
+
+def _start_bars(row: Row) -> list[tuple[str, str, tuple[float, float, float]]]:
+    bars = []
+    for cache in row.first_step:
+        kept = [sample for sample in row.samples if sample.compile_cache == cache]
+        middle = sorted(kept, key=lambda s: s.time_to_first_step_seconds)[(len(kept) - 1) // 2]
+        parts = (middle.import_seconds, middle.build_seconds, middle.first_step_seconds)
+        if all(math.isfinite(part) for part in parts):
+            label = name_of(row.contender) + ("" if cache == "none" else f", {cache}")
+            bars.append((label, row.contender, parts))
+    return bars
+
+
+def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
+    color = _color(contender) if row.is_ranked else _MUTED
+    speeds = [sample.rows_per_second for sample in row.samples]
+    if row.speed.has_interval:
+        axes.plot(
+            [row.speed.low, row.speed.high], [place, place], color=color, linewidth=5, alpha=0.3
+        )
+    # The dots of a row stand a little apart: processes that agree would hide each other.
+    shifts = [0.11 * ((index % 3) - 1) for index in range(len(speeds))]
+    axes.plot(
+        speeds,
+        [place + shift for shift in shifts],
+        linestyle="none",
+        marker=_MARKERS[contender % len(_MARKERS)],
+        markersize=4.5,
+        color=color,
+        markeredgecolor=_PAPER,
+        markeredgewidth=0.6,
+    )
+    axes.plot([row.speed.value] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2)
+
+
+def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=_GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _place_of(comparison: Comparison, contender: str) -> int:
+    """Return the number of a contender's colour: the three backends always have the same."""
+    if contender in _PLACES:
+        return _PLACES[contender]
+    others = [name for name in comparison.method.contenders if name not in _PLACES]
+    return 3 + (others.index(contender) if contender in others else 0)
+
+
+def _color(place: int) -> str:
+    return f"#0500{place % _NUM_COLORS:02d}"
+
+
+def _new_axes(height: float) -> tuple[Figure, Axes]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BackendError("the page needs matplotlib: pip install 'kerash5[report]'") from error
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_GRID)
+    axes.tick_params(colors=_INK, labelsize=9, color=_GRID)
+    axes.xaxis.label.set(color=_MUTED, fontsize=9)
+    axes.yaxis.label.set(color=_MUTED, fontsize=9)
+    return figure, axes
+
+
+def _to_svg(figure: Figure, name: str, title: str, description: str) -> str:
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = text[text.index("<svg") :]
+    head, _, body = text.partition(">")
+    box = re.search(r'viewBox="[^"]+"', head)
+    # Names of one figure must not meet those of another on the page.
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]+", "font-family: inherit", body)
+    for color, variable in _all_variables().items():
+        body = body.replace(color, f"var({variable})")
+    return (
+        f'<svg {box[0] if box else ""} role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{escape(title)}</title>'
+        f'<desc id="{name}-d">{escape(description)}</desc>'
+        f"{body.strip()}"
+    )
+
+
+def _all_variables() -> dict[str, str]:
+    return {**_VARIABLES, **{_color(place): f"--c{place}" for place in range(_NUM_COLORS)}}

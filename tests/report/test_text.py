@@ -1,0 +1,96 @@
+"""The report as Markdown and in the terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from kerash5.report import render_terminal
+from kerash5.report._results import Comparison
+from kerash5.report._text import render_markdown
+from tests.report.simulated import make_comparison, make_parity, spoil
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    made = make_comparison(settings=("plain", "tuned"))
+    wrong = make_parity("torch", "tuned", forward=1.2e-3)
+    kept = [p for p in made.parities if (p.contender, p.setting) != ("torch", "tuned")]
+    return replace(made, parities=(*kept, wrong), notes=("a|b *c* <d>",))
+
+
+def printed(comparison: Comparison, *, width: int = 100) -> str:
+    stream = io.StringIO()
+    render_terminal(comparison, Console(file=stream, width=width, force_terminal=False))
+    return stream.getvalue()
+
+
+def tables_of(markdown: str) -> list[list[list[str]]]:
+    """Return the cells of each Markdown table, the head first."""
+    tables: list[list[list[str]]] = []
+    inside = False
+    for line in markdown.splitlines():
+        if line.startswith("|"):
+            cells = line.replace("\\|", "/").strip("|").split("|")
+            if not inside:
+                tables.append([])
+            tables[-1].append([cell.strip() for cell in cells])
+        inside = line.startswith("|")
+    return tables
+
+
+def test_markdown_has_whole_tables_one_per_setting(comparison: Comparison) -> None:
+    tables = tables_of(render_markdown([comparison]))
+    assert len(tables) == 6  # plain, tuned, costs, parity, settings, versions
+    assert all(len(row) == len(table[0]) for table in tables for row in table)
+    plain, tuned = tables[:2]
+    assert [row[0] for row in plain[2:]] == ["TensorFlow", "PyTorch", "JAX"]
+    assert tuned[0][-1] == "Gain by tuning"
+    assert tuned[-1][0].startswith("*PyTorch (it fails parity: forward differs")
+    assert tuned[-1][1].endswith(r"\*")
+
+
+def test_markdown_begins_with_the_verdict_and_ends_with_the_method(comparison: Comparison) -> None:
+    lines = render_markdown([comparison]).splitlines()
+    assert lines[0] == "# Which backend is fastest for convnet?"
+    assert lines[2].startswith(
+        "**TensorFlow trains convnet fastest on this machine, in both tables"
+    )
+    assert lines[-1].startswith("**Unstable.**")
+
+
+def test_markdown_takes_what_was_noted_as_it_stands(comparison: Comparison) -> None:
+    assert r"* a\|b \*c\* \<d\>" in render_markdown([comparison]).splitlines()
+
+
+def test_markdown_of_several_has_a_part_for_each(comparison: Comparison) -> None:
+    text = render_markdown([comparison, make_comparison({"jax": 1.0, "torch": 2.0})])
+    assert text.count("# Which backend is fastest for convnet?") == 2
+    assert text.count("How it was measured") == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_terminal_gets_verdict_tables_and_caveats_within_its_width(
+    comparison: Comparison, width: int
+) -> None:
+    text = printed(comparison, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    flat = " ".join(text.split())
+    assert flat.startswith("TensorFlow trains convnet fastest on this machine, in both tables")
+    assert "Batch size 50, as users get it" in flat
+    assert "not ranked" in flat
+    assert "* a|b *c* <d>" in flat  # no markup of rich's own
+
+
+def test_brackets_are_no_markup_to_the_terminal() -> None:
+    error = "not installed: pip install 'kerash5[tensorflow]' [/bold]"
+    text = printed(spoil(make_comparison(), "tensorflow", status="missing", error=error))
+    assert "kerash5[tensorflow]' [/bold]" in " ".join(text.split())
+
+
+def test_a_comparison_without_results_is_told_as_such() -> None:
+    text = printed(replace(make_comparison(), samples=(), is_complete=False))
+    assert "no backend gave a result that can be compared" in " ".join(text.split())
