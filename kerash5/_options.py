@@ -89,6 +89,9 @@ class TrainerOptions:
         fast_dev_run: Run one batch (or so many) of training and validation, and be done.
         num_sanity_val_steps: Batches to validate on before the first step.
         val_check_interval: Validate after so many steps of an epoch, or such a fraction of it.
+        logger: csv, tensorboard, mlflow, wandb or several of them; true for the first two, false
+            for none.
+        log_every_n_steps: Log the running averages after so many steps, besides those of epochs.
         steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
         enable_progress_bar: Show progress.
         enable_model_summary: Show the model's layers first.
@@ -106,6 +109,8 @@ class TrainerOptions:
     fast_dev_run: bool | int = False
     num_sanity_val_steps: int = 0
     val_check_interval: int | float = 1.0
+    logger: bool | str | list[str] = True
+    log_every_n_steps: int | None = None
     steps_per_dispatch: int | Literal["auto"] = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True

@@ -34,6 +34,7 @@ class Epoch:
         metrics: Keras' metrics at its end; those of validation begin with "val_".
         input_wait_seconds: Time in which the model waited for its next batch.
         validation_seconds: Of validation; 0 where there is none.
+        learning_rate: At its end; None where it is not known.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class Epoch:
     metrics: Metrics
     input_wait_seconds: float = 0.0
     validation_seconds: float = 0.0
+    learning_rate: float | None = None
 
     @property
     def rows_per_second(self) -> float:

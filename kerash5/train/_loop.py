@@ -264,6 +264,7 @@ class Loop:
             logs,
             position.wait_seconds,
             position.check_seconds,
+            self._learning_rate(),
         )
         for listener in self.listeners:
             listener.end_epoch(epoch)
@@ -285,6 +286,7 @@ class Loop:
             position.seconds,
             position.wait_seconds,
             self.engine.metrics,
+            self._learning_rate,
         )
 
     def _tell_begun(self) -> None:
@@ -297,6 +299,12 @@ class Loop:
         if keras.backend.backend() == "torch":  # where evaluation has switched it off
             self._model.train()
         self.engine.begin()
+
+    def _learning_rate(self) -> float:
+        self.engine.sync()  # a schedule reads the optimizer's own count of steps
+        rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        self.engine.begin()
+        return rate
 
     def _plan_epoch(self, epoch: int) -> int:
         return 0 if self._limits.overfit_batches is not None else epoch

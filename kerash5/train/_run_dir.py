@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -16,15 +14,13 @@ import numpy as np
 import yaml
 
 from kerash5._errors import FileError
-from kerash5._run import RUN_FILE, Epoch, Run, replace_text
+from kerash5._run import RUN_FILE, Run, replace_text
 
 CONFIG_FILE: Final = "config.yaml"
 ENVIRONMENT_FILE: Final = "env.json"
-METRICS_FILE: Final = "metrics.csv"
 MODEL_FILE: Final = "model.json"
 LAST_WEIGHTS: Final = "last.weights.h5"
 BEST_WEIGHTS: Final = "best.weights.h5"
-EVENTS_FOLDER: Final = "tensorboard"
 
 
 @final
@@ -76,23 +72,6 @@ class RunDir:
         finally:
             partial.unlink(missing_ok=True)
 
-    def write_metrics(self, epochs: tuple[Epoch, ...]) -> None:
-        """Write metrics.csv: a line per epoch, a column per metric."""
-        names = list(dict.fromkeys(name for epoch in epochs for name in epoch.metrics))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["epoch", "seconds", "rows_per_second", "input_wait_seconds", *names])
-        for epoch in epochs:
-            measured = [
-                round(epoch.seconds, 4),
-                round(epoch.rows_per_second, 1),
-                round(epoch.input_wait_seconds, 4),
-            ]
-            writer.writerow(
-                [epoch.epoch, *measured, *[epoch.metrics.get(name, "") for name in names]]
-            )
-        replace_text(self.file(METRICS_FILE), text.getvalue())
-
 
 def make_run_dir(asked: str | os.PathLike[str] | None, model_name: str) -> RunDir:
     """Make the folder of a new run.
@@ -120,35 +99,6 @@ def make_run_dir(asked: str | os.PathLike[str] | None, model_name: str) -> RunDi
             f"run_dir {str(path)!r} cannot be made ({error.strerror}); choose another folder"
         ) from error
     return RunDir(path)
-
-
-@final
-class Events:
-    """Writes scalars as TensorBoard events; does nothing without tensorboardX.
-
-    tensorboardX, for Keras' own callback needs TensorFlow (keras#19121).
-    """
-
-    def __init__(self, run_dir: RunDir) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(run_dir.file(EVENTS_FOLDER))
-
-    def write(self, metrics: Mapping[str, float], epoch: int) -> None:
-        """Write the metrics of an epoch."""
-        if self._writer is None:
-            return
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """End the thread that writes, and close its file."""
-        if self._writer is not None:
-            self._writer.close()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  YAML and JSON, whatever they hold

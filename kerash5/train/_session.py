@@ -16,10 +16,11 @@ from kerash5._run import Epoch, Metrics, Run
 from kerash5.train._best import is_best
 from kerash5.train._hooks import Hooks
 from kerash5.train._listen import Listener
+from kerash5.train._logging import Logging
 from kerash5.train._loop import Loop
 from kerash5.train._progress import ProgressBar
 from kerash5.train._roles import Data, call_keras, describe_data, first_batches, parts
-from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, Events, RunDir, make_run_dir
+from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, RunDir, make_run_dir
 from kerash5.train._settings import Settings
 from kerash5.train.engines import make_engine
 
@@ -75,7 +76,9 @@ class Session(Listener):
             hooks=self._hooks,
             limits=limits,
         )
-        self._watchers: list[Listener] = []
+        self._watchers: list[Listener] = [
+            Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run)
+        ]
         if settings.enable_progress_bar:
             self._watchers.append(ProgressBar(console, limits.max_epochs))
         self.run = Run(
@@ -91,7 +94,6 @@ class Session(Listener):
 
     def train(self) -> None:
         """Train to the end, or note why not."""
-        self._events = Events(self._run_dir)
         try:
             self._run_dir.begin(self.run, self.model)
             self._begin()
@@ -105,7 +107,6 @@ class Session(Listener):
         finally:
             for watcher in self._watchers:
                 watcher.close()
-            self._events.close()
             self._train.release()
         self._save_timed(status="done")
 
@@ -124,8 +125,6 @@ class Session(Listener):
             epochs=(*self.run.epochs, epoch),
             best_epoch=epoch.epoch if is_better else self.run.best_epoch,
         )
-        self._run_dir.write_metrics(self.run.epochs)
-        self._events.write({**epoch.metrics, "rows_per_second": epoch.rows_per_second}, epoch.epoch)
 
     def _begin(self) -> None:
         """Make every variable there will be, and say what is about to be trained."""

@@ -13,6 +13,8 @@ import keras
 from kerash5._errors import OptionError
 from kerash5.train._checks import POLICIES
 from kerash5.train._limits import Limits, parse_limits
+from kerash5.train._loggers import AbstractLogger
+from kerash5.train._logging import describe_loggers, parse_loggers
 from kerash5.train.engines import Steps
 from kerash5.train.engines._engine import parse_steps
 
@@ -30,6 +32,8 @@ class Settings:
     run_dir: str | os.PathLike[str] | None
     monitor: str | None
     callbacks: tuple[keras.callbacks.Callback, ...]
+    loggers: tuple[AbstractLogger, ...]
+    log_every_n_steps: int | None
     steps_per_dispatch: Steps
     is_dev_run: bool
     enable_progress_bar: bool
@@ -59,12 +63,29 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
         run_dir=options["run_dir"],
         monitor=options["monitor"],
         callbacks=_parse_callbacks(callbacks),
+        loggers=() if options["fast_dev_run"] else parse_loggers(options["logger"]),
+        log_every_n_steps=_parse_every(options["log_every_n_steps"]),
         steps_per_dispatch=options["steps_per_dispatch"],
         is_dev_run=bool(options["fast_dev_run"]),
         enable_progress_bar=options["enable_progress_bar"],
         enable_model_summary=options["enable_model_summary"],
-        asked={name: _plain(value) for name, value in options.items() if name != "callbacks"},
+        asked=_plain_options(options),
     )
+
+
+def _parse_every(steps: object) -> int | None:
+    if steps is None:
+        return None
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise OptionError(
+            f"log_every_n_steps={steps!r}; it is a number of steps, at least 1, or None"
+        )
+    return steps
+
+
+def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {name: _plain(value) for name, value in options.items() if name != "callbacks"}
+    return {**asked, "logger": describe_loggers(options["logger"])}
 
 
 def _plain(value: object) -> object:

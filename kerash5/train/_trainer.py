@@ -25,6 +25,7 @@ from kerash5.train._checks import (
     check_precision,
     check_shapes,
 )
+from kerash5.train._logging import LoggerOption
 from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._predict import predict_to_file
 from kerash5.train._roles import Data, call_keras, choose, parts
@@ -58,6 +59,10 @@ class Trainer:
         num_sanity_val_steps: Batches to validate on before the first step.
         val_check_interval: Validate after so many steps of an epoch, or such a fraction of it, and
             at its end.
+        logger: Where the numbers go besides: "csv", "tensorboard", "mlflow", "wandb", a logger of
+            your own, or a list of such; True for the first two, False for none.
+        log_every_n_steps: Log the running averages after so many steps as well; None for epochs
+            alone.
         steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Show the model's layers before the first epoch.
@@ -92,6 +97,8 @@ class Trainer:
         fast_dev_run: bool | int = False,
         num_sanity_val_steps: int = 0,
         val_check_interval: float = 1.0,
+        logger: LoggerOption = True,
+        log_every_n_steps: int | None = None,
         steps_per_dispatch: int | Literal["auto"] = "auto",
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,

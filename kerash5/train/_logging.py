@@ -1,0 +1,140 @@
+"""Which loggers a trainer has, and what they are told by the loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final, final
+
+from kerash5._errors import BackendError, OptionError
+from kerash5._run import Epoch, Run
+from kerash5.train._listen import Listener, Progress
+from kerash5.train._loggers import (
+    AbstractLogger,
+    CSVLogger,
+    MLflowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
+
+Logger = str | AbstractLogger
+LoggerOption = bool | Logger | Sequence[Logger] | None
+
+_NAMED: Final[dict[str, Callable[[], AbstractLogger]]] = {
+    "csv": CSVLogger,
+    "tensorboard": TensorBoardLogger,
+    "mlflow": MLflowLogger,
+    "wandb": WandbLogger,
+}
+
+
+def parse_loggers(logger: LoggerOption) -> tuple[AbstractLogger, ...]:
+    """Return the loggers asked for.
+
+    Args:
+        logger: True for CSV, and TensorBoard where tensorboardX is installed; False for none; a
+            name, a logger, or a list of such.
+
+    Raises:
+        OptionError: It is none of these.
+        BackendError: What it needs is not installed.
+    """
+    if logger is None or logger is False:
+        return ()
+    if logger is True:
+        try:
+            return CSVLogger(), TensorBoardLogger()
+        except BackendError:
+            return (CSVLogger(),)
+    given = [logger] if isinstance(logger, str | AbstractLogger) else logger
+    if not isinstance(given, Sequence):
+        raise _unknown(logger)
+    return tuple(_parse_logger(each) for each in given)
+
+
+def describe_loggers(logger: LoggerOption) -> Any:  # noqa: ANN401  YAML
+    """Return the option as config.yaml holds it; a logger of one's own in words."""
+    if logger is None or isinstance(logger, bool | str):
+        return logger
+    if isinstance(logger, AbstractLogger):
+        return {"described": type(logger).__name__}
+    return [describe_loggers(each) for each in logger]
+
+
+def _parse_logger(each: object) -> AbstractLogger:
+    if isinstance(each, AbstractLogger):
+        return each
+    if not isinstance(each, str) or each not in _NAMED:
+        raise _unknown(each)
+    return _NAMED[each]()
+
+
+def _unknown(logger: object) -> OptionError:
+    return OptionError(
+        f"logger={logger!r}; choose {', '.join(map(repr, _NAMED))}, a list of them, or a logger of "
+        "your own (a child of kerash5.train.AbstractLogger)"
+    )
+
+
+@final
+class Logging(Listener):
+    """Hands what the loop tells to the loggers.
+
+    Args:
+        loggers: The loggers.
+        every_steps: Log the running averages after so many steps; None for epochs alone.
+        get_run: Returns the run as it is now.
+    """
+
+    def __init__(
+        self,
+        loggers: Sequence[AbstractLogger],
+        every_steps: int | None,
+        get_run: Callable[[], Run],
+    ) -> None:
+        self.every_steps = every_steps if loggers else None
+        self._idle = tuple(loggers)
+        self._loggers: list[AbstractLogger] = []
+        self._get_run = get_run
+        self._step = 0
+        self._steps_per_epoch = 1
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Open the loggers, before the first epoch of this process."""
+        self._steps_per_epoch = progress.steps_per_epoch
+        waiting, self._idle = self._idle, ()
+        for logger in waiting:
+            self._loggers.append(logger)
+            self._call(logger, lambda each: each.begin(self._get_run(), progress.step))
+
+    def after_steps(self, progress: Progress) -> None:
+        """Log the averages where that is due."""
+        if self.every_steps is None or progress.step % self.every_steps:
+            return
+        metrics = {**progress.metrics(), "learning_rate": progress.learning_rate()}
+        step, epoch = progress.step, progress.epoch
+        for logger in list(self._loggers):
+            self._call(logger, lambda each: each.log_steps(metrics, step=step, epoch=epoch))
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        """Log what the epoch did."""
+        run, step = self._get_run(), (epoch.epoch + 1) * self._steps_per_epoch
+        for logger in list(self._loggers):
+            self._call(logger, lambda each: each.log_epoch(epoch, run, step=step))
+
+    def close(self) -> None:
+        """Close the loggers."""
+        while self._loggers:
+            self._call(self._loggers.pop(), lambda each: each.finish(self._get_run()))
+
+    def _call(self, logger: AbstractLogger, action: Callable[[AbstractLogger], None]) -> None:
+        """Let a logger do something; a full disk ends the logging, not the training."""
+        try:
+            action(logger)
+        except OSError as error:
+            if logger in self._loggers:
+                self._loggers.remove(logger)
+            warnings.warn(
+                f"{type(logger).__name__} cannot write ({error}); training goes on without it",
+                stacklevel=2,
+            )
