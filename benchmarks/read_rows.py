@@ -1,69 +1,108 @@
 """How fast do shuffled batches come out of an HDF5 file, as a share of gathering them from memory?
 
-    python benchmarks/read_rows.py [--rows 20000] [--rounds 5] [--mnist DIR] [--out FILE.jsonl]
+    pip install -e '.[fast,filters]'
+    python benchmarks/read_rows.py --mnist DIR [--rows 60000] [--rounds 5] [--python torch=PATH ...]
 
 56x56x3 uint8 rows, made of MNIST digits (of the shipped ones without --mnist), in batches of 256,
-one epoch a measurement, in several layouts. Within a round everything is measured once, one after
-another; what counts is the share of the NumPy gather of the same round: medians, with the smallest
-and the largest share. `fits` has room for all rows decoded, and the first epoch, which decodes, is
-not counted; `tenth` has room for a tenth of them. The limit of `tenth` is decoding every chunk
-once, on as many threads, and doing nothing else.
+one epoch a measurement, in several layouts. Everything is measured once a round, in turns; what
+counts is the share of the NumPy gather of the same round. `all fits` has room for all rows decoded,
+and its first epoch, which decodes, is shown apart; `a tenth fits` has room for a tenth of them, and
+its limit is `decoding alone`: see `_decode_limit`. Other loaders run in processes of their own, in
+the Python that --python names for their environment (h5py, keras, torch, grain, tensorflow,
+datasets, litdata), for --seconds at the most in each round; those that cannot run are in the
+results with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import h5py
 import numpy as np
+from _decode_limit import DecodeLimit
+from _harness import Outcome, ResultFile, take_turns
+from _peer_group import Peers
+from _peer_process import PEERS
+from _peers import BATCH
 
-from kerash5._backends import environment
 from kerash5._batches import Batches, BatchOptions, open_batches
 from kerash5.assets import digits_train
-from kerash5.h5 import Source
 
-BATCH: Final = 256
 SHAPE: Final = (56, 56, 3)
-LAYOUTS: Final[dict[str, dict[str, Any]]] = {
-    "contiguous": {},
-    "gzip-64": {"chunks": (64, *SHAPE), "compression": "gzip"},
-    "lzf-64": {"chunks": (64, *SHAPE), "compression": "lzf"},
-    "auto-chunked gzip": {"compression": "gzip"},
-    "one row per gzip chunk": {"chunks": (1, *SHAPE), "compression": "gzip"},
-}
+PACKAGES: Final = ("kerash5", "numpy", "h5py", "hdf5plugin", "imagecodecs")
+NUMPY, ALL, FIRST, TENTH, LIMIT, OF_LIMIT = (
+    "NumPy",
+    "all fits",
+    "first epoch",
+    "a tenth fits",
+    "decoding alone",
+    "a tenth fits / decoding alone",
+)
 
 
 def main() -> None:
-    """Measure every layout and print a table."""
+    """Measure every layout, write the results, and say which targets are met."""
+    options = parse()
+    settings = {"rows": options.rows, "batch": BATCH, "rounds": options.rounds}
+    file = ResultFile.begin("read_rows", packages=PACKAGES, settings=settings, out=options.out)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        data = Data(*make_rows(options.mnist, options.rows), Path(folder))
+        data.save()
+        peers = Peers(data.folder, dict(options.python), options.peers, options.seconds)
+        try:
+            for outcome in peers.convert():
+                file.add(outcome)
+            for layout in options.layouts:
+                for outcome in measure(layout, data, peers, options.rounds):
+                    file.add(outcome)
+        finally:
+            peers.close()
+    _, outcomes = ResultFile.read(file.path)
+    print("\n".join(judge(outcomes)))
+
+
+def parse() -> argparse.Namespace:
+    """Return what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mnist", type=Path)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    rows, labels = make_rows(options.mnist, options.rows)
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, how in LAYOUTS.items():
-            path = write(Path(folder) / "rows.h5", rows, labels, how)
-            found.append({"layout": name, **measure(path, rows, labels, options.rounds)})
-            print(json.dumps(found[-1]), file=sys.stderr)
-    about = {"rows": options.rows, "rounds": options.rounds, "batch": BATCH, **environment()}
-    if options.out:
-        lines = [json.dumps(about), *map(json.dumps, found)]
-        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(table(found))
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a peer in a round")
+    parser.add_argument("--mnist", type=Path, help="the folder with the full train.hdf5")
+    parser.add_argument("--layouts", nargs="*", default=list(layouts()), choices=list(layouts()))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument(
+        "--python", action="append", default=[], type=lambda text: text.split("=", 1)
+    )
+    parser.add_argument("--folder", type=Path, help="for files of some 10 GB while it runs")
+    parser.add_argument("--out", type=Path, help="another place for the results")
+    return parser.parse_args()
+
+
+def layouts() -> dict[str, dict[str, Any]]:
+    """Return what `create_dataset` is told, by layout."""
+    whole = {"chunks": (64, *SHAPE)}
+    plugin = import_module("hdf5plugin")
+    return {
+        "contiguous": {},
+        "gzip-64": {**whole, "compression": "gzip"},
+        "lzf-64": {**whole, "compression": "lzf"},
+        "zstd-64": {**whole, **plugin.Zstd()},
+        "blosc-64": {**whole, **plugin.Blosc()},
+        "auto-chunked gzip": {"compression": "gzip"},
+        "one row per gzip chunk": {"chunks": (1, *SHAPE), "compression": "gzip"},
+    }
 
 
 def make_rows(mnist: Path | None, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,36 +114,60 @@ def make_rows(mnist: Path | None, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([large, 255 - large, large], axis=-1), labels[chosen]
 
 
-def write(path: Path, rows: np.ndarray, labels: np.ndarray, how: dict[str, Any]) -> Path:
-    """Write the file in one layout; return its path."""
-    with h5py.File(path, "w") as file:
-        file.create_dataset("image", data=rows, **how)
-        file["label"] = labels
-    return path
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The rows, in memory, and where files of them go."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    folder: Path
+
+    def save(self) -> None:
+        """Write what peers convert."""
+        np.save(self.folder / "rows.npy", self.rows)
+        np.save(self.folder / "labels.npy", self.labels)
+
+    def write(self, layout: str) -> Path:
+        """Write the file in one layout; return its path."""
+        path = self.folder / f"{layout}.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("image", data=self.rows, **layouts()[layout])
+            file["label"] = self.labels
+        return path
 
 
-def measure(path: Path, rows: np.ndarray, labels: np.ndarray, rounds: int) -> dict[str, Any]:
-    """Return the rows per second of each way, and its shares of the NumPy gather."""
-    speeds: dict[str, list[float]] = {}
-    fits, tenth = open_ours(path, 2 * rows.nbytes), open_ours(path, rows.nbytes // 10)
-    timed(fits.epoch(0))
-    for number in range(rounds):
-        epochs = {
-            "numpy": gather(rows, labels, fits, number),
-            "fits": fits.epoch(number),
-            "tenth": tenth.epoch(number),
-        }
-        for name, batches in epochs.items():
-            speeds.setdefault(name, []).append(len(rows) / timed(batches))
-        speeds.setdefault("h5py", []).append(speed_of_h5py(path, fits, number))
-        speeds.setdefault("limit", []).append(len(rows) / seconds_to_decode(path))
-    shares = {
-        name: [round(a / b, 3) for a, b in zip(found, speeds["numpy"], strict=True)]
-        for name, found in speeds.items()
+def measure(layout: str, data: Data, peers: Peers, rounds: int) -> Iterator[Outcome]:
+    """Measure one layout in turns; with the contiguous one, the own formats of peers too."""
+    path = data.write(layout)
+    ways = {**our_ways(path, data), **peers.open(path, own_formats=False)}
+    own = peers.open(path, own_formats=True) if layout == "contiguous" else {}
+    turns = list(take_turns({**ways, **own}, rounds=rounds))
+    path.unlink()
+    values = {way: [turn[way] for turn in turns] for way in turns[0]}
+    print(f"{layout}: { ({way: round(statistics.median(v)) for way, v in values.items()}) }")
+    yield from as_outcomes(layout, values, peers, own)
+
+
+def our_ways(path: Path, data: Data) -> dict[str, Callable[[], float]]:
+    """Return how to measure the gather in memory, ours, and its limit."""
+    epochs, num_bytes = count(), data.rows.nbytes
+    fits, tenth = open_ours(path, 2 * num_bytes), open_ours(path, num_bytes // 10)
+    seconds_of(fits.epoch(0))
+
+    def speed(batches: Iterator[Any]) -> float:
+        return len(data.rows) / seconds_of(batches)
+
+    ways = {
+        NUMPY: lambda: speed(gather(data, next(epochs))),
+        ALL: lambda: speed(fits.epoch(next(epochs))),
+        TENTH: lambda: speed(tenth.epoch(next(epochs))),
+        FIRST: lambda: speed(open_ours(path, 2 * num_bytes).epoch(next(epochs))),
     }
-    of_limit = [round(a / b, 3) for a, b in zip(speeds["tenth"], speeds["limit"], strict=True)]
-    medians = {name: round(statistics.median(found)) for name, found in speeds.items()}
-    return {"rows_per_second": medians, "shares": shares, "tenth_of_limit": of_limit}
+    if layouts()[path.stem]:
+        limit = DecodeLimit(path, "image", num_bytes // 10)
+        print(f"{path.stem}: {limit.codec}, {limit.at_a_time} chunks at a time", file=sys.stderr)
+        ways[LIMIT] = lambda: len(data.rows) / limit.seconds()
+    return ways
 
 
 def open_ours(path: Path, cache: int) -> Batches:
@@ -112,7 +175,15 @@ def open_ours(path: Path, cache: int) -> Batches:
     return open_batches(path, "image", "label", None, BatchOptions(batch_size=BATCH, cache=cache))
 
 
-def timed(batches: Iterator[Any]) -> float:
+def gather(data: Data, epoch: int) -> Iterator[Any]:
+    """Yield shuffled batches out of arrays in memory."""
+    order = np.random.default_rng(epoch).permutation(len(data.rows))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        yield data.rows[chosen], data.labels[chosen]
+
+
+def seconds_of(batches: Iterator[Any]) -> float:
     """Return the seconds it takes to run through all batches."""
     start = time.perf_counter()
     for _ in batches:
@@ -120,71 +191,58 @@ def timed(batches: Iterator[Any]) -> float:
     return time.perf_counter() - start
 
 
-def gather(rows: np.ndarray, labels: np.ndarray, ours: Batches, epoch: int) -> Iterator[Any]:
-    """Yield the same batches out of arrays in memory."""
-    order = np.concatenate(
-        [ours.plan.rows(epoch * len(ours) + index) for index in range(len(ours))]
-    )
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        yield rows[chosen], labels[chosen]
+def as_outcomes(
+    layout: str, values: dict[str, list[float]], peers: Peers, own: dict[str, Any]
+) -> Iterator[Outcome]:
+    """Yield what is written: the table of ours, and that of everyone."""
+    found = {
+        way: Outcome(case=layout, way=way, unit="rows/s", values=each)
+        for way, each in values.items()
+    }
+    yield found[NUMPY]
+    for way in (ALL, FIRST, TENTH, LIMIT):
+        if way in found:
+            yield found[way].compared(found[NUMPY])
+    if LIMIT in found:
+        yield replace(found[TENTH].compared(found[LIMIT]), way=OF_LIMIT, unit="")
+    for way, outcome in found.items():
+        if way in (FIRST, LIMIT):
+            continue
+        name = way if way in (NUMPY, *PEERS) else f"kerash5, {way}"
+        column = "own format" if way in own else layout
+        everyone = replace(outcome, case=name, way=column, unit="", part="peers")
+        note = PEERS[way].note if way in PEERS else ""
+        if way in peers.skipped:
+            yield replace(everyone, values=(), skipped=peers.skipped[way])
+        else:
+            yield replace(everyone, note=note).compared(replace(found[NUMPY], way=NUMPY))
+    for way in sorted(peers.skipped.keys() - found.keys()):
+        if PEERS[way].reads_hdf5:
+            yield Outcome(case=way, way=layout, skipped=peers.skipped[way], part="peers")
+        elif layout == "contiguous":
+            yield Outcome(case=way, way="own format", skipped=peers.skipped[way], part="peers")
 
 
-def speed_of_h5py(path: Path, ours: Batches, epoch: int, most_seconds: float = 4.0) -> float:
-    """Return the rows per second of sorted fancy indexing, over as many batches as time allows."""
-    start, count = time.perf_counter(), 0
-    with h5py.File(path) as file:
-        images, labels = file["image"], file["label"]
-        for index in range(len(ours)):
-            chosen = np.sort(ours.plan.rows(epoch * len(ours) + index))
-            count += len(images[chosen]) + 0 * len(labels[chosen])
-            if time.perf_counter() - start > most_seconds:
-                break
-    return count / (time.perf_counter() - start)
+def judge(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield each target with what was measured."""
+    for outcome in outcomes:
+        wanted = wanted_share(outcome)
+        if wanted and outcome.shares:
+            found = statistics.median(outcome.shares)
+            verdict = "met" if found >= wanted else "MISSED"
+            yield f"{verdict}: {outcome.case}, {outcome.way}: {found:.3f}, wanted {wanted}"
 
 
-def seconds_to_decode(path: Path, threads: int = 2) -> float:
-    """Return the time to decode every chunk once into place, side by side, and nothing else."""
-    source = Source(path, x="image")
-    out = source.allocate(len(source))["x"]
-    out[...] = 0  # so that no page is new
-    size = max(64, source.block_rows)
-    starts = range(0, len(source), size)
-    start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as executor:
-        list(
-            executor.map(
-                lambda a: source.load_range(
-                    a, min(a + size, len(source)), {"x": out[a : a + size]}
-                ),
-                starts,
-            )
-        )
-    return time.perf_counter() - start
-
-
-def table(found: list[dict[str, Any]]) -> str:
-    """Return the shares as Markdown: median (smallest to largest)."""
-    lines = [
-        "| file | NumPy, rows/s | fits | tenth | tenth, of its limit | h5py |",
-        "|---|---|---|---|---|---|",
-    ]
-    for one in found:
-        shares, speed = one["shares"], one["rows_per_second"]["numpy"]
-        cells = [
-            spread(shares["fits"]),
-            spread(shares["tenth"]),
-            spread(one["tenth_of_limit"]),
-            spread(shares["h5py"], 4),
-        ]
-        lines.append(f"| {one['layout']} | {speed:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(shares: list[float], digits: int = 2) -> str:
-    """Return the median with the smallest and the largest."""
-    middle, low, high = statistics.median(shares), min(shares), max(shares)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def wanted_share(outcome: Outcome) -> float | None:
+    """Return the target, where there is one."""
+    single = outcome.case.startswith("one row")
+    if outcome.part or outcome.case not in layouts():
+        return None
+    if outcome.way == ALL:
+        return 0.7 if single else 0.9
+    if outcome.way == TENTH and outcome.case == "contiguous":
+        return 0.9
+    return 0.8 if outcome.way == OF_LIMIT and not single else None
 
 
 if __name__ == "__main__":

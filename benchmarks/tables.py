@@ -5,9 +5,10 @@
     python benchmarks/tables.py --show training_loop
 
 A page says `<!-- table:NAME -->`, or `<!-- table:NAME/PART -->` where a benchmark makes several,
-and `<!-- /table -->`. What stands between is made of the newest benchmarks/results/*/NAME.jsonl of
-each machine: one row per case, one column per way, in the order measured. A cell is the share of
-what counts as 1, or the value where nothing does: the median, then the smallest and the largest.
+and `<!-- /table -->`; ` medians` after the name leaves the spread out. What stands between is made
+of the newest benchmarks/results/*/NAME.jsonl of each machine: one row per case, one column per way,
+in the order measured. A cell is the share of what counts as 1, or the value where nothing does: the
+median, then the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from _harness import RESULTS, ROOT, Outcome, ResultFile, spread
 
 PAGES: Final = ("README.md", "docs/*.md", "benchmarks/*.md", "examples/*.md")
 _TABLE: Final = re.compile(
-    r"(?P<open><!-- table:(?P<name>\w+)(?:/(?P<part>[\w-]+))? -->\n)"
+    r"(?P<open><!-- table:(?P<name>\w+)(?:/(?P<part>[\w-]+))?(?P<medians> medians)? -->\n)"
     r".*?(?P<close><!-- /table -->)",
     re.DOTALL,
 )
@@ -59,15 +60,15 @@ def pages() -> list[Path]:
 
 def fill(text: str, results: Path = RESULTS) -> str:
     """Return the text of a page with its tables as they should be."""
-    return _TABLE.sub(
-        lambda found: (
-            found["open"] + make_table(found["name"], found["part"] or "", results) + found["close"]
-        ),
-        text,
-    )
+
+    def filled(found: re.Match[str]) -> str:
+        name, part, medians = found["name"], found["part"] or "", bool(found["medians"])
+        return found["open"] + make_table(name, part, results, medians=medians) + found["close"]
+
+    return _TABLE.sub(filled, text)
 
 
-def make_table(name: str, part: str = "", results: Path = RESULTS) -> str:
+def make_table(name: str, part: str = "", results: Path = RESULTS, *, medians: bool = False) -> str:
     """Return the tables of a benchmark, one for each machine.
 
     Raises:
@@ -78,7 +79,8 @@ def make_table(name: str, part: str = "", results: Path = RESULTS) -> str:
         file, outcomes = ResultFile.read(path)
         chosen = [outcome for outcome in outcomes if outcome.part == part]
         if chosen:
-            texts.append(f"{write_table(chosen)}\n{write_notes(chosen, file.about)}\n")
+            notes = write_notes(chosen, file.about, medians=medians)
+            texts.append(f"{write_table(chosen, medians=medians)}\n{notes}\n")
     if not texts:
         raise SystemExit(f"no results for the table {name!r}, part {part!r}, in {results}")
     return "\n" + "\n".join(texts) + "\n"
@@ -93,7 +95,7 @@ def newest(name: str, results: Path) -> list[Path]:
     return [found[machine] for machine in sorted(found)]
 
 
-def write_table(outcomes: Sequence[Outcome]) -> str:
+def write_table(outcomes: Sequence[Outcome], *, medians: bool = False) -> str:
     """Return the cells: a row per case, a column per way, in the order of the file."""
     cases = list(dict.fromkeys(outcome.case for outcome in outcomes))
     ways = list(dict.fromkeys(outcome.way for outcome in outcomes))
@@ -104,7 +106,7 @@ def write_table(outcomes: Sequence[Outcome]) -> str:
         "|---|" + "---:|" * len(ways),
     ]
     for case in cases:
-        row = [write_cell(cells.get((case, way))) for way in ways]
+        row = [write_cell(cells.get((case, way)), medians=medians) for way in ways]
         lines.append("| " + " | ".join([case, *row]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -114,17 +116,17 @@ def unit_of(outcomes: Iterable[Outcome | None]) -> str:
     measured = [outcome for outcome in outcomes if outcome and outcome.values]
     if not measured:
         return ""
-    if all(outcome.shares for outcome in measured):
+    if measured[0].unit and all(outcome.shares for outcome in measured):
         return f", share of {measured[0].of}"
     return f", {measured[0].unit}" if measured[0].unit else ""
 
 
-def write_cell(outcome: Outcome | None) -> str:
-    """Return the median with the smallest and the largest."""
+def write_cell(outcome: Outcome | None, *, medians: bool = False) -> str:
+    """Return the median, and unless told not to, the smallest and the largest."""
     if outcome is None or not outcome.values:
         return "-"
     middle, low, high = map(write_number, spread(outcome.shares or outcome.values))
-    return middle if low == high == middle else f"{middle} ({low} to {high})"
+    return middle if medians or low == high else f"{middle} ({low} to {high})"
 
 
 def write_number(value: float) -> str:
@@ -136,22 +138,36 @@ def write_number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.1g}"
 
 
-def write_notes(outcomes: Sequence[Outcome], about: Mapping[str, Any]) -> str:
+def write_notes(
+    outcomes: Sequence[Outcome], about: Mapping[str, Any], *, medians: bool = False
+) -> str:
     """Return what stands under a table: notes, what is missing and why, machine and versions."""
-    notes = dict.fromkeys((outcome.way, outcome.note) for outcome in outcomes if outcome.note)
-    missing = dict.fromkeys((o.way, o.skipped) for o in outcomes if o.skipped)
-    lines = [f"* {way}: {note}" for way, note in notes]
-    lines += [f"* {way}: not measured, {reason}" for way, reason in missing]
+    notes = dict.fromkeys(outcome.note for outcome in outcomes if outcome.note)
+    lines = [f"* {subject(outcomes, note=note)}: {note}" for note in notes]
+    reasons = dict.fromkeys(outcome.skipped for outcome in outcomes if outcome.skipped)
+    lines += [f"* {subject(outcomes, skipped=why)}: not measured, {why}" for why in reasons]
     rounds = {len(outcome.values) for outcome in outcomes if outcome.values}
-    counts = " or ".join(map(str, sorted(rounds)))
+    most = max(rounds, default=0)
+    what = "Median" if medians else "Median (smallest to largest)"
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     source = (
-        f"Median (smallest to largest) of {counts} rounds of `benchmarks/{about['benchmark']}.py`; "
+        f"{what} of {most} rounds, " * (most > 1) + f"`benchmarks/{about['benchmark']}.py`; "
         f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, "
         f"{about['system']}, Python {about['python']}{', ' * bool(versions)}{versions}; "
         f"{about['date']}, commit {about['commit']}."
     )
     return "\n".join([*lines, *[""] * bool(lines), source])
+
+
+def subject(outcomes: Sequence[Outcome], **said: str) -> str:
+    """Return what a note speaks of: all of a way, all of a case, or some cells."""
+    ((about, text),) = said.items()
+    cells = [outcome for outcome in outcomes if getattr(outcome, about) == text]
+    for name in ("way", "case"):
+        first = getattr(cells[0], name)
+        if cells == [outcome for outcome in outcomes if getattr(outcome, name) == first]:
+            return str(first)
+    return "; ".join(f"{outcome.way}, {outcome.case}" for outcome in cells)
 
 
 if __name__ == "__main__":

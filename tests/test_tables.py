@@ -1,6 +1,6 @@
 """The tables of results: made of result files alone, and as the pages show them."""
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,28 @@ def test_notes_and_what_is_missing_stand_under_the_table(tmp_path: Path) -> None
     table = tables.make_table("demo", results=tmp_path)
     assert "* peer: shuffles 1,000 rows at a time\n" in table
     assert "* other: not measured, not installed\n" in table
-    assert re.search(r"1 rounds? of `benchmarks/demo.py`", table)
+    assert "\n`benchmarks/demo.py`; " in table
+
+
+def test_a_note_on_a_row_names_the_row() -> None:
+    cells = [
+        Outcome(case=case, way=way, values=[1.0], note=f"about {case}")
+        for case in ("a", "b")
+        for way in ("x", "y")
+    ]
+    assert tables.subject(cells, note="about a") == "a"
+    mixed = [replace(cells[0], note="odd"), *cells[1:]]
+    assert tables.subject(mixed, note="odd") == "x, a"
+
+
+def test_a_table_of_medians_leaves_the_spread_out(tmp_path: Path) -> None:
+    write_results(tmp_path / "box-2026-01-02", "demo", replace(FULL, unit="").compared(FULL))
+    page = "<!-- table:demo medians -->\n<!-- /table -->\n"
+    after = tables.fill(page, tmp_path)
+    assert "| gzip | 1.00 |" in after
+    assert "|  | NumPy |" in after  # without a unit, a way says itself what it is
+    assert "\nMedian of 3 rounds, `benchmarks/demo.py`; " in after
+    assert tables.fill(after, tmp_path) == after
 
 
 @pytest.mark.parametrize(
