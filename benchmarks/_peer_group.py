@@ -29,14 +29,14 @@ class Peers:
     def convert(self) -> Iterator[Outcome]:
         """Start all, and let each write its own format."""
         for name in self.wanted:
-            python = self.pythons.get(PEERS[name].runs_in, sys.executable)
-            before = self._bytes()
+            before, process = self._bytes(), self._start(name)
             try:
-                self.running[name] = PeerProcess(name, python, self.folder)
-                answer = self.running[name].ask("convert")
+                answer = process.ask("convert")
             except PeerError as error:
                 self.skip(name, error)
+                process.close()
                 continue
+            self.running[name] = process
             versions = ", ".join(f"{key} {value}" for key, value in answer["versions"].items())
             print(f"{name}: {versions}, {answer['seconds']:.1f} s", file=sys.stderr)
             if not PEERS[name].reads_hdf5:
@@ -48,15 +48,23 @@ class Peers:
     def open(self, path: Path, *, own_formats: bool) -> dict[str, Callable[[], float]]:
         """Return how to measure those that read this file, or else have a format of their own."""
         ways: dict[str, Callable[[], float]] = {}
-        for name, process in self.running.items():
-            if PEERS[name].reads_hdf5 != own_formats and name not in self.skipped:
-                try:
-                    process.ask("open", path=str(path))
-                except PeerError as error:
-                    self.skip(name, error)
-                    continue
-                ways[name] = lambda name=name: self.speed(name)  # type: ignore[misc]
+        for name in self.running:
+            if PEERS[name].reads_hdf5 == own_formats:
+                continue
+            try:
+                if self.skipped.pop(name, None):  # it failed on another file, and may be stuck
+                    self.running[name].close()
+                    self.running[name] = self._start(name)
+                self.running[name].ask("open", path=str(path))
+            except PeerError as error:
+                self.skip(name, error)
+                continue
+            ways[name] = lambda name=name: self.speed(name)  # type: ignore[misc]
         return ways
+
+    def _start(self, name: str) -> PeerProcess:
+        python = self.pythons.get(PEERS[name].runs_in, sys.executable)
+        return PeerProcess(name, python, self.folder)
 
     def speed(self, name: str) -> float:
         """Return rows per second, over as much of an epoch as time allows; 0 where it fails."""
@@ -64,7 +72,7 @@ class Peers:
             return 0
         try:
             found = self.running[name].ask(
-                "epoch", epoch=next(self.epochs), seconds=self.seconds, most_seconds=120
+                "epoch", epoch=next(self.epochs), seconds=self.seconds, most_seconds=60
             )
         except PeerError as error:
             self.skip(name, error)

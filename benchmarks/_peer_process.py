@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ PEERS: Final[dict[str, type[Peer]]] = {
 
 
 _IDLE: Final = 0.05  # of one core, at the most, before the next is measured
-_MOST_WAIT: Final = 30.0
+_MOST_WAIT: Final = 15.0
 
 
 class PeerError(Exception):
@@ -66,6 +67,7 @@ class PeerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            start_new_session=True,
             env={**os.environ, **quiet, **here, **keras},
         )
 
@@ -84,7 +86,7 @@ class PeerProcess:
         except OSError:
             raise PeerError(self._last_words()) from None
         if not select.select([stdout], [], [], most_seconds)[0]:
-            raise PeerError(f"no answer to {what!r} within {most_seconds:.0f} s")
+            raise PeerError(f"not one batch within {most_seconds:.0f} s")
         line = stdout.readline()
         if not line:
             raise PeerError(self._last_words())
@@ -96,9 +98,9 @@ class PeerProcess:
     def close(self) -> None:
         """End the process, and those it started."""
         with suppress(OSError, ValueError):
-            self._process.communicate(timeout=10)
+            self._process.communicate(timeout=5)
         if self._process.poll() is None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # its workers, too
             self._process.wait()
         self._errors.close()
 
@@ -118,7 +120,8 @@ def serve(name: str, folder: Path) -> None:
         try:
             answer = answer_to(peer, asked)
         except Exception as error:  # noqa: BLE001  whatever it is, the parent says it
-            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"}
+            first = next(iter(str(error).strip().splitlines()), "")
+            answer = {"error": f"{type(error).__name__}: {first}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

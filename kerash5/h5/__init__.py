@@ -5,6 +5,16 @@ from kerash5.h5._columns import Column
 from kerash5.h5._describe import describe
 from kerash5.h5._file import close_files
 from kerash5.h5._source import Source
+from kerash5.h5._verify import Verdict, verify
 from kerash5.h5._write import write
 
-__all__ = ["Column", "Source", "classes_from_groups", "close_files", "describe", "write"]
+__all__ = [
+    "Column",
+    "Source",
+    "Verdict",
+    "classes_from_groups",
+    "close_files",
+    "describe",
+    "verify",
+    "write",
+]
