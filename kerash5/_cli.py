@@ -27,6 +27,8 @@ _COMMANDS = {
     "fit": "train a model of the zoo on HDF5 files",
     "test": "test the model of a finished run",
     "describe": "say what is in an HDF5 file, and how it is read",
+    "verify": "read all of an HDF5 file in a child process, and say what is damaged",
+    "bench": "measure how fast an HDF5 file is read, beside h5py and memory",
     "pack": "write a data set of keras.datasets as HDF5 files",
     "env": "say what is installed, and on what machine",
 }
@@ -98,6 +100,8 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "demo": _jobs.run_demo,
         "test": _jobs.run_test,
         "describe": _jobs.run_describe,
+        "verify": _jobs.run_verify,
+        "bench": _jobs.run_bench,
         "pack": _jobs.run_pack,
         "env": _jobs.run_environment,
     }
@@ -112,6 +116,8 @@ def _parsers() -> dict[str, Any]:
         "fit": _fit_parser,
         "test": _test_parser,
         "describe": _describe_parser,
+        "verify": _verify_parser,
+        "bench": _bench_parser,
         "pack": _pack_parser,
         "env": lambda: _parser("env"),
     }
@@ -164,6 +170,27 @@ def _test_parser() -> ArgumentParser:
 def _describe_parser() -> ArgumentParser:
     parser = _parser("describe")
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    return parser
+
+
+def _verify_parser() -> ArgumentParser:
+    parser = _parser("verify")
+    parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    parser.add_argument("--allow_external", action="store_true", help="read outside its folder too")
+    return parser
+
+
+def _bench_parser() -> ArgumentParser:
+    parser = _parser("bench")
+    parser.add_argument("path", type=str, help="the file")
+    parser.add_argument("--x", type=str | None, default=None, help="what a model takes")
+    parser.add_argument("--y", type=str | None, default=None, help="the labels")
+    parser.add_argument("--batch_size", type=int, default=256, help="rows in a batch")
+    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured")
+    parser.add_argument("--seconds", type=float, default=3.0, help="the most for a way in a round")
+    parser.add_argument("--cache", type=int | float | str, default="auto", help="as in fit")
+    parser.add_argument("--rewrite", action="store_true", help="see what rewriting it would gain")
+    parser.add_argument("--json", type=str | None, default=None, help="a file for all figures")
     return parser
 
 

@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import yaml
+from rich.console import Console
 
 from kerash5._backends import choose_backend, environment, installed_backends, use_backend
-from kerash5._errors import FileError, FileMissingError, OptionError, RunError
+from kerash5._errors import DamagedFileError, FileError, FileMissingError, OptionError, RunError
 from kerash5._options import ColumnOption, DataOptions, ModelOptions, TrainerOptions
 from kerash5._run import Run
 from kerash5.assets import digits_test, digits_train
-from kerash5.h5 import describe
-from kerash5.report import draw_curves, draw_predictions
+from kerash5.h5 import describe, verify
+from kerash5.report import (
+    draw_curves,
+    draw_predictions,
+    measure_reading,
+    reading_table,
+    reading_verdict,
+)
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -102,6 +109,40 @@ def run_test(
 def run_describe(path: str) -> None:
     """Print what is in a file."""
     print(describe(path))
+
+
+def run_verify(path: str, *, allow_external: bool = False) -> None:
+    """Read all of a file in a child process, and print which data sets are sound.
+
+    Raises:
+        DamagedFileError: Some are not.
+    """
+    verdicts = []
+    for verdict in verify(path, allow_external=allow_external):
+        verdicts.append(verdict)
+        reason = f": {verdict.reason}" if verdict.reason else ""
+        print(f"{verdict.path or path}: {verdict.state}{reason}")
+    damaged = [verdict.path or path for verdict in verdicts if verdict.state == "damaged"]
+    if damaged:
+        raise DamagedFileError(
+            f"{len(damaged)} of {len(verdicts)} are damaged in {path!r}: {', '.join(damaged[:5])}"
+            f"{' and more' if len(damaged) > 5 else ''}; copy or download it again"
+        )
+
+
+def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  # noqa: ANN401
+    """Measure how fast a file is read, and print a table and a verdict.
+
+    Args:
+        path: The file.
+        json: Where to write all figures.
+        **options: As `measure_reading` takes them.
+    """
+    reading = measure_reading(path, **options)
+    Console().print(reading_table(reading))
+    print(reading_verdict(reading))
+    if json is not None:
+        reading.save(json)
 
 
 def run_environment() -> None:

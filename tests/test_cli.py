@@ -25,7 +25,7 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5.h5 import write
 
 Pretend = Callable[..., None]
-COMMANDS: Final = ("demo", "fit", "test", "describe", "pack", "env")
+COMMANDS: Final = ("demo", "fit", "test", "describe", "verify", "bench", "pack", "env")
 Console = pytest.CaptureFixture[str]
 
 
@@ -423,3 +423,29 @@ def test_a_command_can_be_called_from_another_thread(file: str) -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+def test_bench_prints_a_table_and_a_verdict(file: str, tmp_path: Path, capsys: Console) -> None:
+    out = str(tmp_path / "out.json")
+    assert main(["bench", file, "--rounds", "1", "--seconds", "0.01", "--json", out]) == 0
+    printed = capsys.readouterr().out
+    assert "arrays in memory" in printed
+    assert printed.splitlines()[-1].startswith("kerash5 reads this file at ")
+    assert Path(out).exists()
+
+
+def test_bench_of_no_rounds_is_one_sentence(file: str, capsys: Console) -> None:
+    assert main(["bench", file, "--rounds", "0"]) == 1
+    assert "rounds=0" in only_line(capsys.readouterr().err)
+
+
+def test_verify_says_what_is_sound_and_fails_where_something_is_not(
+    file: str, capsys: Console
+) -> None:
+    assert main(["verify", file]) == 0
+    assert capsys.readouterr().out.splitlines() == ["image: sound", "label: sound"]
+    os.truncate(file, Path(file).stat().st_size // 2)
+    assert main(["verify", file]) == 1
+    captured = capsys.readouterr()
+    assert ": damaged: " in only_line(captured.out)
+    assert "1 of 1 are damaged" in only_line(captured.err)
