@@ -211,7 +211,7 @@ def stored_arrays(draw: st.DrawFn, *, dtype_names: tuple[str, ...] = tuple(DTYPE
     written_rows = draw(st.one_of(st.just(num_rows), st.integers(0, num_rows)))
     shapes = draw(st.lists(_earlier_shapes(maxshape), max_size=3)) if maxshape else []
     # What was never written, and never filled, reads as whatever memory held.
-    is_determined = written_rows == num_rows and not shapes
+    is_determined = written_rows == num_rows and not shapes and not dtype.hasobject
     return StoredArray(
         dtype_name,
         shape,
