@@ -7,6 +7,7 @@ Keras and Grain look at.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from kerash5._arena import AbstractRows, ResidentRows, parse_cache
 from kerash5._batch_options import BatchOptions, parse_shard, parse_threads, parse_transform
 from kerash5._choices import Demand, choose_blocks, choose_shuffle, choose_store
 from kerash5._errors import ColumnError, OptionError
+from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
 from kerash5._roles import ROLES, ColumnSpec, Tree, columns_of_source, fill_tree, flatten_roles
 from kerash5._selection import RowSelection, parse_selection
@@ -53,6 +55,8 @@ class Batches:
         plan: Plan,
         store: AbstractRows,
         options: BatchOptions,
+        *,
+        warning: str | None = None,
     ) -> None:
         self.source = source
         self.plan = plan
@@ -61,6 +65,7 @@ class Batches:
         self._options = options
         self._transform = parse_transform(options.transform)
         self._threads = parse_threads(options.threads)
+        self._warning = warning  # due with the first epoch
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -114,6 +119,9 @@ class Batches:
                 f"epoch {epoch} from batch {start}; epochs count from 0, and batches from 0 to "
                 f"{len(self)}"
             )
+        if self._warning is not None:
+            warnings.warn(self._warning, stacklevel=2)
+            self._warning = None
         first = epoch * len(self)
         steps = range(first + start, first + len(self))
         if self._threads == 0 or (self._store.is_in_memory() and self._transform is None):
@@ -156,6 +164,7 @@ class Batches:
             self.plan,
             self._store,
             replace(self._options, threads=threads),
+            warning=self._warning,
         )
 
     def release(self) -> None:
@@ -274,7 +283,13 @@ def _plan_batches(
         demand.window_blocks if is_windowed else 1,
         reason,
     )
+    mixing = measure_mixing(source, trees.get("y"), plan)
+    if mixing is not None:
+        plan = replace(plan, mixing=mixing.describe())
     store = choose_store(plan, demand)
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
         store = shared.with_plan(plan) if shared.includes(rows) else store
-    return Batches(source, trees, plan, store, options)
+    warning = None
+    if mixing is not None and mixing.starves:
+        warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"
+    return Batches(source, trees, plan, store, options, warning=warning)

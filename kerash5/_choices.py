@@ -103,6 +103,16 @@ class Demand:
         block_bytes = self._block_rows * (self.source.row_bytes + INDEX_BYTES)
         return max(1, self.cache_bytes // 2 // block_bytes)
 
+    def advise_on_mixing(self) -> str:
+        """Say what lets batches hold more labels where a window holds few."""
+        if self.is_direct or self.fits:
+            return "shuffle='rows' is as fast here, and mixes all rows"
+        return (
+            "rows of one class lie together, and a window holds few chunks; raise cache= (with "
+            f"{self.num_bytes / 1e6:.1f} MB shuffle='rows' mixes all rows), or write the file "
+            "again with its rows in random order"
+        )
+
     @property
     def _block_rows(self) -> int:
         return min(self.blocks.block_rows, len(self.source))

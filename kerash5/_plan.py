@@ -68,6 +68,7 @@ class Plan:
             "chunks" needs it; with False it lets the same windows be read one after another.
         window_blocks: Blocks in a window, where there is a `cut`.
         reason: Why this shuffle, in words; for `describe`.
+        mixing: How well batches mix, in words, where somebody has measured it; for `describe`.
 
     Raises:
         OptionError: A value makes no sense; the message names it.
@@ -83,6 +84,7 @@ class Plan:
     cut: NDArray[np.int64] | None = None
     window_blocks: int = 1
     reason: str = ""
+    mixing: str = ""
     _memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -211,11 +213,19 @@ class Plan:
 
     def num_windows(self, epoch: int) -> int:
         """Return the number of windows in an epoch. For plans with a `cut`."""
-        return len(self._block_order(epoch).window_starts) - 1
+        return len(self.window_starts(epoch)) - 1
+
+    def window_starts(self, epoch: int) -> NDArray[np.int64]:
+        """Return where the windows of an epoch begin, then its end: positions as in `bounds`.
+
+        For plans with a `cut`.
+        """
+        return self._block_order(epoch).window_starts
 
     def in_given_order(self) -> Plan:
         """Return the plan of the same rows and shard, unshuffled: for evaluation and prediction."""
-        return replace(self, shuffle=False, drop_last=False, reason="evaluation keeps the order")
+        reason = "evaluation keeps the order"
+        return replace(self, shuffle=False, drop_last=False, reason=reason, mixing="")
 
     def fingerprint(self) -> dict[str, object]:
         """Return what must be equal for two plans to give the same batches."""
@@ -242,6 +252,8 @@ class Plan:
             f"  shuffle={self.shuffle!r}: {self._describe_order()}"
             + (f", because {self.reason}" if self.reason else "")
         )
+        if self.mixing:
+            lines.append(f"  {self.mixing}")
         return "\n".join(lines)
 
     def _describe_order(self) -> str:

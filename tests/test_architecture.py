@@ -39,6 +39,7 @@ ROOMS: Final = (
     "_arena",
     "_choices",
     "_batch_options",
+    "_mixing",
     "_batches",
     "report",
     "feeds",

@@ -48,12 +48,14 @@ else:  # without Keras, `batches` and `read` still serve
 
 # An epoch in training, one in validation, and what was given up before its end.
 _MAX_PASSES: Final = 4
+_SCAN_ROWS: Final = 1 << 20  # read at a time when all labels are looked at
 _MADE_ANEW: Final = (
     "_ordered",
     "_position",
     "_passes",
     "_lock",
     "_hook_calls",
+    "_num_labels",
     "error",
     "wait_seconds",
 )
@@ -154,6 +156,7 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
+        self._num_labels: int | None = None  # looked up once
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
 
@@ -221,7 +224,19 @@ class H5Dataset(PyDataset):
             return column.column.one_hot
         if column.dtype.kind not in "iub" or column.shape not in ((), (1,)):
             return None
-        return int(self.read_column("y").max()) + 1
+        if self._num_labels is None:
+            self._num_labels = self._find_largest_label(tree) + 1
+        return self._num_labels
+
+    def _find_largest_label(self, name: str) -> int:
+        rows, labels = self.plan.rows_to_serve, self.source.select(y=name)
+        count = len(self.source) if rows is None else len(rows)
+        largest = 0
+        for start in range(0, count, _SCAN_ROWS):  # not all at once: there may be a billion
+            stop = min(start + _SCAN_ROWS, count)
+            some = np.arange(start, stop) if rows is None else rows[start:stop]
+            largest = max(largest, int(labels.read(some)["y"].max()))
+        return largest
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""

@@ -1,0 +1,163 @@
+"""How well the batches of a plan mix the labels, measured on the labels themselves.
+
+An exact shuffle draws a batch from all rows, a plan with windows from the rows of one window: where
+the file is sorted by class and a window holds few chunks, batches starve. How many labels a batch
+holds is computed, not sampled: it is a draw without replacement. Of the file only labels are read,
+and only where they are few and soon read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import KerasH5Error
+from kerash5._plan import Plan, Window
+from kerash5._roles import Tree
+from kerash5.h5 import Source
+
+STARVING: Final = 0.7  # of the labels that a batch of an exact shuffle holds
+
+_MAX_ROWS: Final = 1 << 22  # whose labels are looked at
+_MAX_FILES: Final = 100  # a millisecond each
+_MAX_CHUNKS: Final = 10_000  # some 20 microseconds each
+_MAX_LABELS: Final = 10_000  # more are no classes
+_NUM_BATCHES: Final = 64  # that are looked at
+_MAX_WINDOW_ROWS: Final = 1 << 22  # over all windows looked at
+
+Draw = tuple[NDArray[np.int64], int]  # how many rows have each label, and how many are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How many of the labels a batch holds, on average."""
+
+    num_labels: int
+    batch_size: int
+    found: float  # different labels in a batch of the plan
+    exact: float  # in a batch of an exact shuffle
+
+    @property
+    def share(self) -> float:
+        """What a batch holds, of what a batch of an exact shuffle holds."""
+        return self.found / self.exact
+
+    @property
+    def starves(self) -> bool:
+        """Whether batches lack labels that they should have."""
+        return self.share < STARVING
+
+    def describe(self) -> str:
+        """Say in words how well the batches mix."""
+        return (
+            f"a batch of {self.batch_size} holds {self.found:.1f} of {self.num_labels} labels on "
+            f"average, and {self.exact:.1f} after an exact shuffle"
+        )
+
+
+def measure_mixing(source: Source, tree: Tree | None, plan: Plan) -> Mixing | None:
+    """Measure how well a plan mixes the labels of y.
+
+    Args:
+        source: The columns.
+        tree: What y is made of.
+        plan: The plan.
+
+    Returns:
+        The measurement; None where the plan has no windows, where y is no single column of whole
+        numbers or classes, or where it would take longer to read than to mention.
+    """
+    if plan.shuffle != "chunks" or not isinstance(tree, str) or not _is_soon_read(source, tree):
+        return None
+    with suppress(KerasH5Error):  # whoever reads the batches meets it again
+        labels = source.select(y=tree).load_rows(np.arange(len(source)))["y"].reshape(-1)
+        rows = plan.rows_to_serve
+        return compare_labels(plan, labels if rows is None else labels[rows])
+    return None
+
+
+def _is_soon_read(source: Source, name: str) -> bool:
+    column = source.columns[name]
+    if column.loaded_dtype.kind not in "iub" or column.stored_shape not in ((), (1,)):
+        return False
+    num_chunks = sum(part.num_rows // part.block_rows for part in column.parts)
+    is_few = len(source) <= _MAX_ROWS and len(source.paths) <= _MAX_FILES
+    return is_few and (column.is_direct or num_chunks <= _MAX_CHUNKS)
+
+
+def compare_labels(plan: Plan, labels: NDArray[np.generic]) -> Mixing | None:
+    """Compare the labels in the batches of a plan with those in batches of an exact shuffle.
+
+    Args:
+        plan: A plan whose shuffle is "chunks".
+        labels: Of the rows to serve in their order, shape (plan.num_served,).
+
+    Returns:
+        Means over some batches of epoch 0; None where the labels are too many to be classes, or all
+        alike.
+    """
+    names, ids = np.unique(labels, return_inverse=True)
+    if not 1 < len(names) <= _MAX_LABELS:
+        return None
+    counts = np.bincount(ids, minlength=len(names))
+    exact = expected_labels([(counts, min(plan.batch_size, plan.num_served))])
+    found = [expected_labels(draws) for draws in _draws(plan, ids, len(names))]
+    return Mixing(len(names), plan.batch_size, math.fsum(found) / len(found), exact)
+
+
+def _draws(plan: Plan, ids: NDArray[np.int64], num_labels: int) -> Iterator[list[Draw]]:
+    """Yield for some batches how often each label is in a window, and how many rows it gives."""
+    edges, known = plan.window_starts(0), dict[int, NDArray[np.int64]]()
+    last = max(0, plan.steps_per_epoch - 2)  # the batch after it may be short
+    for index in np.unique(np.linspace(0, last, _NUM_BATCHES).astype(np.int64)).tolist():
+        start, stop = plan.bounds(index)
+        first, end = np.searchsorted(edges, [start, stop - 1], side="right").tolist()
+        for number in range(first - 1, end):
+            if number not in known:
+                known[number] = _count_labels(plan, number, ids, num_labels)
+        yield [
+            (known[number], int(min(stop, edges[number + 1]) - max(start, edges[number])))
+            for number in range(first - 1, end)
+        ]
+        if sum(int(counts.sum()) for counts in known.values()) > _MAX_WINDOW_ROWS:
+            return
+
+
+def _count_labels(
+    plan: Plan, window: int, ids: NDArray[np.int64], num_labels: int
+) -> NDArray[np.int64]:
+    rows = plan.window_rows(Window(0, window))
+    places = rows if plan.rows_to_serve is None else np.searchsorted(plan.rows_to_serve, rows)
+    return np.bincount(ids[places], minlength=num_labels)
+
+
+def expected_labels(draws: Sequence[Draw]) -> float:
+    """Return how many different labels a batch holds on average.
+
+    Args:
+        draws: Each is from a pile of rows, without putting any back: how many of the pile have each
+            label, shape (num_labels,), and how many rows are drawn.
+    """
+    absent = np.ones(len(draws[0][0]))
+    for counts, size in draws:
+        different, which = np.unique(counts, return_inverse=True)
+        chances = [_chance_of_none(int(counts.sum()), count, size) for count in different.tolist()]
+        absent *= np.array(chances)[which]
+    return float((1.0 - absent).sum())
+
+
+def _chance_of_none(total: int, count: int, size: int) -> float:
+    """Return the chance that `size` rows of `total` are none of `count` of them."""
+    others = total - count
+    if others < size:
+        return 0.0
+    if count == 0:
+        return 1.0  # and no rounding error makes a part of a label of it
+    ways = math.lgamma(others + 1) - math.lgamma(others - size + 1)
+    return math.exp(ways - math.lgamma(total + 1) + math.lgamma(total - size + 1))
