@@ -34,7 +34,7 @@ SHARED_SLOWDOWN: Final = 1.25
 # What may differ between two comparisons that are set against each other: how often and with what
 # luck, and who and what else took part.
 _FREE: Final = frozenset({"contenders", "batch_sizes", "settings", "repeats", "num_epochs", "seed"})
-_MACHINE: Final = ("processor", "cores", "gpu")
+_MACHINE: Final = ("processor", "cores", "gpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,20 +88,21 @@ def settings_grid(comparison: Comparison) -> Grid:
 
 
 def versions_grid(comparison: Comparison) -> Grid:
-    """Return the versions of packages, a column per contender."""
-    names = tuple(name for name in comparison.method.contenders if comparison.versions.get(name))
-    packages = sorted({package for name in names for package in comparison.versions[name]})
+    """Return versions of packages, and settings as the processes found them, by contender."""
+    found = {name: _find_environment(comparison, name) for name in comparison.method.contenders}
+    known = {name: values for name, values in found.items() if values}
+    entries = dict.fromkeys(entry for values in known.values() for entry in values)
     return Grid(
         title="Environment",
-        columns=("Package", *(name_of(name) for name in names)),
+        columns=("What", *(name_of(name) for name in known)),
         lines=tuple(
             Line(
                 cells=(
-                    Cell(package),
-                    *(Cell(str(comparison.versions[name].get(package, NOTHING))) for name in names),
+                    Cell(entry if entry.isupper() else entry.replace("_", " ")),
+                    *(Cell(str(values.get(entry, NOTHING))) for values in known.values()),
                 )
             )
-            for package in packages
+            for entry in entries
         ),
     )
 
@@ -162,8 +163,25 @@ def _check_cell(check: ParityCheck | None) -> Cell:
     return Cell(text, f"{allowed}; {check.loosened}" if check.loosened else allowed)
 
 
-def _pair(name: str, value: object) -> Line:
-    text = (
-        memory(float(value)) if name.endswith(" bytes") and isinstance(value, int) else str(value)
+def _find_environment(comparison: Comparison, contender: str) -> dict[str, object]:
+    """Return versions, and what the first process of a contender says of itself."""
+    resolved = next(
+        (s.environment for s in comparison.samples if s.contender == contender and s.environment),
+        {},
     )
+    told = {
+        name: value
+        for name, value in resolved.items()
+        if isinstance(value, str | int | float) and name not in comparison.machine
+    }
+    settings = resolved.get("settings", {})
+    kept = {name: settings[name] for name in sorted(settings) if name.endswith("_THREADS")}
+    return {**dict(sorted(comparison.versions.get(contender, {}).items())), **told, **kept}
+
+
+def _pair(name: str, value: object) -> Line:
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    is_size = name.endswith(" bytes") and isinstance(value, int)
+    text = memory(float(str(value))) if is_size else str(value)
     return Line(cells=(Cell(name.removesuffix(" bytes")), Cell(text or NOTHING)))

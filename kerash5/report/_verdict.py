@@ -55,11 +55,11 @@ def find_verdict(comparison: Comparison, tables: Sequence[Table]) -> Verdict:
 def describe_machine(comparison: Comparison) -> str:
     """Return the machine in words, as far as it was noted."""
     machine = comparison.machine
-    cores, gpu = machine.get("cores"), machine.get("gpu")
+    cores, gpus = machine.get("cores"), machine.get("gpus")
     parts = [
         str(machine.get("processor") or "unknown processor"),
         f"{cores} cores" if cores else "",
-        str(gpu) if gpu else "no GPU",
+        listed([str(gpu) for gpu in gpus]) if gpus else "no GPU",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -117,8 +117,9 @@ def make_comparison(
             "processor": "Example CPU @ 2.50GHz",
             "cores": 2,
             "memory_bytes": 24 * 2**30,
-            "gpu": "",
-            "system": "Linux",
+            "gpus": [],
+            "platform": "Linux",
+            "python": "3.11.7",
             "commit": "0123abc",
         },
         versions={name: {"keras": "3.15.1", _backend(name): "1.2.3"} for name in speeds},
@@ -212,5 +213,5 @@ def _sample(
         evaluated_on="test",
         load_before=1.1,
         load_after=1.9,
-        environment={"threads": 2, "tf32": False, "precision": "float32"},
+        environment={"device": "cpu", "threads": 2, "tf32": False, "affinity": [0, 1]},
     )

@@ -173,7 +173,9 @@ def test_numbers_without_spread_have_an_interval_of_no_width() -> None:
     ("old", "words"),
     [
         pytest.param(
-            replace(make_comparison(), machine={"processor": "Another CPU", "cores": 2, "gpu": ""}),
+            replace(
+                make_comparison(), machine={"processor": "Another CPU", "cores": 2, "gpus": []}
+            ),
             "processor is 'Example CPU @ 2.50GHz' and was 'Another CPU'",
             id="machine",
         ),

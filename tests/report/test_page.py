@@ -201,7 +201,7 @@ def test_what_there_is_of_a_comparison_is_shown(made: Comparison) -> None:
 
 def test_several_comparisons_stand_apart_on_one_page(comparison: Comparison) -> None:
     other = make_comparison({"jax": 900.0, "torch": 500.0}, repeats=3)
-    other = replace(other, machine={"processor": "Another CPU", "cores": 16, "gpu": "A GPU"})
+    other = replace(other, machine={"processor": "Another CPU", "cores": 16, "gpus": ["A GPU"]})
     outline = Outline(render_page([comparison, other]))
     assert len(outline.ids) == len(set(outline.ids))
     assert {"#comparison-1", "#comparison-2"} <= set(outline.links)
