@@ -18,7 +18,7 @@ import numpy as np
 
 from kerash5._arena import AbstractRows, ResidentRows, parse_cache
 from kerash5._batch_options import BatchOptions, parse_shard, parse_threads, parse_transform
-from kerash5._choices import Demand, choose_blocks, choose_shuffle, choose_store
+from kerash5._choices import choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
@@ -265,8 +265,7 @@ def _plan_batches(
     shared: AbstractRows | None = None,
 ) -> Batches:
     rows = parse_selection(options.rows, len(source))
-    blocks = choose_blocks(source)
-    demand = Demand(source, blocks, rows, parse_cache(options.cache))
+    demand = weigh(source, rows, parse_cache(options.cache))
     shuffle, reason = choose_shuffle(options.shuffle, demand)
     if shuffle == "chunks" and rows is not None:
         rows = np.sort(rows)
@@ -279,7 +278,7 @@ def _plan_batches(
         rows,
         options.drop_last,
         parse_shard(options.shard),
-        blocks.cut(rows) if is_windowed else None,
+        demand.blocks.cut(rows) if is_windowed else None,
         demand.window_blocks if is_windowed else 1,
         reason,
     )

@@ -5,7 +5,8 @@ Each choice is one function that also says why. Nothing here reads: see `_arena`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from kerash5.h5 import Source
 # Each block costs some 50 us besides its bytes; a thousand of them mix well.
 _BLOCK_BYTES: Final = 128 << 10
 _KEPT_BLOCK_BYTES: Final = 1 << 20
+_KEPT_SHARE: Final = 64  # of the cache goes to small columns where the others need windows
 _MIN_BLOCKS: Final = 1024
 _MAX_BLOCKS: Final = 1 << 20  # of which the order is one array of 8 MB per epoch
 
@@ -41,12 +43,13 @@ def choose_blocks(source: Source) -> Blocks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What the rows to serve take in memory, and how much of it there may be."""
+    """What the rows to serve take in memory, and how much of it there may be. Made by `weigh`."""
 
     source: Source
     blocks: Blocks
     rows: NDArray[np.int64] | None
     cache_bytes: int
+    kept: tuple[str, ...] = ()  # columns that stay in memory where not all of them can
 
     @property
     def num_bytes(self) -> int:
@@ -64,44 +67,38 @@ class Demand:
     @property
     def is_direct(self) -> bool:
         """Whether single rows of every column are cheap to reach: in the file, or in memory."""
-        kept = self.kept_columns
-        return all(c.is_direct for name, c in self.source.columns.items() if name not in kept)
+        columns = self.source.columns
+        return all(columns[name].is_direct for name in self.read)
 
     @property
-    def kept_columns(self) -> list[str]:
-        """Columns that may stay in memory where not all can: those hard to reach, then small."""
-        columns, left, names = self.source.columns, self.cache_bytes, []
-        by_size = sorted(columns, key=lambda n: (columns[n].is_direct, columns[n].loaded_row_bytes))
-        for name in by_size[:-1]:  # never all of them: that would be another store
-            one = self.source.select(**{name: name})
-            left -= Demand(one, _large_blocks(one), self.rows, left).num_bytes
-            if left < 0:
-                break
-            names.append(name)
-        return names
+    def read(self) -> list[str]:
+        """The columns that do not stay in memory."""
+        return [name for name in self.source.columns if name not in self.kept]
 
     @property
-    def two_blocks_bytes(self) -> int:
-        """Bytes of the smallest two windows."""
-        return 2 * self._block_rows * self.source.row_bytes
+    def block_bytes(self) -> int:
+        """Bytes of a block, decoded: of the smallest window."""
+        rows = min(self.blocks.block_rows, len(self.source))
+        return rows * _select(self.source, self.read).row_bytes
 
     @property
-    def two_blocks_fit(self) -> bool:
-        """Whether there may be windows."""
-        return self.two_blocks_bytes <= self.cache_bytes
+    def num_windows(self) -> int:
+        """How many windows there is room for: 2, 1 or none."""
+        return min(2, self._window_bytes // max(1, self.block_bytes))
+
+    @property
+    def window_blocks(self) -> int:
+        """Blocks in a window."""
+        rows = min(self.blocks.block_rows, len(self.source))
+        block_bytes = self.block_bytes + rows * INDEX_BYTES
+        return max(1, self._window_bytes // max(1, self.num_windows) // block_bytes)
 
     @property
     def suits_windows_in_order(self) -> bool:
         """Whether rows in the given order are best read window by window: a large file."""
-        if self.is_direct or self.fits or not self.two_blocks_fit:
+        if self.is_direct or self.fits or not self.num_windows:
             return False
         return self.rows is None or bool((np.diff(self.rows) > 0).all())
-
-    @property
-    def window_blocks(self) -> int:
-        """Blocks in a window, of which two may be held."""
-        block_bytes = self._block_rows * (self.source.row_bytes + INDEX_BYTES)
-        return max(1, self.cache_bytes // 2 // block_bytes)
 
     def advise_on_mixing(self) -> str:
         """Say what lets batches hold more labels where a window holds few."""
@@ -114,20 +111,68 @@ class Demand:
         )
 
     @property
-    def _block_rows(self) -> int:
-        return min(self.blocks.block_rows, len(self.source))
+    def _window_bytes(self) -> int:
+        return self.cache_bytes - _bytes_of(self.source, self.kept, self.rows)
 
     def __str__(self) -> str:
         return f"{self.num_bytes / 1e6:.1f} MB decoded, cache {self.cache_bytes / 1e6:.1f} MB"
 
 
+def weigh(source: Source, rows: NDArray[np.int64] | None, cache_bytes: int) -> Demand:
+    """Find out what fits: everything, or some columns, or none.
+
+    Where the columns that are hard to reach fit, the others need no memory. Where they do not, very
+    small columns stay in memory all the same: labels, whose chunks have many more rows.
+    """
+    demand = Demand(source, choose_blocks(source), rows, cache_bytes)
+    if demand.fits:
+        return demand
+    half = replace(demand, kept=_smallest(demand, cache_bytes))
+    if half.is_direct:
+        return half
+    kept = _smallest(demand, cache_bytes // _KEPT_SHARE)
+    read = _select(source, [name for name in source.columns if name not in kept])
+    return replace(demand, kept=kept, blocks=choose_blocks(read))
+
+
+def _smallest(demand: Demand, num_bytes: int) -> tuple[str, ...]:
+    """Return the columns that fit: first those that are hard to reach, then the smallest."""
+    columns = demand.source.columns
+    names: list[str] = []
+    by_size = sorted(columns, key=lambda n: (columns[n].is_direct, columns[n].loaded_row_bytes))
+    for name in by_size[:-1]:  # never all of them: that would be another store
+        if _bytes_of(demand.source, [*names, name], demand.rows) > num_bytes:
+            break
+        names.append(name)
+    return tuple(names)
+
+
+def _bytes_of(source: Source, names: Sequence[str], rows: NDArray[np.int64] | None) -> int:
+    """Return the bytes that some columns take in memory."""
+    found = 0
+    for name in names:
+        one = _select(source, [name])
+        found += Demand(one, _large_blocks(one), rows, 0).num_bytes
+    return found
+
+
+def _select(source: Source, names: Sequence[str]) -> Source:
+    return source.select(**{name: name for name in names})
+
+
+def _large_blocks(source: Source) -> Blocks:
+    """Return blocks that are worth a read of their own; no order is made of them."""
+    blocks = Blocks(source.part_starts, source.block_rows)
+    return blocks.coarser(max(1, len(source) * source.row_bytes // _KEPT_BLOCK_BYTES))
+
+
 def choose_shuffle(asked: Shuffle | Literal["auto"], demand: Demand) -> tuple[Shuffle, str]:
     """Return the shuffle and, in words, why."""
     is_cheap = demand.is_direct or demand.fits
-    if asked == "chunks" and not is_cheap and not demand.two_blocks_fit:
+    if asked == "chunks" and not is_cheap and not demand.num_windows:
         raise OptionError(
-            "shuffle='chunks' holds two windows of at least one chunk, "
-            f"{demand.two_blocks_bytes / 1e6:.1f} MB, and cache allows "
+            "shuffle='chunks' holds at least one chunk of rows, "
+            f"{demand.block_bytes / 1e6:.1f} MB, and cache allows "
             f"{demand.cache_bytes / 1e6:.1f} MB; raise cache="
         )
     if asked != "auto":
@@ -136,31 +181,27 @@ def choose_shuffle(asked: Shuffle | Literal["auto"], demand: Demand) -> tuple[Sh
         return "rows", "single rows are cheap to reach"
     if demand.fits:
         return "rows", f"the data fit the cache ({demand})"
-    if not demand.two_blocks_fit:
-        return "rows", f"two chunks do not fit the cache ({demand}); this is slow, so raise cache="
+    if not demand.num_windows:
+        return "rows", f"one chunk does not fit the cache ({demand}); this is slow, so raise cache="
     return "chunks", f"the data do not fit the cache ({demand}); raise cache= for shuffle='rows'"
 
 
 def choose_store(plan: Plan, demand: Demand) -> AbstractRows:
-    if demand.fits:  # contiguous data too: a gather in memory is some six times a read per row
+    """Return what serves the rows of a plan."""
+    if demand.fits:  # contiguous data too: a gather in memory is some two times a read per row
         return ResidentRows(demand.source, plan, demand.blocks)
     if demand.is_direct:
         reason = "straight from its place in the file"
-        return DirectRows(demand.source, plan, reason, _choose_kept(demand))
+        return DirectRows(demand.source, plan, reason, _keep(demand))
     if plan.cut is not None:
-        return WindowRows(demand.source, plan, demand.blocks)
-    return DirectRows(demand.source, plan, f"for not all fits in memory ({demand})")
+        return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
+    reason = f"for not all fits in memory ({demand})"
+    return DirectRows(demand.source, plan, reason, _keep(demand))
 
 
-def _choose_kept(demand: Demand) -> HeldBlocks | None:
-    """Return the columns that stay in memory where not all of them can."""
-    if not (names := demand.kept_columns):
+def _keep(demand: Demand) -> HeldBlocks | None:
+    """Return the store of the columns that stay in memory."""
+    if not demand.kept:
         return None
-    kept = demand.source.select(**{name: name for name in names})
+    kept = _select(demand.source, demand.kept)
     return HeldBlocks(kept, _large_blocks(kept), demand.rows)
-
-
-def _large_blocks(source: Source) -> Blocks:
-    """Return blocks that are worth a read of their own; no order is made of them."""
-    blocks = Blocks(source.part_starts, source.block_rows)
-    return blocks.coarser(max(1, len(source) * source.row_bytes // _KEPT_BLOCK_BYTES))

@@ -27,7 +27,7 @@ _ROW_ORDER: Final = 1
 _BLOCK_ORDER: Final = 2
 _WINDOW_ORDER: Final = 3
 _REMEMBERED_EPOCHS: Final = 2
-_REMEMBERED_WINDOWS: Final = 2
+_REMEMBERED_WINDOWS: Final = 3  # of the batches in flight; the next one is being read
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -699,7 +699,7 @@ WRONG: list[Any] = [
     pytest.param({"cache": "lots"}, "cache='lots'; give bytes", id="cache"),
     pytest.param(
         {"cache": 100, "shuffle": "chunks"},
-        "holds two windows of at least one chunk, .* raise cache=",
+        "holds at least one chunk of rows, .* raise cache=",
         id="chunks without cache",
     ),
     pytest.param({"batch_size": 500, "drop_last": True}, "drops everything", id="all dropped"),
@@ -763,7 +763,7 @@ def test_the_default_explains_itself(tmp_path: Path) -> None:
         "contiguous": "because single rows are cheap to reach",
         "resident": "because the data fit the cache",
         "windows": "because the data do not fit the cache .* raise cache= for shuffle='rows'",
-        "no cache": "because two chunks do not fit the cache .* this is slow, so raise cache=",
+        "no cache": "because one chunk does not fit the cache .* this is slow, so raise cache=",
         "windows in order": "given order in every epoch, because you asked for it",
     }.items():
         folder = tmp_path / name
@@ -775,12 +775,16 @@ def test_the_default_explains_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shuffle", ["chunks", False])
-@pytest.mark.parametrize("num_chunks", [2, 3, 4, 7, 12, 25])
-def test_two_windows_fit_the_cache(tmp_path: Path, num_chunks: int, shuffle: Any) -> None:
+@pytest.mark.parametrize("num_chunks", [1, 2, 3, 4, 7, 12, 25])
+def test_the_windows_fit_the_cache(tmp_path: Path, num_chunks: int, shuffle: Any) -> None:
     cache = num_chunks * CHUNK_ROWS * ROW_BYTES
     batches = open_plain(tmp_path, w="w", cache=cache, shuffle=shuffle)
     assert isinstance(batches._store, WindowRows)
-    assert 2 * batches.plan.window_blocks * CHUNK_ROWS * ROW_BYTES <= cache
+    most = min(2, num_chunks)
+    assert batches._store._most == most
+    assert most * batches.plan.window_blocks * CHUNK_ROWS * ROW_BYTES <= cache
+    for step in (0, 3, 1):
+        assert_array_equal(batches.read(step)[0], X[batches.plan.rows(step)])
     # And use most of it: all but a chunk each, and what is known of a row beside its data.
     assert batches.plan.window_blocks == max(1, cache // 2 // (CHUNK_ROWS * (ROW_BYTES + 16)))
 
@@ -819,6 +823,22 @@ def test_compressed_labels_that_fit_leave_the_rest_cheap_to_reach(tmp_path: Path
         x, y = batches.read(3)
         assert_array_equal(x, X[batches.plan.rows(3)])
         assert_array_equal(y, Y[batches.plan.rows(3)])
+
+
+def test_labels_in_longer_chunks_do_not_widen_the_windows(tmp_path: Path) -> None:
+    num_rows, row = 3000, np.zeros(600, np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        x = file.create_dataset("x", (num_rows, 600), "u1", chunks=(8, 600), compression="gzip")
+        x[...] = row
+        y = np.arange(num_rows, dtype=np.uint8)
+        file.create_dataset("y", data=y, chunks=(num_rows,), compression="gzip")
+    options = BatchOptions(batch_size=10, cache=200_000)
+    batches = open_batches(tmp_path / "a.h5", "x", "y", None, options)
+    assert isinstance(batches._store, WindowRows)
+    assert batches.plan.window_blocks == (200_000 - 3000) // 2 // (8 * 616)
+    assert batches.describe().endswith("being read; y in memory")
+    for step, (_, labels) in enumerate(batches.epoch(0)):
+        assert_array_equal(labels, y[batches.plan.rows(step)])
 
 
 @pytest.mark.parametrize("name", ["contiguous in chunks", "resident in chunks"])

@@ -61,6 +61,7 @@ class _ChunkedReader(AbstractReader):
         ]
         self._tiles: list[tuple[tuple[int, int], ...]] = list(product(*edges))
         self._holds_whole_rows = self._chunks[1:] == self.row_shape
+        self.num_shares = max(1, len(self._tiles))
 
     @abstractmethod
     def _fetch(self, chunks: Sequence[int]) -> Iterator[Stored]:
@@ -70,14 +71,17 @@ class _ChunkedReader(AbstractReader):
     def _locate(self, chunk: int) -> str:
         """Say in words where the stored bytes of a chunk lie."""
 
-    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+    def read_range(
+        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
+    ) -> None:
         """Read rows [start, stop) into `out`; whole chunks are decoded into their place."""
         if start >= stop:
             return
         target = out.view(self._copied_as)
         size, per_run = self._chunks[0], len(self._tiles)
-        first, last = start // size, -(-stop // size)
-        chunks = range(first * per_run, last * per_run)
+        runs = range(start // size, -(-stop // size))
+        tiles = range(per_run * share[0] // share[1], per_run * (share[0] + 1) // share[1])
+        chunks = [run * per_run + tile for run in runs for tile in tiles]
         spare: np.ndarray | None = None
         for number, stored in zip(chunks, self._fetch(chunks), strict=True):
             run, tile = divmod(number, per_run)

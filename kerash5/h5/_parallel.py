@@ -62,9 +62,12 @@ class ContiguousReader(AbstractReader):
         self.block_rows = 1
         self.is_direct = True
 
-    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+    def read_range(
+        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
+    ) -> None:
         """Read rows [start, stop) into `out` with as few system calls as possible."""
-        self._read_runs(np.array([start]), np.array([0, stop - start]), out)
+        if share[0] == 0:
+            self._read_runs(np.array([start]), np.array([0, stop - start]), out)
 
     def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
         """Read rows in the order asked for, neighbours with one system call."""

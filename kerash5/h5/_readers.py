@@ -33,6 +33,7 @@ class AbstractReader(ABC):
     dtype: np.dtype
     block_rows: int  # rows that are stored, and so best read, together
     is_direct: bool  # single rows cost no more than their own bytes
+    num_shares: int = 1  # that the bytes of a block can be read in, side by side
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
 
     @property
@@ -41,8 +42,18 @@ class AbstractReader(ABC):
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
 
     @abstractmethod
-    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
-        """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous."""
+    def read_range(
+        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
+    ) -> None:
+        """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous.
+
+        Args:
+            start: The first row.
+            stop: The row after the last.
+            out: Where they go.
+            share: Do the how manyeth part of how many. Where rows are cut into several chunks,
+                threads can do them side by side; elsewhere the first share is everything.
+        """
 
     @abstractmethod
     def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
@@ -76,9 +87,11 @@ class H5pyReader(AbstractReader):
         self.block_rows = layout.chunk_rows
         self.is_direct = False
 
-    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+    def read_range(
+        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
+    ) -> None:
         """Read rows [start, stop) into `out`."""
-        if start == stop:
+        if start == stop or share[0]:
             return
         with self._file.open() as file:
             # Walked and checked by find_dataset when the reader was made.
@@ -154,9 +167,16 @@ class ConstantReader(AbstractReader):
         self.block_rows = 1
         self.is_direct = True
 
-    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+    def read_range(
+        self,
+        start: int,
+        stop: int,
+        out: np.ndarray,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         """Fill `out` with the value."""
-        out[...] = self._value
+        if share[0] == 0:
+            out[...] = self._value
 
     def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
         """Fill `out` with the value."""

@@ -180,16 +180,30 @@ class Source:
             out[name] = column.load(stored)
         return out
 
-    def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
-        """Load rows [start, stop) of one part into the given arrays, one per column."""
+    def load_range(
+        self,
+        start: int,
+        stop: int,
+        out: Mapping[str, np.ndarray],
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Load rows [start, stop) of one part into the given arrays, one per column.
+
+        Args:
+            start: The first row.
+            stop: The row after the last.
+            out: One array per column, shape (stop - start, *row_shape).
+            share: Do the how manyeth part of the work of how many, at most `num_shares`; all of
+                them may be done at the same time.
+        """
         part = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = int(self._starts[part])
         self._check_file(part)
         for name, column in self._columns.items():
             reader = column.parts[part]
             if column.labels is None:
-                reader.read_range(start - first, stop - first, out[name])
-            else:
+                reader.read_range(start - first, stop - first, out[name], share)
+            elif share[0] == 0:
                 stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
                 reader.read_range(start - first, stop - first, stored)
                 out[name][...] = column.load(stored)
@@ -205,6 +219,11 @@ class Source:
     def row_bytes(self) -> int:
         """Bytes of one loaded row over all columns."""
         return sum(column.loaded_row_bytes for column in self._columns.values())
+
+    @property
+    def num_shares(self) -> int:
+        """How many threads can load one block side by side."""
+        return max(part.num_shares for column in self._columns.values() for part in column.parts)
 
     @property
     def is_direct(self) -> bool:
