@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Workplace:
             raise OptionError(f"{job.y!r} holds no class labels, which the zoo's models need")
         self.row_shape = zoo.suited_shape(job.model, first.input_shape)
         self.num_classes = first.num_classes
+        self._scratch = Path(tempfile.mkdtemp(dir=job.scratch))
         self._numbers = itertools.count()
 
     def open(self, paths: tuple[str, ...], **options: Any) -> H5Dataset:  # noqa: ANN401  theirs
@@ -100,7 +102,7 @@ class Workplace:
     def repeated(self, batches: list[tuple[np.ndarray, np.ndarray]], steps: int) -> H5Dataset:
         """Return an epoch of `steps` out of these batches, over and over, held in memory."""
         x, y = (np.concatenate(part) for part in zip(*batches, strict=True))
-        path = Path(self.job.scratch) / f"batches-{next(self._numbers)}.h5"
+        path = self._scratch / f"batches-{next(self._numbers)}.h5"
         write(path, x=x, y=y, compression=None)
         rows = np.tile(np.arange(len(x)), -(-steps // len(batches)))[: steps * self.job.batch_size]
         size = self.job.batch_size
@@ -139,7 +141,7 @@ class Workplace:
     def _trainer(self, epochs: int, *callbacks: keras.callbacks.Callback) -> Trainer:
         return Trainer(
             max_epochs=epochs,
-            run_dir=Path(self.job.scratch) / "run",
+            run_dir=self._scratch / "run",
             callbacks=callbacks,
             enable_progress_bar=False,
             enable_model_summary=False,

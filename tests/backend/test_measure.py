@@ -1,0 +1,286 @@
+"""Backends are measured as they are: equal start, equal batches, and planted faults are found.
+
+The faults: a backend that computes something else, and an input that has become slower. What the
+runner does with children that fail is tested without Keras, in tests/report/test_runner.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import pytest
+
+from kerash5._errors import RunError
+from kerash5._measurement import Measurement, probe
+from kerash5.assets import digits_test, digits_train
+from kerash5.report._children import Contender
+from kerash5.report._compare import find_files
+from kerash5.report._findings import find_tables, wait_share_of_difference
+from kerash5.report._json import parse_fields
+from kerash5.report._parity import Setting, judge_parity
+from kerash5.report._processes import Processes
+from kerash5.report._progress import Progress
+from kerash5.report._results import SETTINGS, Comparison, Method, Sample
+from kerash5.report._runner import Runner
+from kerash5.train._measure import Workplace, make_weights, measure_parity, measure_sample
+
+BACKEND: Final = keras.backend.backend()
+BATCH_SIZE: Final = 20
+STEPS: Final = 8
+# Every batch sleeps, so that a step takes the same time on a busy machine: 40 ms, and 30 % more.
+SLEEP_SECONDS: Final = 0.04
+SLOWDOWN: Final = 1.3
+# Statistics need rounds, and a process of JAX or TensorFlow compiles for seconds before it
+# measures: for those one round and bare numbers here, and benchmarks/against_itself.py for the rest.
+ROUNDS: Final = 3 if BACKEND == "torch" else 1
+needs_rounds = pytest.mark.skipif(
+    ROUNDS < 3, reason=f"three rounds of {BACKEND} take too long: benchmarks/against_itself.py"
+)
+
+
+def make_job(folder: Path, job: Any, **changes: Any) -> Measurement:
+    values: dict[str, Any] = {
+        "backend": BACKEND,
+        "model": "mlp",
+        "batch_size": BATCH_SIZE,
+        "settings": ("plain", "tuned"),
+        "train": (str(digits_train()),),
+        "test": (str(digits_test()),),
+        "x": "image",
+        "y": "label",
+        "weights": str(folder / "mlp.weights.h5"),
+        "scratch": str(folder),
+        "num_steps": STEPS,
+        "num_epochs": 2,
+        "seed": 0,
+        "threads": 1,
+    }
+    return Measurement(job=job, **{**values, **changes})
+
+
+def begin(folder: Path, job: Any, **changes: Any) -> Workplace:
+    """Return a workplace whose initial weights are made."""
+    make_weights(Workplace(make_job(folder, "weights")))
+    return Workplace(make_job(folder, job, **changes))
+
+
+# In this process.
+
+
+def test_initial_weights_are_numpys_and_a_function_of_the_seed(tmp_path: Path) -> None:
+    place = begin(tmp_path, "parity")
+    first = place.build()
+    make_weights(place)
+    for one, other in zip(first.get_weights(), place.build().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    kernel, bias = first.get_layer("dense1").get_weights()
+    assert kernel.shape == (784, 128)
+    assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 128)), rel=1e-3)
+    assert not bias.any()
+    make_weights(Workplace(make_job(tmp_path, "weights", seed=1)))
+    assert not np.array_equal(place.build().get_layer("dense1").get_weights()[0], kernel)
+
+
+def measure(folder: Path, setting: Setting) -> Sample:
+    """Return the sample that a process would make of this."""
+    folder.mkdir()
+    found = measure_sample(begin(folder, "sample", settings=(setting,)))
+    identity = Sample(
+        contender=BACKEND,
+        backend=BACKEND,
+        model="mlp",
+        batch_size=BATCH_SIZE,
+        setting=setting,
+        repeat=0,
+        position=0,
+    )
+    return parse_fields(Sample, {**asdict(identity), **json.loads(json.dumps(found))}, "this")
+
+
+def test_a_sample_says_all_that_a_process_can_know_in_both_settings(tmp_path: Path) -> None:
+    samples = [measure(tmp_path / setting, setting) for setting in SETTINGS]
+    for sample in samples:
+        assert (sample.num_steps, sample.num_rows) == (STEPS, STEPS * BATCH_SIZE)
+        assert len(sample.epoch_seconds) == len(sample.epoch_losses) == 3
+        assert len(sample.cached_epoch_seconds) == 2
+        assert min(*sample.epoch_seconds, *sample.cached_epoch_seconds, sample.build_seconds) > 0
+        assert sample.epoch_losses[0] > sample.epoch_losses[-1]
+        assert 0 < sample.first_step_seconds < 60
+        assert 0.2 < sample.final_accuracy <= 1  # by chance it would be 0.1
+        assert sample.evaluated_on == "test"
+        assert sample.peak_host_bytes is not None
+        assert 1 << 26 < sample.peak_host_bytes < 1 << 36
+        assert sample.peak_host_counter
+    # The same rows in the same order: the settings end at the same loss.
+    np.testing.assert_allclose(samples[0].epoch_losses, samples[1].epoch_losses, rtol=1e-3)
+
+
+def test_an_epoch_is_whole_batches_of_the_plan(tmp_path: Path) -> None:
+    place = begin(tmp_path, "sample", settings=("plain",))
+    served = np.concatenate([y for _, y in place.train().batches(epoch=0)])
+    assert len(served) == STEPS * BATCH_SIZE
+    other = Workplace(replace(place.job, seed=1))
+    assert not np.array_equal(served, np.concatenate([y for _, y in other.train().batches()]))
+    assert place.train().fingerprint() == place.train().fingerprint()
+
+
+def test_the_cached_epoch_is_one_batch_over_and_over(tmp_path: Path) -> None:
+    place = begin(tmp_path, "sample", settings=("plain",))
+    x, y = place.train().read(0)
+    cached = place.repeated([(x, y)], 5)
+    assert cached.fits_memory
+    served = list(cached.batches())
+    assert len(served) == 5
+    for batch in served:
+        np.testing.assert_array_equal(batch[0], x)
+        np.testing.assert_array_equal(batch[1], y)
+
+
+def test_without_test_files_the_rows_trained_on_are_evaluated(tmp_path: Path) -> None:
+    place = begin(tmp_path, "sample", settings=("plain",), test=())
+    tested = np.sort(np.concatenate([y for _, y in place.test().batches()]))
+    trained = np.sort(np.concatenate([y for _, y in place.train().batches()]))
+    np.testing.assert_array_equal(tested, trained)
+
+
+def test_our_trainer_computes_what_keras_does_and_wrong_weights_fail(tmp_path: Path) -> None:
+    place = begin(tmp_path, "parity")
+    sound = measure_parity(place)
+    assert [len(sound["plain"][name]) for name in ("losses", "adam", "sgd")] == [5, 10, 64]
+    assert sound["plain"]["losses"] == sound["plain"]["adam"][:5]
+    # A planted fault: a kernel that is wrong by a thousandth.
+    job = replace(place.job, settings=("plain",), weight_factor=1.001)
+    judged = judge_parity({"sound": sound, "wrong": measure_parity(Workplace(job))})
+    failed = {
+        key: [check.name for check in checks if not check.is_passed]
+        for key, (_, checks) in judged.items()
+    }
+    assert failed["sound", "plain"] == failed["sound", "tuned"] == []
+    assert failed["wrong", "plain"][:2] == ["forward", "losses"]
+
+
+def test_this_backend_is_there_and_says_its_versions() -> None:
+    found = probe(BACKEND)
+    assert found["error"] == ""
+    assert BACKEND in found["installed"]
+    assert found["versions"]["keras"] == keras.__version__
+
+
+# In processes of their own.
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Measure this backend as it is, with a slower input, and, where time allows, once more."""
+    sleeps = {BACKEND: SLEEP_SECONDS, "slow": SLEEP_SECONDS * SLOWDOWN}
+    if ROUNDS > 1:
+        sleeps[f"{BACKEND}-2"] = SLEEP_SECONDS
+    contenders = [
+        Contender(name=name, backend=BACKEND, sleep_seconds=seconds)
+        for name, seconds in sleeps.items()
+    ]
+    return compare_contenders(tmp_path_factory.mktemp("compare"), *contenders)
+
+
+def compare_contenders(folder: Path, *contenders: Contender) -> Comparison:
+    method = Method(
+        model="mlp",
+        contenders=tuple(contender.name for contender in contenders),
+        batch_sizes=(BATCH_SIZE,),
+        settings=("plain",),
+        repeats=ROUNDS,
+        num_steps=STEPS,
+        num_epochs=2,
+        seed=0,
+        threads=1,
+        precision="float32",
+        tf32=False,
+        data="digits",
+    )
+    processes = Processes(
+        method=method,
+        files=find_files(None, None, "image", "label"),
+        folder=folder,
+        timeout_seconds=200,
+        reading_threads=0,  # where threads read ahead, a slower input need not slow anything down
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        # The children import the package that is under test, installed or not.
+        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+        return Runner(processes, contenders, Progress(method)).run()
+
+
+def test_every_process_measures_and_computes_the_same(comparison: Comparison) -> None:
+    assert {sample.error for sample in comparison.samples} == {""}
+    assert {parity.reason for parity in comparison.parities} == {""}
+    losses = {(s.repeat, s.epoch_losses, s.final_accuracy) for s in comparison.samples}
+    assert len(losses) == ROUNDS  # one per order of rows, whoever trained
+
+
+def test_processes_run_under_the_policy_that_was_asked_for(comparison: Comparison) -> None:
+    for sample in comparison.samples:
+        assert sample.environment["threads"] == 1
+        assert sample.environment["precision"] == "float32"
+        assert sample.environment["tf32"] is False
+        assert sample.environment["settings"]["KERAS_BACKEND"] == BACKEND
+        assert sample.import_seconds > 0.3  # Keras and a backend; the process was not warm
+
+
+def test_only_jax_keeps_compiled_programs_for_the_next_process(comparison: Comparison) -> None:
+    caches = {sample.compile_cache for sample in comparison.samples}
+    assert caches == ({"cold"} if BACKEND == "jax" else {"none"})
+
+
+@needs_rounds
+def test_a_backend_against_itself_is_no_different(comparison: Comparison) -> None:
+    (table,) = find_tables(comparison)
+    rows = {row.contender: row for row in table.rows}
+    pair = [rows[BACKEND].standing, rows[f"{BACKEND}-2"].standing]
+    assert sorted(pair) in (["level", "level"], ["fastest", "level"])
+
+
+def test_a_slower_input_is_found_and_blamed_on_input_wait(comparison: Comparison) -> None:
+    (table,) = find_tables(comparison)
+    rows = {row.contender: row for row in table.rows}
+    slow, sound = rows["slow"], rows[BACKEND]
+    assert slow.standing == ("slower" if ROUNDS > 1 else "unknown")
+    assert slow.step_seconds.value / sound.step_seconds.value == pytest.approx(SLOWDOWN, rel=0.1)
+    assert slow.input_wait.value > 0.5
+    if ROUNDS > 1:
+        share = wait_share_of_difference(slow, sound)
+        assert share is not None
+        assert share > 0.8
+
+
+def test_what_a_child_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
+    processes = Processes(
+        method=Method(
+            model="mpl",
+            contenders=(BACKEND,),
+            batch_sizes=(BATCH_SIZE,),
+            settings=("plain",),
+            repeats=1,
+            num_steps=1,
+            num_epochs=1,
+            seed=0,
+            threads=1,
+            precision="float32",
+            tf32=False,
+            data="digits",
+        ),
+        files=find_files(None, None, "image", "label"),
+        folder=tmp_path,
+        timeout_seconds=100,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+        with pytest.raises(RunError, match="there is no model 'mpl'; did you mean 'mlp'"):
+            processes.make_weights(Contender(name=BACKEND, backend=BACKEND))
