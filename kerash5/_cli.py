@@ -28,6 +28,7 @@ _COMMANDS = {
     "test": "test the model of a finished run",
     "describe": "say what is in an HDF5 file, and how it is read",
     "verify": "read all of an HDF5 file in a child process, and say what is damaged",
+    "compare": "say which backend is fastest, measured in fresh processes",
     "bench": "measure how fast an HDF5 file is read, beside h5py and memory",
     "pack": "write a data set of keras.datasets as HDF5 files",
     "env": "say what is installed, and on what machine",
@@ -105,6 +106,10 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "pack": _jobs.run_pack,
         "env": _jobs.run_environment,
     }
+    if command == "compare":
+        from kerash5._compare_command import run_compare
+
+        jobs["compare"] = run_compare
     if command == "test":
         values["run_dir"] = values.pop("run")
     jobs[command](**values)
@@ -117,6 +122,7 @@ def _parsers() -> dict[str, Any]:
         "test": _test_parser,
         "describe": _describe_parser,
         "verify": _verify_parser,
+        "compare": _compare_parser,
         "bench": _bench_parser,
         "pack": _pack_parser,
         "env": lambda: _parser("env"),
@@ -177,6 +183,14 @@ def _verify_parser() -> ArgumentParser:
     parser = _parser("verify")
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
     parser.add_argument("--allow_external", action="store_true", help="read outside its folder too")
+    return parser
+
+
+def _compare_parser() -> ArgumentParser:
+    from kerash5._compare_command import add_arguments
+
+    parser = _parser("compare")
+    add_arguments(parser)
     return parser
 
 

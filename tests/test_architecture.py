@@ -46,6 +46,7 @@ ROOMS: Final = (
     "zoo",
     "train",
     "_jobs",
+    "_compare_command",
     PACKAGE,
     "_cli",
     "__main__",

@@ -25,7 +25,7 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5.h5 import write
 
 Pretend = Callable[..., None]
-COMMANDS: Final = ("demo", "fit", "test", "describe", "verify", "bench", "pack", "env")
+COMMANDS: Final = ("demo", "fit", "test", "describe", "verify", "compare", "bench", "pack", "env")
 Console = pytest.CaptureFixture[str]
 
 

@@ -22,7 +22,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": found["processor"],
         "cores": found["cores"],
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": _lines("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
+        "gpu": "; ".join(_lines("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")),
         "platform": found["platform"],
         "python": found["python"],
         "commit": find_commit(),

@@ -38,7 +38,7 @@ STEPS: Final = 8
 SLEEP_SECONDS: Final = 0.04
 SLOWDOWN: Final = 1.3
 # Statistics need rounds, and a process of JAX or TensorFlow compiles for seconds before it
-# measures: for those one round and bare numbers here, and benchmarks/against_itself.py for the rest.
+# measures: those get one round and bare numbers, and benchmarks/against_itself.py the rest.
 ROUNDS: Final = 3 if BACKEND == "torch" else 1
 needs_rounds = pytest.mark.skipif(
     ROUNDS < 3, reason=f"three rounds of {BACKEND} take too long: benchmarks/against_itself.py"
