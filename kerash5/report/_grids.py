@@ -160,6 +160,7 @@ def _check_cell(check: ParityCheck | None) -> Cell:
         return Cell(NOTHING)
     allowed = f"of {check.bound:.0e} allowed"
     text = f"{check.difference:.1e}" if math.isfinite(check.difference) else "not a number"
+    text = text if check.difference else "0"
     return Cell(text, f"{allowed}; {check.loosened}" if check.loosened else allowed)
 
 

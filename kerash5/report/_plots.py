@@ -28,6 +28,7 @@ _VARIABLES: Final = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: 
 _NUM_COLORS: Final = 6
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _PLACES: Final = {"jax": 0, "tensorflow": 1, "torch": 2}
+_WIDE: Final = 20  # times as fast: beyond it the slow ones are too near 0 to be told apart
 _WIDTH: Final = 4.8  # inches: drawn small, so that letters stay readable on a phone
 
 
@@ -50,10 +51,7 @@ def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     for place, (_, row) in enumerate(rows):
         _draw_row(axes, place, row, _place_of(comparison, row.contender))
     _label_rows(axes, [f"{name_of(row.contender)}, {SETTING_WORDS[t.setting]}" for t, row in rows])
-    axes.set_xlim(left=0)
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("rows per second; farther right is faster")
+    _scale_speeds(axes, [row.speed.value for _, row in rows])
     size = tables[0].batch_size
     told = [
         f"{name_of(row.contender)} {SETTING_WORDS[table.setting]}: {number(row.speed.value)}"
@@ -159,6 +157,18 @@ def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
         markeredgewidth=0.6,
     )
     axes.plot([row.speed.value] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2)
+
+
+def _scale_speeds(axes: Axes, speeds: Sequence[float]) -> None:
+    """Begin at 0, where lengths can be compared; with logarithms where some would lie on 0."""
+    if speeds and max(speeds) > _WIDE * min(speeds):
+        axes.set_xscale("log")
+        axes.set_xlabel("rows per second, logarithmic; right is faster")
+    else:
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_xlabel("rows per second; farther right is faster")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def _label_rows(axes: Axes, labels: Sequence[str]) -> None:

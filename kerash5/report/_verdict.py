@@ -143,7 +143,8 @@ def _sentence(table: Table) -> str:
 
 def _level_clause(fastest: Row, level: Sequence[Row]) -> str:
     pairs = [f"{name_of(row.contender)} ({_ratio_words(row)})" for row in level]
-    return f"no difference was found between {name_of(fastest.contender)} and {listed(pairs)}"
+    name = name_of(fastest.contender)
+    return f"no difference beyond noise was found between {name} and {listed(pairs)}"
 
 
 def _ratio_words(row: Row) -> str:

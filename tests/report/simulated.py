@@ -213,5 +213,12 @@ def _sample(
         evaluated_on="test",
         load_before=1.1,
         load_after=1.9,
-        environment={"device": "cpu", "threads": 2, "tf32": False, "affinity": [0, 1]},
+        environment={
+            "device": "cpu",
+            "threads": 2,
+            "tf32": False,
+            "layout": "channels_last",
+            "affinity": [0, 1],
+            "settings": {"TF_NUM_INTEROP_THREADS": "2", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        },
     )

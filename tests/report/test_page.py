@@ -144,6 +144,12 @@ def test_figures_take_every_colour_from_the_page(page: str) -> None:
             assert f"{variable}:" in page
 
 
+def test_speeds_far_apart_are_drawn_on_a_logarithmic_scale(page: str) -> None:
+    far = render_page([make_comparison({"jax": 34_000.0, "torch": 120.0})])
+    assert "per second, logarithmic" in far
+    assert "per second, logarithmic" not in page
+
+
 def test_the_numbers_are_in_the_page_and_cannot_break_out_of_it(
     page: str, comparison: Comparison
 ) -> None:

@@ -31,7 +31,8 @@ def test_the_fastest_is_named_with_its_lead_and_interval() -> None:
 def test_no_difference_is_said_with_how_large_it_may_be() -> None:
     headline = verdict(make_comparison({"jax": 400.0, "jax-2": 400.0})).headline
     assert re.search(
-        r"no difference was found between JAX \(2\) and JAX \(1\.0\d times, 0\.\d+ to 1\.\d+\)",
+        r"no difference beyond noise was found between JAX \(2\) and JAX "
+        r"\(1\.0\d times, 0\.\d+ to 1\.\d+\)",
         headline,
     )
     assert "fastest" not in headline
@@ -41,7 +42,7 @@ def test_two_that_are_level_and_one_that_is_slower_are_told_apart() -> None:
     headline = verdict(
         make_comparison({"jax": 400.0, "tensorflow": 800.0, "torch": 800.0})
     ).headline
-    assert "no difference was found between TensorFlow and PyTorch (1.0" in headline
+    assert "no difference beyond noise was found between TensorFlow and PyTorch (1.0" in headline
     assert re.search(r"TensorFlow is [12]\.\d+ times as fast as JAX", headline)
     assert "fastest" not in headline
 
