@@ -27,7 +27,7 @@ def why_not_fused(model: keras.Model) -> str | None:
         return _why_not_jax(model)
     if backend == "tensorflow":
         return _why_not_tensorflow(model)
-    return f"no faster engine is built for {backend} yet"
+    return None if backend == "torch" else f"no faster engine is built for {backend}"
 
 
 def _why_not_jax(model: keras.Model) -> str | None:
@@ -79,6 +79,10 @@ def make_engine(
         from kerash5.train.engines._jax import JaxEngine
 
         return JaxEngine(model, class_weight, steps=steps)
-    from kerash5.train.engines._tensorflow import TensorFlowEngine
+    if keras.backend.backend() == "tensorflow":
+        from kerash5.train.engines._tensorflow import TensorFlowEngine
 
-    return TensorFlowEngine(model, class_weight, steps=steps)
+        return TensorFlowEngine(model, class_weight, steps=steps)
+    from kerash5.train.engines._torch import TorchEngine, why_not_recorded
+
+    return TorchEngine(model, class_weight, steps=steps, reason=why_not_recorded(model))

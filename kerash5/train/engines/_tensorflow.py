@@ -22,6 +22,7 @@ from kerash5.train.engines._stack import (
     Shapes,
     count_bytes,
     in_groups,
+    leaves_of,
     split_alike,
     stack,
 )
@@ -107,7 +108,7 @@ class _Graph:
         return dict(self._logs)
 
     def _turn_all(self, stacked: Batch) -> tf.Tensor:
-        count = tf.shape(keras.tree.flatten(stacked)[0])[0]
+        count = tf.shape(leaves_of(stacked)[0])[0]
 
         def turn(index: tf.Tensor) -> tuple[tf.Tensor]:
             self._keep(self._step(keras.tree.map_structure(lambda array: array[index], stacked)))

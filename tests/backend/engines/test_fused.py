@@ -145,7 +145,6 @@ def test_averages_can_be_read_and_reset_in_mid_training() -> None:
 def test_auto_settles_on_a_number_of_steps() -> None:
     engine = make_engine(dense()())
     batches = CASES["plain"].batches(2)[:1] * 16
-    assert engine.steps_per_dispatch == 1
     for _ in range(24):
         engine.train(batches[: engine.steps_per_dispatch])
     settled = engine.steps_per_dispatch
@@ -154,4 +153,3 @@ def test_auto_settles_on_a_number_of_steps() -> None:
         assert engine.steps_per_dispatch == settled
     engine.sync()
     assert settled >= 1
-    assert "per " in engine.describe()

@@ -1,0 +1,261 @@
+"""A recorded graph as plain Python: what is constant or done twice is done once.
+
+Every operation is called by the quickest name that gave the same bits when it was tried. Nothing
+here knows Keras: see `_torch_trace`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+_aten: Final = torch.ops.aten
+# The same tensor under another name.
+_ALIASES: Final = {_aten.detach.default, _aten.alias.default, _aten.lift_fresh_copy.default}
+# Their values depend on shapes alone.
+_FILLED: Final = {
+    *(_aten.ones_like.default, _aten.zeros_like.default, _aten.full_like.default),
+    *(_aten.scalar_tensor.default, _aten.full.default, _aten.ones.default, _aten.zeros.default),
+    *(_aten.arange.default, _aten.new_zeros.default, _aten.new_ones.default),
+}
+_LITERALS: Final = (int, float, bool, str, type(None))
+
+
+def write_code(
+    module: GraphModule, inputs: Sequence[torch.Tensor], num_values: int
+) -> Callable[..., None]:
+    """Return a function of the graph's inputs that writes the new values over the old ones.
+
+    Args:
+        module: A recorded step.
+        inputs: Of the right shapes; a trial runs on copies of them.
+        num_values: How many of the inputs are values. As many are outputs, in the same order.
+
+    Raises:
+        ValueError: An output is another input.
+    """
+    with torch.inference_mode():
+        return _Writer(module, num_values).write([tensor.clone() for tensor in inputs])
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One line of the function."""
+
+    node: Node
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    is_kept: bool  # used or not: it writes, or draws random numbers
+
+
+@final
+class _Writer:
+    """One graph on its way to a function."""
+
+    def __init__(self, module: GraphModule, num_values: int) -> None:
+        self._module = module
+        self._num_values = num_values
+        self._nodes: list[Node] = list(module.graph.nodes)
+        self._inputs = [node for node in self._nodes if node.op == "placeholder"]
+        self._written = {root for node in self._nodes for root in _written_by(node)}
+        self._found: dict[Node, Any] = {}  # node -> what it gave in the trial
+        self._same: dict[Node, Node] = {}  # node -> an earlier one that gives the same
+        self._constant: dict[Node, Any] = {}
+        self._known: dict[Any, Node] = {}
+        self._calls: list[_Call] = []
+        self._names: dict[str, Any] = {}  # of the function's constants and operations
+
+    def write(self, inputs: Sequence[torch.Tensor]) -> Callable[..., None]:
+        """Walk through the graph, trying each operation; then write down what is needed."""
+        self._found.update(zip(self._inputs, inputs, strict=True))
+        for node in self._nodes:
+            if node.op == "get_attr":
+                self._constant[node] = self._found[node] = getattr(self._module, str(node.target))
+            elif node.op == "call_function":
+                self._visit(node)
+        outputs = [self._resolve(node) for node in self._nodes[-1].args[0]]
+        return self._emit(self._needed(outputs), outputs)
+
+    def _visit(self, node: Node) -> None:
+        target: Any = node.target
+        args, kwargs = map_arg((node.args, node.kwargs), self._resolve)
+        real_args, real_kwargs = map_arg((args, kwargs), self._found.__getitem__)
+        found = self._found[node] = target(*real_args, **real_kwargs)
+        if target in _ALIASES:
+            self._same[node] = args[0]
+            return
+        is_kept = _is_kept(target)
+        if not is_kept and node not in self._written:
+            if self._is_constant(target, args, kwargs):
+                self._constant[node] = found
+                return
+            key = self._key(target, args, kwargs)
+            if key is not None and (earlier := self._known.setdefault(key, node)) is not node:
+                self._same[node] = earlier
+                return
+        function = target if is_kept else _quickest(target, real_args, real_kwargs, found)
+        self._calls.append(_Call(node, function, args, kwargs, is_kept))
+
+    def _resolve(self, node: Node) -> Node:
+        while node in self._same:
+            node = self._same[node]
+        return node
+
+    def _is_constant(self, target: Any, args: Any, kwargs: Any) -> bool:  # noqa: ANN401  graph's
+        used = _nodes_in((args, kwargs))
+        return target in _FILLED or (bool(used) and all(node in self._constant for node in used))
+
+    def _key(self, target: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401  graph's
+        """Return what two calls share that give the same; None where something is written to."""
+        if any(_root(node) in self._written for node in _nodes_in((args, kwargs))):
+            return None
+        return repr((str(target), args, sorted(kwargs.items())))
+
+    def _needed(self, outputs: Sequence[Node]) -> list[_Call]:
+        used, calls = set(outputs), []
+        for call in reversed(self._calls):
+            if call.is_kept or call.node in used:
+                used.update(_nodes_in((call.args, call.kwargs)))
+                calls.append(call)
+        return calls[::-1]
+
+    def _emit(self, calls: Sequence[_Call], outputs: Sequence[Node]) -> Callable[..., None]:
+        lines = [f"def step({', '.join(map(str, self._inputs))}):"]
+        last = {node: call for call in calls for node in _nodes_in((call.args, call.kwargs))}
+        kept = {*outputs, *self._inputs}
+        for call in calls:
+            lines.append(f"    {call.node} = {self._spell(call)}")
+            dead = [
+                str(node)
+                for node in dict.fromkeys(_nodes_in((call.args, call.kwargs)))
+                if last[node] is call and node not in kept and node not in self._constant
+            ]
+            if dead:  # memory goes as soon as autograd would let it go
+                lines.append(f"    {' = '.join(dead)} = None")
+        lines += self._copies(outputs)
+        exec("\n".join(lines), self._names)  # noqa: S102  our own text
+        function: Callable[..., None] = self._names["step"]
+        return function
+
+    def _copies(self, outputs: Sequence[Node]) -> list[str]:
+        """Return the line that writes outputs over the values they replace."""
+        pairs = [
+            (value, output)
+            for value, output in zip(self._inputs[: self._num_values], outputs, strict=True)
+            if value is not output
+        ]
+        if any(output in self._inputs for _, output in pairs):
+            raise ValueError("a variable takes over another one's value")
+        if not pairs:
+            return []
+        self._names["copy"] = torch._foreach_copy_
+        values, news = zip(*pairs, strict=True)
+        return [f"    copy([{', '.join(map(str, values))}], {self._literal(list(news))})"]
+
+    def _spell(self, call: _Call) -> str:
+        if call.function is operator.getitem:
+            return f"{self._literal(call.args[0])}[{call.args[1]!r}]"
+        words = [self._literal(arg) for arg in call.args]
+        words += [f"{name}={self._literal(arg)}" for name, arg in call.kwargs.items()]
+        return f"{self._bind('f', call.function)}({', '.join(words)})"
+
+    def _literal(self, value: Any) -> str:  # noqa: ANN401  whatever a graph holds
+        if isinstance(value, Node):
+            known = value in self._constant
+            return self._bind("k", self._constant[value]) if known else str(value)
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(self._literal, value))}]"
+        if isinstance(value, _LITERALS) and repr(value) not in {"inf", "-inf", "nan"}:
+            return repr(value)
+        return self._bind("k", value)
+
+    def _bind(self, letter: str, value: Any) -> str:  # noqa: ANN401  whatever a graph holds
+        name = f"{letter}_{id(value)}"
+        self._names[name] = value
+        return name
+
+
+def _nodes_in(tree: Any) -> list[Node]:  # noqa: ANN401  arguments of a graph
+    found: list[Node] = []
+    map_arg(tree, found.append)
+    return found
+
+
+def _root(node: Node) -> Node:
+    """Return the node whose memory this one looks at."""
+    while node.op == "call_function" and node.args:
+        schema = getattr(node.target, "_schema", None)
+        is_view = schema is not None and any(part.alias_info for part in schema.returns)
+        if not (is_view or node.target in _ALIASES or node.target is operator.getitem):
+            break
+        first = _nodes_in(node.args[0])
+        if not first:
+            break
+        node = first[0]
+    return node
+
+
+def _written_by(node: Node) -> list[Node]:
+    """Return the nodes whose memory this one changes."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return []
+    named = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
+    named.update(node.kwargs)
+    changed = [
+        named.get(argument.name)
+        for argument in schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return [_root(each) for each in _nodes_in(changed)]
+
+
+def _is_kept(target: Any) -> bool:  # noqa: ANN401  an operation
+    """Say whether an operation does more than return a value."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return False
+    return schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags
+
+
+def _quickest(
+    target: Any,  # noqa: ANN401  an operation
+    args: Any,  # noqa: ANN401  its arguments
+    kwargs: Any,  # noqa: ANN401  the same
+    wanted: Any,  # noqa: ANN401  what it gives
+) -> Callable[..., Any]:
+    """Return the function of torch that gives the same, or the operation itself.
+
+    Called from Python, `torch.mm` takes a third of the time of `torch.ops.aten.mm.default`.
+    """
+    packet = getattr(target, "overloadpacket", None)
+    name = getattr(packet, "__name__", "")
+    for home in (torch, torch.Tensor):
+        candidate = getattr(home, name, None)
+        if candidate is None:
+            continue
+        try:
+            found = candidate(*args, **kwargs)
+        except (TypeError, RuntimeError, ValueError, NotImplementedError):
+            continue
+        if _is_same(found, wanted):
+            quick: Callable[..., Any] = candidate
+            return quick
+    operation: Callable[..., Any] = target
+    return operation
+
+
+def _is_same(one: Any, other: Any) -> bool:  # noqa: ANN401  tensors, or tuples of them
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        alike = one.dtype == other.dtype and one.stride() == other.stride()
+        return bool(alike and one.shape == other.shape and torch.equal(one, other))
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return False

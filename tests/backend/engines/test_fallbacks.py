@@ -1,0 +1,136 @@
+"""Where Keras or PyTorch is not what it was, or a model is not what can be fused."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from kerash5.train.engines import _private, make_engine, why_not_fused
+from kerash5.train.engines._private import build_variables
+from tests.backend.engines.cases import CASES, Penalty, dense
+
+IS_TORCH: Final = keras.backend.backend() == "torch"
+only_torch = pytest.mark.skipif(not IS_TORCH, reason="PyTorch alone records steps")
+
+
+def values(variables: list[Any]) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+def test_a_model_that_runs_eagerly_gets_the_plain_engine() -> None:
+    model = dense(run_eagerly=True)()
+    assert why_not_fused(model) == "the model was compiled with run_eagerly=True"
+    assert "run_eagerly" in make_engine(model).describe()
+
+
+def test_a_model_with_a_training_function_of_its_own_gets_the_plain_engine() -> None:
+    class Own(keras.Model):
+        def make_train_function(self, force: bool = False) -> Any:
+            return super().make_train_function(force)
+
+    model = dense(kind=Own)()
+    assert "make_train_function of its own" in (why_not_fused(model) or "")
+    engine = make_engine(model)
+    engine.train(CASES["plain"].batches(2))
+    assert engine.metrics()["loss"] > 0
+
+
+def test_variables_are_built_without_the_private_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = CASES["plain"].batches(1)[0]
+    model, twin = dense()(), dense()()
+    build_variables(twin, (x, y))
+    before = values(model.weights)
+    monkeypatch.setattr(_private, "_BUILD", "_no_longer_there")
+    build_variables(model, (x, y))
+    for kind in ("optimizer", "metrics"):
+        mine, other = (
+            each.optimizer.variables if kind == "optimizer" else each.metrics_variables
+            for each in (model, twin)
+        )
+        assert [variable.shape for variable in mine] == [variable.shape for variable in other]
+        for one, two in zip(values(mine), values(other), strict=True):
+            assert_array_equal(one, two)
+    for one, two in zip(values(model.weights), before, strict=True):
+        assert_array_equal(one, two)
+
+
+RECORDED: Final = {
+    *("plain", "sample weights", "class weights", "batch norm", "clipnorm"),
+    *("global clipnorm", "clipvalue", "schedule", "weight decay", "amsgrad", "rmsprop"),
+    *("bf16", "two inputs and outputs", "regularizers", "no metrics", "convolution"),
+}
+NOT_RECORDED: Final = {
+    "dropout": "recording failed",  # a seed of its own makes a generator anew at each step
+    "short last batch": "recording failed",
+    "ema": "recording failed",  # it overwrites at some steps only
+    "accumulation": "recording failed",
+    "sgd": "recording failed",  # its update reads the learning rate as a number
+    "fp16 with loss scaling": "recording failed",
+    "own step": "a train_step of its own",
+    "own loss": "Halved is no layer of Keras",
+    "added loss": "Penalty is no layer of Keras",
+}
+
+
+@only_torch
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_is_recorded_or_the_reason_is_given(name: str) -> None:
+    case = CASES[name]
+    engine = make_engine(case.build(), **case.options)
+    engine.train(case.batches(2))
+    if name in NOT_RECORDED:
+        assert NOT_RECORDED[name] in engine.describe()
+    else:
+        assert name in RECORDED
+        assert engine.describe().startswith("PyTorch, recorded steps")
+
+
+@only_torch
+def test_jit_compile_says_that_foreign_layers_may_be_recorded() -> None:
+    engine = make_engine(dense(Penalty, jit_compile=True)())
+    engine.train(CASES["plain"].batches(1))
+    assert engine.describe() == "PyTorch, recorded steps with a fused Adam"
+
+
+@only_torch
+@pytest.mark.parametrize("name", ["plain", "dropout"])
+def test_without_the_fused_adam_the_update_is_that_of_keras(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_private, "_ADAM_PARTS", ("_no_longer_there",))
+    case = CASES[name]
+    model, twin = case.build(), case.build()
+    engine, plain = make_engine(model), make_engine(twin, is_plain=True)
+    for each in (engine, plain):
+        each.train(case.batches(6))
+    assert "has no _no_longer_there" in engine.describe()
+    for one, other in zip(values(model.weights), values(twin.weights), strict=True):
+        assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+@only_torch
+def test_a_subclass_of_adam_keeps_its_own_update() -> None:
+    class Own(keras.optimizers.SGD):
+        pass
+
+    engine = make_engine(dense(optimizer=Own)())
+    engine.train(CASES["plain"].batches(1))
+    assert "the optimizer is Own, not Adam or AdamW" in engine.describe()
+
+
+@only_torch
+def test_dropout_without_a_seed_draws_the_same_numbers_recorded_or_not() -> None:
+    found = []
+    for plain in (False, True):
+        model = dense(lambda: keras.layers.Dropout(0.3))()
+        engine = make_engine(model, is_plain=plain)
+        keras.utils.set_random_seed(11)
+        engine.train(CASES["plain"].batches(6))
+        found.append(values(model.weights))
+        assert plain or "recorded steps" in engine.describe()
+    for one, other in zip(*found, strict=True):
+        assert_allclose(one, other, rtol=1e-5, atol=1e-6)
