@@ -26,6 +26,7 @@ from kerash5._roles import ROLES, ColumnSpec, Tree, columns_of_source, fill_tree
 from kerash5._selection import RowSelection, parse_selection
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
+from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath
 
 __all__ = [
@@ -84,6 +85,7 @@ class Batches:
         """
         return self._trees[role]
 
+    @clocked("batch")
     def read(self, step: int) -> Batch:
         """Return the batch of a global step: (x,), (x, y) or (x, y, sample_weight).
 
@@ -196,6 +198,7 @@ class Batches:
         batch_bytes = max(1, self.source.row_bytes * self.plan.batch_size)
         return max(1, min(self._threads + 1, _LOOK_AHEAD_BYTES // batch_bytes))
 
+    @clocked("transform")
     def _apply(self, transform: Callable[..., Any], batch: Batch) -> Batch:
         changed = transform(*batch)
         if len(batch) == 1 and changed is not None:

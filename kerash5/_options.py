@@ -92,6 +92,8 @@ class TrainerOptions:
         logger: csv, tensorboard, mlflow, wandb or several of them; true for the first two, false
             for none.
         log_every_n_steps: Log the running averages after so many steps, besides those of epochs.
+        profile: simple says where the time went and what would help; trace writes the framework's
+            own trace of some steps.
         steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
         enable_progress_bar: Show progress.
         enable_model_summary: Show the model's layers first.
@@ -111,6 +113,7 @@ class TrainerOptions:
     val_check_interval: int | float = 1.0
     logger: bool | str | list[str] = True
     log_every_n_steps: int | None = None
+    profile: Literal["simple", "trace"] | None = None
     steps_per_dispatch: int | Literal["auto"] = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True

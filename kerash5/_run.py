@@ -70,6 +70,7 @@ class Run:
         config: What the run was asked for.
         environment: What it ran on: machine, versions, settings.
         error: What ended a failed run, in words.
+        profile: Where the time went, in seconds by kind, with `profile="simple"`; else empty.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def history(self) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
 from kerash5.h5._chunks import ChunkMap
+from kerash5.h5._clock import clocked
 from kerash5.h5._descriptors import read_bytes
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._filters import CodecError, Pipeline
@@ -133,6 +134,7 @@ class _ChunkedReader(AbstractReader):
         held = tuple(slice(low, high) for low, high in bounds)
         target[(places, *held)] = chunk[(inside, *kept)]
 
+    @clocked("decode")
     def _decode(self, number: int, stored: Stored, out: np.ndarray) -> None:
         data, mask = stored
         if data is None:
@@ -226,6 +228,7 @@ class DirectReader(_ChunkedReader):
         for number in chunks:
             yield self._fetch_one(number)
 
+    @clocked("read")
     def _fetch_one(self, number: int) -> Stored:
         coordinates = self._coordinates(number)[: self._rank]
         with self._file.open() as file:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
 from kerash5.h5 import _gather
+from kerash5.h5._clock import clocked
 from kerash5.h5._file import FileIdentity, H5File
 
 _MAX_DESCRIPTORS: Final = 64
@@ -28,6 +29,7 @@ _SLOW_BYTES_PER_SECOND: Final = 1e9
 _ADVISED_READS: Final = 16  # so many reads are announced before it is measured again
 
 
+@clocked("read")
 def read_bytes(file: H5File, path: str, offset: int, place: memoryview) -> None:
     """Fill `place` with the bytes of the file from `offset` on.
 
@@ -38,6 +40,7 @@ def read_bytes(file: H5File, path: str, offset: int, place: memoryview) -> None:
     _read(_DESCRIPTORS.get(file), file, path, offset, place)
 
 
+@clocked("read")
 def read_runs(
     file: H5File,
     path: str,

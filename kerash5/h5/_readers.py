@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import BackendError, DamagedFileError
+from kerash5.h5._clock import clocked
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._layout import Layout, load_filters
 
@@ -135,6 +136,7 @@ class H5pyReader(AbstractReader):
         self._read_slab(dataset, start, stop, slab)
         np.take(slab, rows - start, axis=0, out=out)
 
+    @clocked("h5py")
     def _read_slab(self, dataset: h5py.Dataset, start: int, stop: int, out: np.ndarray) -> None:
         try:
             load_filters(self._foreign_filters)  # again: this may be another process

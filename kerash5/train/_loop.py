@@ -285,7 +285,7 @@ class Loop:
             self._rows(position.index),
             position.seconds,
             position.wait_seconds,
-            self.engine.metrics,
+            self._metrics,
             self._learning_rate,
         )
 
@@ -299,6 +299,13 @@ class Loop:
         if keras.backend.backend() == "torch":  # where evaluation has switched it off
             self._model.train()
         self.engine.begin()
+
+    def _metrics(self) -> Metrics:
+        """Return the averages; waiting for the device is part of the training's time."""
+        began = time.perf_counter()
+        found = self.engine.metrics()
+        self.position.seconds += time.perf_counter() - began
+        return found
 
     def _learning_rate(self) -> float:
         self.engine.sync()  # a schedule reads the optimizer's own count of steps

@@ -18,6 +18,7 @@ from kerash5.train._hooks import Hooks
 from kerash5.train._listen import Listener
 from kerash5.train._logging import Logging
 from kerash5.train._loop import Loop
+from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
 from kerash5.train._roles import Data, call_keras, describe_data, first_batches, parts
 from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, RunDir, make_run_dir
@@ -79,6 +80,10 @@ class Session(Listener):
         self._watchers: list[Listener] = [
             Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run)
         ]
+        if settings.profile == "simple":
+            self._watchers.insert(0, SimpleProfiler(self._train, self._keep_profile))
+        elif settings.profile == "trace":
+            self._watchers.insert(0, Tracer(lambda: self.run.run_dir, self._say))
         if settings.enable_progress_bar:
             self._watchers.append(ProgressBar(console, limits.max_epochs))
         self.run = Run(
@@ -172,6 +177,10 @@ class Session(Listener):
         if is_cut and monitor not in epoch.metrics:  # stopped at once, and never validated
             return not self.run.epochs
         return is_best(monitor, epoch, self.run.epochs)
+
+    def _keep_profile(self, profile: Profile) -> None:
+        self.save(profile=profile.to_plain())
+        self._say(profile.describe())
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from kerash5.train._checks import POLICIES
 from kerash5.train._limits import Limits, parse_limits
 from kerash5.train._loggers import AbstractLogger
 from kerash5.train._logging import describe_loggers, parse_loggers
+from kerash5.train._profile import ProfileOption
 from kerash5.train.engines import Steps
 from kerash5.train.engines._engine import parse_steps
 
@@ -34,6 +35,7 @@ class Settings:
     callbacks: tuple[keras.callbacks.Callback, ...]
     loggers: tuple[AbstractLogger, ...]
     log_every_n_steps: int | None
+    profile: ProfileOption | None
     steps_per_dispatch: Steps
     is_dev_run: bool
     enable_progress_bar: bool
@@ -65,6 +67,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
         callbacks=_parse_callbacks(callbacks),
         loggers=() if options["fast_dev_run"] else parse_loggers(options["logger"]),
         log_every_n_steps=_parse_every(options["log_every_n_steps"]),
+        profile=_parse_profile(options["profile"]),
         steps_per_dispatch=options["steps_per_dispatch"],
         is_dev_run=bool(options["fast_dev_run"]),
         enable_progress_bar=options["enable_progress_bar"],
@@ -81,6 +84,12 @@ def _parse_every(steps: object) -> int | None:
             f"log_every_n_steps={steps!r}; it is a number of steps, at least 1, or None"
         )
     return steps
+
+
+def _parse_profile(profile: ProfileOption | None) -> ProfileOption | None:
+    if profile not in ("simple", "trace", None):
+        raise OptionError(f"profile={profile!r}; choose 'simple', 'trace' or None")
+    return profile
 
 
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from rich.console import Console
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
 from kerash5.feeds._keras import H5Dataset
-from kerash5.report import LearningRates
+from kerash5.report import BatchSizes, LearningRates
+from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
     check_compiled,
     check_labels,
@@ -28,6 +29,7 @@ from kerash5.train._checks import (
 from kerash5.train._logging import LoggerOption
 from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._predict import predict_to_file
+from kerash5.train._profile import ProfileOption
 from kerash5.train._roles import Data, call_keras, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
@@ -63,6 +65,9 @@ class Trainer:
             your own, or a list of such; True for the first two, False for none.
         log_every_n_steps: Log the running averages after so many steps as well; None for epochs
             alone.
+        profile: "simple" says at the end where the time went, what held the training up and what
+            would help; run.json keeps it. "trace" writes the framework's own trace of some steps
+            into the run's folder.
         steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Show the model's layers before the first epoch.
@@ -99,6 +104,7 @@ class Trainer:
         val_check_interval: float = 1.0,
         logger: LoggerOption = True,
         log_every_n_steps: int | None = None,
+        profile: ProfileOption | None = None,
         steps_per_dispatch: int | Literal["auto"] = "auto",
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
@@ -230,6 +236,54 @@ class Trainer:
         self._check(model, train)
         return find_learning_rate(
             model, train, min_lr=min_lr, max_lr=max_lr, num_training=num_training
+        )
+
+    def batch_size_find(
+        self,
+        model: keras.Model,
+        data: Data,
+        *,
+        init_val: int = 32,
+        max_val: int | None = None,
+        steps_per_trial: int = 3,
+        max_trials: int = 20,
+        memory_limit: float | str | None = None,
+        seconds_per_trial: float = 600.0,
+    ) -> BatchSizes:
+        """Look for the largest batch size that trains, and for the fastest.
+
+        Sizes double until one fails, then the gap is halved. Each trial is a process of its own,
+        which may run out of memory without harm; the model here stays as it is.
+
+        Args:
+            model: A compiled Keras model that can be saved.
+            data: A data module, or a data set to train on.
+            init_val: The first size tried.
+            max_val: The largest; None: the number of training rows.
+            steps_per_trial: Steps that are measured, after one that compiles.
+            max_trials: Trials at the most.
+            memory_limit: Of a trial's process: bytes, "4GB", or a fraction of free memory; None: 90
+                % of it. (A GPU's own limit holds besides.)
+            seconds_per_trial: A trial that takes longer has failed.
+
+        Returns:
+            The trials, with `largest`, `fastest` and `plot(path)`.
+        """
+        train, _, _ = parts(data)
+        self._check(model, train)
+        options = SearchOptions(
+            init_val, max_val, steps_per_trial, max_trials, memory_limit, seconds_per_trial
+        )
+        is_shown = self.settings.enable_progress_bar
+        return find_batch_size(
+            model,
+            train,
+            options,
+            lambda trial: (
+                self.console.print(trial.describe(), highlight=False, markup=False)
+                if is_shown
+                else None
+            ),
         )
 
     @property
