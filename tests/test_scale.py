@@ -1,7 +1,9 @@
 """Ten thousand files, and a billion rows: what grows with them, and what must not."""
 
+import itertools
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,3 +88,62 @@ def test_a_batch_asks_only_for_the_files_of_its_rows(
     batches.read(5)
     rows = batches.plan.rows(5)
     assert sorted(asked) == sorted({batches.source.paths[row // ROWS] for row in rows})
+
+
+BILLION: Final = 10**9
+_MUCH: Final = 100 << 20  # bytes; the smallest array of all rows takes ten times that
+
+
+@pytest.fixture(scope="module")
+def billion_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A billion rows, nearly none of them written: a file with holes, and chunks of fill value."""
+    path = tmp_path_factory.mktemp("billion") / "a.h5"
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("plain", (BILLION,), "u1", dcpl=creation)[-1] = 5
+        file.create_dataset(
+            "packed", (BILLION,), "u1", chunks=(1 << 16,), compression=1, fillvalue=7
+        )[-1] = 5
+    assert path.stat().st_blocks * 512 < 10 << 20
+    return path
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("shuffle", ["auto", "rows", "chunks", False], ids=str)
+@pytest.mark.parametrize("name", ["plain", "packed"])
+def test_a_billion_rows_need_no_array_of_that_length(
+    billion_rows: Path, name: str, shuffle: Any
+) -> None:
+    options = BatchOptions(batch_size=256, shuffle=shuffle, cache="8MB", threads=2)
+    tracemalloc.start()
+    try:
+        batches = open_batches(billion_rows, name, "plain", None, options)
+        first = list(itertools.islice(batches.epoch(1), 20_000 if IS_DEEP else 20))
+        last = batches.read(len(batches) - 1)
+        ordered = batches.in_given_order().read(len(batches) - 1)
+        batches.release()
+        assert tracemalloc.get_traced_memory()[1] < _MUCH
+    finally:
+        tracemalloc.stop()
+    assert len(batches) == -(-BILLION // 256)
+    assert {len(x) for x, _ in first} == {256}
+    assert len(last[0]) == (BILLION - 1) % 256 + 1
+    assert ordered[0][-1] == ordered[1][-1] == 5
+    assert set(ordered[0][:-1].tolist()) == {7 if name == "packed" else 0}
+
+
+def test_rows_of_a_billion_are_selected_and_shared_without_all_of_them(billion_rows: Path) -> None:
+    options = BatchOptions(batch_size=10, rows=slice(-30, None), shard=(1, 3), threads=0)
+    (x, y), *_ = open_batches(billion_rows, "packed", "plain", None, options).epoch(0)
+    assert len(x) == len(y) == 10
+    halves = [
+        open_batches(
+            billion_rows, "plain", None, None, BatchOptions(shard=(index, 2), shuffle="rows")
+        ).plan
+        for index in range(2)
+    ]
+    assert [plan.shard_bounds for plan in halves] == [(0, BILLION // 2), (BILLION // 2, BILLION)]
+    rows = [set(plan.rows(step).tolist()) for plan in halves for step in range(50)]
+    assert len(set.union(*rows)) == sum(map(len, rows))
