@@ -7,6 +7,7 @@ Keras and Grain look at.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath
+from kerash5.h5._stop import obey
 
 __all__ = [
     "Batch",
@@ -182,13 +184,17 @@ class Batches:
     def _ahead(self, steps: range) -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
         coming = iter(steps)
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="kerash5-read") as executor:
+        stop = threading.Event()
+        with ThreadPoolExecutor(self._threads, "kerash5-read", obey, (stop,)) as executor:
             try:
                 for step in steps:
                     while len(waiting) < self._depth and (ahead := next(coming, None)) is not None:
                         waiting.append(executor.submit(self.read, ahead))
                     self._store.advance(step, executor)
                     yield waiting.popleft().result()
+            except BaseException:  # Ctrl-C, or an epoch that is left in its middle
+                stop.set()
+                raise
             finally:
                 executor.shutdown(wait=False, cancel_futures=True)
 

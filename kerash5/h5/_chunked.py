@@ -24,6 +24,7 @@ from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._filters import CodecError, Pipeline
 from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5._stop import check_stop
 
 _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time
 # Read through a gap between two chunks up to this: a second system call costs more than the bytes.
@@ -136,6 +137,7 @@ class _ChunkedReader(AbstractReader):
 
     @clocked("decode")
     def _decode(self, number: int, stored: Stored, out: np.ndarray) -> None:
+        check_stop()
         data, mask = stored
         if data is None:
             out[...] = self._fill

@@ -18,6 +18,7 @@ from kerash5._errors import BackendError, DamagedFileError
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._layout import Layout, load_filters
+from kerash5.h5._stop import check_stop
 
 # Read through the gaps of a chunk only while the rows between cost less than this.
 _SLAB_BYTES: Final = 32 << 20
@@ -138,6 +139,7 @@ class H5pyReader(AbstractReader):
 
     @clocked("h5py")
     def _read_slab(self, dataset: h5py.Dataset, start: int, stop: int, out: np.ndarray) -> None:
+        check_stop()
         try:
             load_filters(self._foreign_filters)  # again: this may be another process
             # Reading by slice, then copying, serves every type; read_direct refuses strings and
