@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from kerash5._backends import detect_shard
 from kerash5._errors import OptionError
 from kerash5._plan import Shuffle
 from kerash5._selection import RowSelection
+from kerash5.h5._file import StrPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class BatchOptions:
     cache: int | float | str = "auto"
     threads: int | None = None
     shard: tuple[int, int] | Literal["auto"] | None = None
+    scratch: StrPath | None = None
 
 
 def parse_transform(transform: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -46,6 +49,17 @@ def parse_threads(threads: int | None) -> int:
             f"threads={threads!r}; give the number of reading threads, 0 for none, or None"
         )
     return int(threads)
+
+
+def parse_scratch(scratch: StrPath | None) -> str | None:
+    """Return the absolute path of a folder that is there, or None."""
+    if scratch is None:
+        return None
+    if not isinstance(scratch, str | os.PathLike) or not Path(scratch).is_dir():
+        raise OptionError(
+            f"scratch={scratch!r} is no folder; give one with room for all decoded rows, or None"
+        )
+    return str(Path(scratch).absolute())
 
 
 def parse_shard(shard: tuple[int, int] | Literal["auto"] | None) -> tuple[int, int]:

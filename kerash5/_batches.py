@@ -17,8 +17,14 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from kerash5._arena import AbstractRows, ResidentRows, parse_cache
-from kerash5._batch_options import BatchOptions, parse_shard, parse_threads, parse_transform
+from kerash5._arena import AbstractRows, DirectRows, ResidentRows, parse_cache
+from kerash5._batch_options import (
+    BatchOptions,
+    parse_scratch,
+    parse_shard,
+    parse_threads,
+    parse_transform,
+)
 from kerash5._choices import choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
@@ -158,7 +164,7 @@ class Batches:
     @property
     def fits_memory(self) -> bool:
         """Whether everything read stays in memory, within the cache."""
-        return isinstance(self._store, ResidentRows)
+        return isinstance(self._store, ResidentRows) and not self._store.is_spilled
 
     def with_threads(self, threads: int | None) -> Batches:
         """Return the same batches, read by another number of threads."""
@@ -170,6 +176,16 @@ class Batches:
             replace(self._options, threads=threads),
             warning=self._warning,
         )
+
+    def offer_scratch(self, folder: StrPath) -> Batches:
+        """Return the same batches, with a folder for decoded rows that fit no memory.
+
+        It changes nothing where one was given, or where none is of use.
+        """
+        if self._options.scratch is not None or type(self._store) is not DirectRows:
+            return self
+        options = replace(self._options, scratch=folder)
+        return _plan_batches(self.source, self._trees, options)
 
     def release(self) -> None:
         """Let go of memory that the next epoch can do without."""
@@ -294,9 +310,10 @@ def _plan_batches(
     mixing = measure_mixing(source, trees.get("y"), plan)
     if mixing is not None:
         plan = replace(plan, mixing=mixing.describe())
-    store = choose_store(plan, demand)
+    store = choose_store(plan, demand, parse_scratch(options.scratch))
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
-        store = shared.with_plan(plan) if shared.includes(rows) else store
+        is_better = store.is_spilled or not shared.is_spilled
+        store = shared.with_plan(plan) if is_better and shared.includes(rows) else store
     warning = None
     if mixing is not None and mixing.starves:
         warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"

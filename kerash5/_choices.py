@@ -186,8 +186,14 @@ def choose_shuffle(asked: Shuffle | Literal["auto"], demand: Demand) -> tuple[Sh
     return "chunks", f"the data do not fit the cache ({demand}); raise cache= for shuffle='rows'"
 
 
-def choose_store(plan: Plan, demand: Demand) -> AbstractRows:
-    """Return what serves the rows of a plan."""
+def choose_store(plan: Plan, demand: Demand, scratch: str | None = None) -> AbstractRows:
+    """Return what serves the rows of a plan.
+
+    Args:
+        plan: The order.
+        demand: What its rows take.
+        scratch: A folder for what does not fit; the order is the same with and without.
+    """
     if demand.fits:  # contiguous data too: a gather in memory is some two times a read per row
         return ResidentRows(demand.source, plan, demand.blocks)
     if demand.is_direct:
@@ -195,8 +201,25 @@ def choose_store(plan: Plan, demand: Demand) -> AbstractRows:
         return DirectRows(demand.source, plan, reason, _keep(demand))
     if plan.cut is not None:
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
-    reason = f"for not all fits in memory ({demand})"
-    return DirectRows(demand.source, plan, reason, _keep(demand))
+    if scratch is not None:
+        return ResidentRows(demand.source, plan, demand.blocks, scratch=scratch, kept=_keep(demand))
+    return DirectRows(demand.source, plan, _say_cost(plan, demand), _keep(demand))
+
+
+def _say_cost(plan: Plan, demand: Demand) -> str:
+    """Say what batches cost whose chunks cannot all be kept, and what avoids it."""
+    num_blocks = -(-plan.num_served // demand.blocks.block_rows)
+    # Of so many blocks a batch of uniformly drawn rows misses each with the same chance.
+    touched = num_blocks * (1 - (1 - 1 / num_blocks) ** plan.batch_size)
+    cost = f"for not all fits in memory ({demand})"
+    if plan.shuffle is not False:
+        decoded, served = touched * demand.block_bytes, plan.batch_size * demand.source.row_bytes
+        cost += f": some {decoded / 1e6:.1f} MB are decoded to serve {served / 1e6:.1f} MB"
+    instead = " or use shuffle='chunks'" if demand.num_windows and plan.shuffle == "rows" else ""
+    return (
+        f"{cost}; give scratch= a folder with {demand.num_bytes / 1e6:.1f} MB to spare, raise "
+        f"cache={instead}"
+    )
 
 
 def _keep(demand: Demand) -> HeldBlocks | None:

@@ -38,6 +38,7 @@ class DataOptions:
         rows: Train on the first so many rows only.
         cache: Decoded data to hold: bytes, "2GB", a fraction of free memory, or auto.
         threads: Reading threads.
+        scratch: A folder for decoded rows that fit no memory, as in `H5Dataset`.
     """
 
     train: str | list[str] | None = None
@@ -53,6 +54,7 @@ class DataOptions:
     rows: int | None = None
     cache: int | float | str = "auto"
     threads: int | None = None
+    scratch: str | None = None
 
 
 @dataclass

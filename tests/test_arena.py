@@ -1,5 +1,7 @@
 """Stores: the same rows from each, never more in memory than the cache allows, never stuck."""
 
+import errno
+import gc
 import multiprocessing
 import os
 import pickle
@@ -30,8 +32,9 @@ from kerash5._arena import (
     WindowRows,
     parse_cache,
 )
+from kerash5._arena._shelves import FileShelf
 from kerash5._blocks import Blocks
-from kerash5._errors import DamagedFileError, FileChangedError, OptionError
+from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
 from kerash5._plan import Plan
 from kerash5.h5 import Source, write
 from kerash5.h5._file import H5File
@@ -93,6 +96,18 @@ def make_half_windows(source: Source, **options: Any) -> WindowRows:
     return WindowRows(source, plan, blocks, kept)
 
 
+def make_spilled(source: Source, **options: Any) -> ResidentRows:
+    plan, blocks = make_plan(source, **options)
+    return ResidentRows(source, plan, blocks, scratch=str(Path(source.paths[0]).parent))
+
+
+def make_half_spilled(source: Source, **options: Any) -> ResidentRows:
+    plan, blocks = make_plan(source, **options)
+    kept = HeldBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
+    folder = str(Path(source.paths[0]).parent)
+    return ResidentRows(source, plan, blocks, scratch=folder, kept=kept)
+
+
 STORES: Final = {
     "direct": make_direct,
     "half direct": make_half_direct,
@@ -100,6 +115,8 @@ STORES: Final = {
     "windows": make_windows,
     "one window": make_one_window,
     "half windows": make_half_windows,
+    "spilled": make_spilled,
+    "half spilled": make_half_spilled,
 }
 
 
@@ -442,6 +459,103 @@ def test_another_plan_shares_what_is_resident(
     assert other.is_in_memory()
     assert_rows(other.take(2), plan.rows(2))
     assert not ranges
+
+
+# Spilled
+
+
+def folder_of(source: Source) -> Path:
+    return Path(source.paths[0]).parent
+
+
+def test_spilled_blocks_are_decoded_once_and_leave_no_file(
+    source: Source, ranges: Counter[tuple[int, int]], memory: Memory
+) -> None:
+    store, plan = make_spilled(source), make_plan(source)[0]
+    before = sorted(folder_of(source).iterdir())
+    for step in range(3 * plan.steps_per_epoch):
+        assert_rows(store.take(step), plan.rows(step))
+        assert sorted(folder_of(source).iterdir()) == before
+    assert set(ranges.values()) == {1}
+    assert memory.peak == BLOCK_BYTES  # one block at a time
+    assert store.is_spilled
+    assert not store.is_in_memory()
+    assert "decoded once into a scratch file in" in store.describe()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count descriptors in")
+def test_a_spilled_store_that_is_gone_holds_no_file(source: Source) -> None:
+    def count() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    make_direct(source).take(0)
+    before = count()
+    store = make_spilled(source)
+    store.take(0)
+    assert count() == before + 1
+    del store
+    assert count() == before
+
+
+def test_a_file_system_without_nameless_files_will_do(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    before = sorted(folder_of(source).iterdir())
+    store, plan = make_spilled(source), make_plan(source)[0]
+    assert_rows(store.take(0), plan.rows(0))
+    assert sorted(folder_of(source).iterdir()) == before
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
+def test_a_full_disk_says_so_and_leaves_nothing(
+    source: Source, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(folder_of(source).iterdir())
+    store, plan = make_spilled(source), make_plan(source)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse, raising=False)
+        with pytest.raises(FileError, match=r"no room for 0\.0 MB .* on a larger disk"):
+            store.take(0)
+    assert sorted(folder_of(source).iterdir()) == before
+    assert_rows(store.take(0), plan.rows(0))  # once there is room
+
+
+def test_a_limit_on_file_sizes_says_so(source: Source) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(FileError, match=r"no room for .* MB of decoded rows"):
+            make_spilled(source).take(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_scratch_file_that_lost_its_end_is_an_error(source: Source) -> None:
+    store = make_spilled(source, batch_size=NUM_ROWS)
+    store.take(0)
+    shelf = store._held._shelf
+    assert isinstance(shelf, FileShelf)
+    os.truncate(shelf._file._descriptor, 10)
+    with pytest.raises(DamagedFileError, match=r"the scratch file in .* ends early"):
+        store.take(1)
+
+
+def test_a_spilled_file_is_announced_in_the_log(
+    source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "kerash5"):
+        make_spilled(source).take(0)
+    assert "decoded once into a scratch file in" in caplog.text
 
 
 # Columns of which some stay in memory

@@ -47,6 +47,7 @@ class Kind:
     compression: Any
     cache: Any
     shuffle: Any = "auto"
+    spills: bool = False
 
 
 WINDOW_CACHE: Final = 4 * CHUNK_ROWS * (ROW_BYTES + 16)
@@ -59,6 +60,9 @@ KINDS: Final = {
     "resident in order": Kind(ResidentRows, "gzip", "auto", shuffle=False),
     "windows": Kind(WindowRows, "gzip", WINDOW_CACHE),
     "windows in order": Kind(WindowRows, "gzip", WINDOW_CACHE, shuffle=False),
+    "spilled": Kind(ResidentRows, "gzip", 0, spills=True),
+    "spilled in order": Kind(ResidentRows, "gzip", 0, shuffle=False, spills=True),
+    "spilled though windows fit": Kind(ResidentRows, "gzip", WINDOW_CACHE, "rows", spills=True),
     "no cache": Kind(DirectRows, "gzip", 0),
     "no cache in order": Kind(DirectRows, "gzip", 0, shuffle=False),
 }
@@ -76,6 +80,8 @@ def open_kind(folder: Path, kind: Kind, **options: Any) -> Batches:
     """Write the file of a kind, and open it."""
     path = make_file(folder, kind.compression)
     options = {"batch_size": 10, "cache": kind.cache, "shuffle": kind.shuffle, **options}
+    if kind.spills:
+        options["scratch"] = folder
     batches = open_batches(path, "x", "y", "w", BatchOptions(**options))
     assert type(batches._store) is kind.store
     return batches
@@ -430,7 +436,8 @@ def test_only_what_stays_in_memory_is_said_to_fit_it(tmp_path: Path) -> None:
     for name, kind in KINDS.items():
         folder = tmp_path / name
         folder.mkdir()
-        assert open_kind(folder, kind).fits_memory == (kind.store is ResidentRows)
+        is_kept = kind.store is ResidentRows and not kind.spills
+        assert open_kind(folder, kind).fits_memory == is_kept
 
 
 def test_batches_go_on_after_a_release(tmp_path: Path) -> None:
@@ -693,6 +700,8 @@ WRONG: list[Any] = [
     pytest.param({"shard": 2}, "shard=2; give", id="shard number"),
     pytest.param({"shard": (0.5, 2)}, r"shard=\(0\.5, 2\); give", id="shard half"),
     pytest.param({"shard": (0, 1, 2)}, "give .index, count", id="shard of three"),
+    pytest.param({"scratch": "nowhere"}, "scratch='nowhere' is no folder; give", id="scratch"),
+    pytest.param({"scratch": 5}, "scratch=5 is no folder", id="scratch number"),
     pytest.param({"threads": -1}, "threads=-1; give the number", id="threads"),
     pytest.param({"threads": 1.5}, r"threads=1\.5", id="threads half"),
     pytest.param({"threads": True}, "threads=True", id="threads bool"),
@@ -823,6 +832,42 @@ def test_compressed_labels_that_fit_leave_the_rest_cheap_to_reach(tmp_path: Path
         x, y = batches.read(3)
         assert_array_equal(x, X[batches.plan.rows(3)])
         assert_array_equal(y, Y[batches.plan.rows(3)])
+
+
+def test_a_scratch_folder_changes_no_batch_and_says_what_it_saves(tmp_path: Path) -> None:
+    plain = open_kind(tmp_path, KINDS["no cache"])
+    assert "are decoded to serve 0.0 MB; give scratch= a folder with 0.0 MB" in plain.describe()
+    assert "chunks'" not in plain.describe()
+    spilled = plain.offer_scratch(tmp_path)
+    assert isinstance(spilled._store, ResidentRows)
+    assert not spilled.fits_memory
+    assert f"a scratch file in {str(tmp_path)!r}" in spilled.describe()
+    assert spilled.plan.fingerprint() == plain.plan.fingerprint()
+    for step in range(2 * len(plain)):
+        for found, expected in zip(spilled.read(step), plain.read(step), strict=True):
+            assert_array_equal(found, expected)
+    assert spilled.offer_scratch(tmp_path / "another") is spilled
+    ordered = spilled.in_given_order()._store
+    assert isinstance(ordered, ResidentRows)
+    assert ordered._held is spilled._store._held  # decoded once for both
+
+
+@pytest.mark.parametrize("name", ["contiguous", "resident", "windows"])
+def test_a_scratch_folder_is_not_used_where_it_is_of_no_use(tmp_path: Path, name: str) -> None:
+    given = open_kind(tmp_path, KINDS[name], scratch=tmp_path)  # which checks the store
+    assert "scratch file" not in given.describe()
+    other = tmp_path / "other"
+    other.mkdir()
+    offered = open_kind(other, KINDS[name]).offer_scratch(tmp_path)
+    assert type(offered._store) is KINDS[name].store
+    assert "scratch file" not in offered.describe()
+
+
+def test_what_fits_memory_is_not_read_from_scratch(tmp_path: Path) -> None:
+    spilled = open_kind(tmp_path, KINDS["spilled"], cache=CHUNK_ROWS * ROW_BYTES - 1)
+    few = spilled.with_rows([0, 1], cache=CHUNK_ROWS * ROW_BYTES)
+    assert few.fits_memory
+    assert_array_equal(np.sort(few.read(0)[1]), Y[:2])
 
 
 def test_labels_in_longer_chunks_do_not_widen_the_windows(tmp_path: Path) -> None:

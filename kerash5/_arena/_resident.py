@@ -1,4 +1,4 @@
-"""The store that keeps what was read, for data that fit the cache."""
+"""The store that keeps what was read: in memory, or on disk where it does not fit the cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
+from kerash5._arena._shelves import AbstractShelf, FileShelf, MemoryShelf
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan
 from kerash5.h5 import Source
@@ -20,7 +21,14 @@ _ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
 class HeldBlocks(Shared):
     """The blocks that have been read, of all that will be; shared by all plans of the same rows."""
 
-    def __init__(self, source: Source, blocks: Blocks, rows: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        blocks: Blocks,
+        rows: NDArray[np.int64] | None,
+        scratch: str | None = None,
+    ) -> None:
+        self.scratch = scratch  # the folder they are kept in; None: in memory
         self._source = source
         self._blocks = blocks
         self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
@@ -30,14 +38,14 @@ class HeldBlocks(Shared):
         self._setup()
 
     def _setup(self) -> None:
-        self._arrays: Arrays = {}
+        self._shelf: AbstractShelf | None = None  # made when the first row is read
         self._state = np.full(len(self._touched), _ABSENT, np.int8)
         self._changed = threading.Condition()
         self.is_complete = False
         self._share()
 
     def __getstate__(self) -> dict[str, object]:
-        made_anew = ("_arrays", "_state", "_changed", "is_complete")
+        made_anew = ("_shelf", "_state", "_changed", "is_complete")
         return {name: value for name, value in self.__dict__.items() if name not in made_anew}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -48,6 +56,8 @@ class HeldBlocks(Shared):
         """Keep what was read; what other threads were reading stayed in the parent process."""
         self._changed = threading.Condition()
         self._state[self._state == _COMING] = _ABSENT
+        if isinstance(self._shelf, FileShelf):
+            self._shelf.after_fork()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,13 +87,11 @@ class HeldBlocks(Shared):
             if not self.is_complete:
                 self._ensure(np.unique(slots))
             places = rows - self._starts[slots] + self._places[slots]
-        return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
+        return self._known_shelf().take(places)
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
         """Read these blocks, together with the other threads that need them."""
-        with self._changed:
-            if not self._arrays:
-                self._arrays = self._source.allocate(int(self._places[-1]))
+        self._known_shelf()
         while (slot := self._claim(slots)) is not None:
             try:
                 self._read(slot)
@@ -110,33 +118,71 @@ class HeldBlocks(Shared):
             return slot
 
     def _read(self, slot: int) -> None:
-        begin, end = int(self._places[slot]), int(self._places[slot + 1])
-        out = {name: array[begin:end] for name, array in self._arrays.items()}
-        self._source.load_range(int(self._starts[slot]), int(self._stops[slot]), out)
+        begin, start, stop = self._places[slot], self._starts[slot], self._stops[slot]
+        self._known_shelf().put(int(begin), self._source, int(start), int(stop))
         self._state[slot] = _HERE
+
+    def _known_shelf(self) -> AbstractShelf:
+        with self._changed:
+            if self._shelf is None:
+                num_rows = int(self._places[-1])
+                self._shelf = (
+                    MemoryShelf(self._source, num_rows)
+                    if self.scratch is None
+                    else FileShelf(self._source, num_rows, self.scratch)
+                )
+            return self._shelf
 
 
 @final
 class ResidentRows(AbstractRows):
-    """Keeps every block it has read; for plans whose blocks all fit the budget."""
+    """Keeps every block it has read: in memory, or in a scratch file where they do not fit it.
+
+    Args:
+        source: The columns.
+        plan: The order.
+        blocks: Rows that are best read together.
+        held: What other plans have read already.
+        scratch: The folder for the scratch file; None for memory.
+        kept: Some columns of the source that are kept in memory all the same.
+    """
 
     def __init__(
-        self, source: Source, plan: Plan, blocks: Blocks, held: HeldBlocks | None = None
+        self,
+        source: Source,
+        plan: Plan,
+        blocks: Blocks,
+        held: HeldBlocks | None = None,
+        *,
+        scratch: str | None = None,
+        kept: HeldBlocks | None = None,
     ) -> None:
         self._source = source
+        self._kept = kept
         self._plan = plan
         self._blocks = blocks
-        self._held = held or HeldBlocks(source, blocks, plan.rows_to_serve)
+        read = [name for name in source.columns if kept is None or name not in kept.names]
+        self._held = held or HeldBlocks(
+            source.select(**{name: name for name in read}), blocks, plan.rows_to_serve, scratch
+        )
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch."""
         rows = self._plan.rows(step)
         self._source.check_unchanged(rows)
-        return self._held.take(rows)
+        if self._kept is None:
+            return self._held.take(rows)
+        found = self._held.take(rows) | self._kept.take(rows)
+        return {name: found[name] for name in self._source.columns}
 
     def is_in_memory(self) -> bool:
-        """Whether all blocks have been read."""
-        return self._held.is_complete
+        """Whether all blocks have been read, into memory."""
+        return self._held.is_complete and not self.is_spilled
+
+    @property
+    def is_spilled(self) -> bool:
+        """Whether rows are kept in a scratch file."""
+        return self._held.scratch is not None
 
     def advance(self, oldest: int, executor: Executor) -> None:
         """Do nothing: everything is kept, and batches read what they miss."""
@@ -146,13 +192,17 @@ class ResidentRows(AbstractRows):
 
     def includes(self, rows: NDArray[np.int64] | None) -> bool:
         """Whether these rows (all rows if None) are among those this store keeps."""
-        return self._held.includes(rows)
+        return self._held.includes(rows) and (self._kept is None or self._kept.includes(rows))
 
     def with_plan(self, plan: Plan) -> ResidentRows:
         """Return a store for another plan over the same rows; both share what was read."""
-        return ResidentRows(self._source, plan, self._blocks, self._held)
+        return ResidentRows(self._source, plan, self._blocks, self._held, kept=self._kept)
 
     def describe(self) -> str:
         """Say in words where rows come from."""
         size = f"{self._held.num_bytes / 1e6:.1f} MB decoded"
+        if self.is_spilled:
+            kept = f"; {' and '.join(self._kept.names)} in memory" if self._kept else ""
+            where = f"a scratch file in {self._held.scratch!r}"
+            return f"rows are decoded once into {where} ({size}){kept}"
         return f"rows stay in memory once read ({size}, within the cache)"

@@ -93,6 +93,9 @@ class H5Dataset(PyDataset):
             (160 MiB).
         threads: Reading threads; 0 reads in the calling thread, None chooses.
         shard: (index, count), or "auto" to ask the backend which process of a group this is.
+        scratch: A folder for a file of decoded rows, where they fit no memory and single rows are
+            asked for all the same (shuffle="rows" of compressed data larger than the cache). The
+            file has no name and is gone with the process. The order of rows does not depend on it.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
         workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
@@ -125,6 +128,7 @@ class H5Dataset(PyDataset):
         cache: float | str = "auto",
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,
+        scratch: StrPath | None = None,
         reader: Reader = "auto",
         allow_external: bool = False,
         workers: int | None = None,
@@ -144,6 +148,7 @@ class H5Dataset(PyDataset):
             cache=cache,
             threads=workers if threads is None else threads,
             shard=shard,
+            scratch=scratch,
         )
         self._batches = open_batches(
             path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
@@ -312,6 +317,14 @@ class H5Dataset(PyDataset):
     def is_transformed(self) -> bool:
         """Whether a transform changes batches, so that columns do not tell what a model gets."""
         return self._batches.is_transformed
+
+    def offer_scratch(self, folder: StrPath) -> None:
+        """Let decoded rows that fit no memory lie in a file in this folder, if none was given.
+
+        It changes no batch, and nothing at all where such a file is of no use.
+        """
+        self._batches = self._batches.offer_scratch(folder)
+        self._ordered = None
 
     @property
     def fits_memory(self) -> bool:

@@ -44,7 +44,8 @@ class H5DataModule:
             files of their own, a path.
         stratify: Keep each label's share in the validation rows.
         rows: The rows of `train` to use at all, as in `H5Dataset`; a number n means the first n.
-        shuffle, seed, transform, drop_last, cache, threads, shard, reader: As in `H5Dataset`.
+        shuffle, seed, transform, drop_last, cache, threads, shard, scratch, reader: As in
+            `H5Dataset`.
             `transform` is applied to all three; only training is shuffled.
 
     Raises:
@@ -76,6 +77,7 @@ class H5DataModule:
         cache: float | str = "auto",
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,
+        scratch: StrPath | None = None,
         reader: Reader = "auto",
     ) -> None:
         self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
@@ -85,6 +87,7 @@ class H5DataModule:
             "transform": transform,
             "threads": threads,
             "shard": shard,
+            "scratch": None if scratch is None else os.fspath(scratch),
             "reader": reader,
         }
         self._paths = {"train": train, "test": test, "validation": validation}
@@ -152,7 +155,7 @@ class H5DataModule:
         """
         columns = {role: format_columns(spec) for role, spec in self._columns.items()}
         paths = {name: _format_paths(value) for name, value in self._paths.items()}
-        kept = {name: self._common[name] for name in ("batch_size", "seed", "threads")}
+        kept = {name: self._common[name] for name in ("batch_size", "seed", "threads", "scratch")}
         settings = {
             name: _format_plain(value) for name, value in {**kept, **self._settings}.items()
         }

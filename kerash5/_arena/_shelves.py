@@ -1,0 +1,186 @@
+"""Where rows that were read once are kept: in memory, or in a file of our own.
+
+A shelf has places for so many rows, and knows nothing of which rows they are: see `_resident`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._arena._rows import Arrays
+from kerash5._errors import DamagedFileError, FileError
+from kerash5.h5 import Source
+from kerash5.h5._gather import MOST_BYTES, gather
+
+_LOG: Final = logging.getLogger("kerash5")
+_MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
+
+
+class AbstractShelf(ABC):
+    """Keeps rows at places 0 to `num_rows`, each written once; any threads, any places."""
+
+    @abstractmethod
+    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
+        """Load rows [start, stop) of the source to the places from `begin` on."""
+
+    @abstractmethod
+    def take(self, places: NDArray[np.int64]) -> Arrays:
+        """Return the rows at some places, the caller's to keep."""
+
+
+@final
+class MemoryShelf(AbstractShelf):
+    """Keeps rows in arrays."""
+
+    def __init__(self, source: Source, num_rows: int) -> None:
+        self._arrays = source.allocate(num_rows)
+
+    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
+        """Load rows into their places."""
+        end = begin + stop - start
+        source.load_range(start, stop, {n: array[begin:end] for n, array in self._arrays.items()})
+
+    def take(self, places: NDArray[np.int64]) -> Arrays:
+        """Return the rows at some places."""
+        return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
+
+
+@final
+class FileShelf(AbstractShelf):
+    """Keeps rows in a file that has no name, so that nothing stays behind however a process ends.
+
+    One column lies after another, and rows as in memory, so that a batch is a few system calls.
+    The room is asked for at once: a disk that is too full says so before anything is written. A
+    forked child uses the same file, in which it can only write what is there or will be.
+    """
+
+    def __init__(self, source: Source, num_rows: int, folder: str) -> None:
+        self._folder = folder
+        columns = source.columns.values()
+        sizes = [column.loaded_row_bytes for column in columns]
+        self._row_bytes = dict(zip(source.columns, sizes, strict=True))
+        bases = np.cumsum([0, *sizes]) * num_rows
+        self._bases = dict(zip(source.columns, bases.tolist(), strict=False))
+        self._types = {name: (c.stored_shape, c.loaded_dtype) for name, c in source.columns.items()}
+        self._large = threading.Lock()
+        self._file = _OwnFile(folder, int(bases[-1]))
+        _LOG.info(
+            "rows that do not fit the cache are decoded once into a scratch file in %r "
+            "(%.1f MB, gone when this process is)",
+            folder,
+            bases[-1] / 1e6,
+        )
+
+    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
+        """Load rows, and write them to their places."""
+        if (stop - start) * source.row_bytes <= _MOST_AT_ONCE:
+            self._put(begin, source, start, stop)
+            return
+        with self._large:
+            self._put(begin, source, start, stop)
+
+    def after_fork(self) -> None:
+        """Begin with an open lock: who held it stayed in the parent process."""
+        self._large = threading.Lock()
+
+    def take(self, places: NDArray[np.int64]) -> Arrays:
+        """Return the rows at some places."""
+        found = {}
+        for name, (shape, dtype) in self._types.items():
+            size, array = self._row_bytes[name], np.empty((len(places), *shape), dtype)
+            if array.nbytes:
+                offsets = self._bases[name] + places * size
+                self._file.read(offsets, size, array.reshape(-1).view(np.uint8))
+            found[name] = array
+        return found
+
+    def _put(self, begin: int, source: Source, start: int, stop: int) -> None:
+        rows = source.allocate(stop - start)
+        source.load_range(start, stop, rows)
+        for name, array in rows.items():
+            place = self._bases[name] + begin * self._row_bytes[name]
+            self._file.write(place, array.reshape(-1).view(np.uint8).data)
+
+
+class _OwnFile:
+    """A file without a name. Its room is its own, and goes with the last who holds it."""
+
+    def __init__(self, folder: str, num_bytes: int) -> None:
+        self._folder = folder
+        self._num_bytes = num_bytes
+        try:
+            self._descriptor = _open_nameless(folder)
+            self._reserve()
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def read(self, offsets: NDArray[np.int64], size: int, out: NDArray[np.uint8]) -> None:
+        """Read pieces of one size to one after another in `out`."""
+        places = np.arange(len(offsets)) * size
+        unread = np.arange(len(offsets))
+        if size <= MOST_BYTES:
+            unread = gather(self._descriptor, offsets, np.full(len(offsets), size), out, places)
+        for number in unread.tolist():
+            place, offset = out[number * size : (number + 1) * size].data, int(offsets[number])
+            while place:
+                count = os.preadv(self._descriptor, [place[:MOST_BYTES]], offset)
+                if not count:
+                    raise DamagedFileError(
+                        f"the scratch file in {self._folder!r} ends early: the disk lost what was "
+                        "written; check it, and give another folder as scratch="
+                    )
+                place, offset = place[count:], offset + count
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes to their place."""
+        try:
+            while data:
+                count = os.pwrite(self._descriptor, data[:MOST_BYTES], offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise self._explain(error) from error
+
+    def _reserve(self) -> None:
+        os.truncate(self._descriptor, self._num_bytes)
+        if hasattr(os, "posix_fallocate") and self._num_bytes:
+            try:
+                os.posix_fallocate(self._descriptor, 0, self._num_bytes)
+            except OSError as error:  # a file system that cannot promise room; writing will tell
+                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                    raise
+
+    def _explain(self, error: OSError) -> FileError:
+        size = f"{self._num_bytes / 1e6:.1f} MB of decoded rows"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return FileError(
+                f"no room for {size} in {self._folder!r} ({error.strerror}); free some, give a "
+                "folder on a larger disk as scratch=, or use shuffle='chunks'"
+            )
+        return FileError(
+            f"{size} cannot be written in {self._folder!r} ({error.strerror}); give a folder that "
+            "this user may write in as scratch="
+        )
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def _open_nameless(folder: str) -> int:
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):  # some file systems cannot
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor, name = tempfile.mkstemp(prefix=".kerash5-scratch-", dir=folder)
+    Path(name).unlink()
+    return descriptor
