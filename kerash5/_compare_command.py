@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the words of `kerash5 compare` to its parser."""
     add = parser.add_argument
-    add("--backends", type=str, default=",".join(BACKENDS), help="jax,torch; one twice: itself")
+    add("--backends", type=str, default=",".join(BACKENDS), help="jax,torch; one twice runs against itself")
     add("--model", type=str, default="convnet", help="a name of the zoo")
     add("--data", type=str, nargs="+", default=None, help="files to train on; else shipped digits")
-    add("--test", type=str, nargs="+", default=None, help="files to evaluate on")
+    add("--test", type=str, nargs="+", default=None, help="to evaluate on; else rows trained on")
     add("--x", type=str, default="image", help="the column the model takes")
     add("--y", type=str, default="label", help="the column of class labels")
     add("--batch-sizes", type=str, default="50", help="rows in a batch: 50,256")
-    add("--settings", type=str, default="plain,tuned", help="Keras' fit, our Trainer, or both")
+    add("--settings", type=str, default="plain,tuned", help="model.fit, Trainer, or both")
     add("--repeats", type=int, default=5, help="processes for each backend and setting")
     add("--steps", type=int, default=100, help="steps in an epoch")
     add("--epochs", type=int, default=3, help="timed epochs in a process, after a warm-up")
@@ -48,11 +48,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--precision", type=precisions, default="float32", help="of layers")
     add("--tf32", action="store_true", help="allow TF32 on GPUs")
     add("--seed", type=int, default=0, help="of the order of processes, and of all that is random")
-    add("--python", type=str, action="append", default=[], help="jax=/env/bin/python; repeatable")
+    add("--python", type=str, action="append", default=[], help="jax=envs/jax/bin/python; once for each")
     add("--timeout", type=float, default=1800.0, help="seconds that one process may take")
     add("--out", type=str, default=DEFAULT_FOLDER, help="the folder; goes on with what is in it")
-    add("--merge", type=str, nargs="+", default=None, help="report these files; measure nothing")
-    add("--baseline", type=str | None, default=None, help="an earlier file; exit 1 where slower")
+    add("--merge", type=str, nargs="+", default=None, help="files or folders for one page; measures nothing")
+    add("--baseline", type=str | None, default=None, help="an earlier file or folder; exit 1 where slower")
 
 
 def run_compare(

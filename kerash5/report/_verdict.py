@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_share_of_difference
 from kerash5.report._results import Comparison
@@ -21,6 +22,11 @@ from kerash5.report._wording import (
     percent,
     seconds,
     times_as_fast,
+)
+
+_WITHIN_NOISE: Final = "no difference beyond noise was found between"
+_TOO_SMALL: Final = (
+    f"a difference below {MINIMAL_EFFECT * 100:.0f} %, which counts as none, lies between"
 )
 
 
@@ -142,9 +148,13 @@ def _sentence(table: Table) -> str:
 
 
 def _level_clause(fastest: Row, level: Sequence[Row]) -> str:
-    pairs = [f"{name_of(row.contender)} ({_ratio_words(row)})" for row in level]
     name = name_of(fastest.contender)
-    return f"no difference beyond noise was found between {name} and {listed(pairs)}"
+    told = []
+    for words, is_within_noise in ((_WITHIN_NOISE, True), (_TOO_SMALL, False)):
+        rows = [row for row in level if row.relative.holds(1.0) == is_within_noise]
+        pairs = [f"{name_of(row.contender)} ({_ratio_words(row)})" for row in rows]
+        told += [f"{words} {name} and {listed(pairs)}"] if rows else []
+    return "; ".join(told)
 
 
 def _ratio_words(row: Row) -> str:

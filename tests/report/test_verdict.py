@@ -38,6 +38,17 @@ def test_no_difference_is_said_with_how_large_it_may_be() -> None:
     assert "fastest" not in headline
 
 
+def test_a_sure_difference_that_is_too_small_to_matter_is_not_called_noise() -> None:
+    comparison = make_comparison({"jax": 100.0, "jax-2": 98.5})
+    exact = tuple(
+        replace(s, epoch_seconds=(1.0, (50.0 if s.contender == "jax" else 50.8) + 0.01 * s.repeat))
+        for s in comparison.samples
+    )
+    headline = verdict(replace(comparison, samples=exact)).headline
+    assert "a difference below 3 %, which counts as none, lies between JAX and JAX (2)" in headline
+    assert "noise" not in headline
+
+
 def test_two_that_are_level_and_one_that_is_slower_are_told_apart() -> None:
     headline = verdict(
         make_comparison({"jax": 400.0, "tensorflow": 800.0, "torch": 800.0})
