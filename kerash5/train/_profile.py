@@ -105,8 +105,8 @@ _ADVICE: Final = {
     "other": "what runs between the steps; look at callbacks with hooks for each batch, "
     "log_every_n_steps and how often checkpoints are written",
     "read": "reading from the disk; a larger cache=, shuffle='chunks' or a faster disk would help",
-    "decode": "decoding; a cache= that holds all, more threads=, pip install 'kerash5[fast]', or files written with "
-    "compression=None or 'lzf' would help",
+    "decode": "decoding; a cache= that holds all, more threads=, pip install 'kerash5[fast]', or "
+    "files written with compression=None or 'lzf' would help",
     "h5py": "reading through h5py, which one thread at a time can do; `kerash5 describe FILE` says "
     "why not faster, and k5.write() writes files that are",
     "transform": "the transform; let layers of the model do its work on the device, or give more "
