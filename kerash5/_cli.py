@@ -26,6 +26,9 @@ _COMMANDS = {
     "demo": "train on the shipped digits, test, and draw pictures: about a minute",
     "fit": "train a model of the zoo on HDF5 files",
     "test": "test the model of a finished run",
+    "predict": "write what the model of a finished run answers to an HDF5 file",
+    "lr-find": "look for a good learning rate, and draw the curve",
+    "batch-size-find": "look for the largest batch size that trains, and the fastest",
     "describe": "say what is in an HDF5 file, and how it is read",
     "verify": "read all of an HDF5 file in a child process, and say what is damaged",
     "compare": "say which backend is fastest, measured in fresh processes",
@@ -88,18 +91,25 @@ def _call(command: str, values: dict[str, Any]) -> None:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
     values.pop("config", None)
-    if command == "fit":
-        _jobs.run_fit(
-            DataOptions(**values["data"]),
-            ModelOptions(**values["model"]),
-            TrainerOptions(**values["trainer"]),
-            backend=values["backend"],
-            seed=values["seed"],
+    if command in ("fit", "lr-find", "batch-size-find"):
+        from kerash5 import _search_command
+
+        training: dict[str, Any] = {
+            "fit": _jobs.run_fit,
+            "lr-find": _search_command.run_lr_find,
+            "batch-size-find": _search_command.run_batch_size_find,
+        }
+        training[command](
+            DataOptions(**values.pop("data")),
+            ModelOptions(**values.pop("model")),
+            TrainerOptions(**values.pop("trainer")),
+            **values,
         )
         return
     jobs: dict[str, Any] = {
         "demo": _jobs.run_demo,
         "test": _jobs.run_test,
+        "predict": _jobs.run_predict,
         "describe": _jobs.run_describe,
         "verify": _jobs.run_verify,
         "bench": _jobs.run_bench,
@@ -110,7 +120,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
         from kerash5._compare_command import run_compare
 
         jobs["compare"] = run_compare
-    if command == "test":
+    if command in ("test", "predict"):
         values["run_dir"] = values.pop("run")
     jobs[command](**values)
 
@@ -120,6 +130,9 @@ def _parsers() -> dict[str, Any]:
         "demo": _demo_parser,
         "fit": _fit_parser,
         "test": _test_parser,
+        "predict": _predict_parser,
+        "lr-find": _lr_find_parser,
+        "batch-size-find": _batch_size_parser,
         "describe": _describe_parser,
         "verify": _verify_parser,
         "compare": _compare_parser,
@@ -137,9 +150,13 @@ def _parser(command: str) -> ArgumentParser:
 
 
 def _fit_parser() -> ArgumentParser:
+    return _training_parser("fit")
+
+
+def _training_parser(command: str) -> ArgumentParser:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
-    parser = _parser("fit")
+    parser = _parser(command)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
     parser.add_argument("--seed", type=int, default=0, help="of the model's initial weights")
@@ -170,6 +187,48 @@ def _test_parser() -> ArgumentParser:
     parser.add_argument(
         "--backend", type=str | None, default=None, help="another backend than the run's own"
     )
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = _parser("predict")
+    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
+    parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="the file to answer; the run's own test file"
+    )
+    parser.add_argument("--name", type=str, default="prediction", help="the column to write")
+    parser.add_argument("--class_ids", action="store_true", help="write the class ids as well")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+    )
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help="another backend than the run's own"
+    )
+    return parser
+
+
+def _lr_find_parser() -> ArgumentParser:
+    parser = _training_parser("lr-find")
+    parser.add_argument("--min_lr", type=float, default=1e-8, help="the rate of the first step")
+    parser.add_argument("--max_lr", type=float, default=1.0, help="the rate of the last step")
+    parser.add_argument("--num_training", type=int, default=100, help="steps")
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the curve")
+    return parser
+
+
+def _batch_size_parser() -> ArgumentParser:
+    parser = _training_parser("batch-size-find")
+    parser.add_argument("--init_val", type=int, default=32, help="the first size tried")
+    parser.add_argument("--max_val", type=int | None, default=None, help="the largest")
+    parser.add_argument(
+        "--memory_limit",
+        type=int | float | str | None,
+        default=None,
+        help="of each trial: bytes, 4GB, or a fraction of free memory",
+    )
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the speeds")
     return parser
 
 
@@ -218,7 +277,7 @@ def _pack_parser() -> ArgumentParser:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<10}{about}" for name, about in _COMMANDS.items()]
+    lines = [f"  {name:<17}{about}" for name, about in _COMMANDS.items()]
     return "\n".join(
         [
             "usage: kerash5 COMMAND ...",

@@ -53,7 +53,7 @@ def run_fit(
         KerasH5Error: Anything that can be known to be wrong; one sentence.
     """
     use_backend(backend)
-    module, network = _prepare(data, model, trainer, seed)
+    module, network = prepare(data, model, trainer, seed)
     return _fit_and_test(module, network, model, trainer, seed=seed)
 
 
@@ -72,7 +72,7 @@ def run_demo(
         rows=rows,
     )
     model, trainer = ModelOptions(), TrainerOptions(max_epochs=max_epochs, run_dir=run_dir)
-    module, network = _prepare(data, model, trainer, seed=0)
+    module, network = prepare(data, model, trainer, seed=0)
     run = _fit_and_test(module, network, model, trainer, seed=0)
     if module.test is not None:
         _draw(run, module.test, network)
@@ -104,6 +104,51 @@ def run_test(
         tested.save(folder)
     print(_test_line(metrics))
     return tested
+
+
+def run_predict(
+    run_dir: str,
+    out: str,
+    *,
+    data: str | None = None,
+    backend: str | None = None,
+    weights: str = "best",
+    name: str = "prediction",
+    class_ids: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Write what the model of a finished run answers for each row of a file, in stored order.
+
+    Args:
+        run_dir: The folder of the run.
+        out: The HDF5 file to write.
+        data: The file to answer; None for the run's own test file.
+        backend: Another backend than the run's own.
+        weights: "best" or "last".
+        name: The column to write.
+        class_ids: Write the ids of the largest answers as well.
+        overwrite: Replace an existing file.
+
+    Returns:
+        The path.
+    """
+    run = Run.load(run_dir)
+    use_backend(backend or run.backend)
+    folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
+    options = _read_data_options(folder, data)
+    from kerash5.train import H5DataModule, Trainer
+    from kerash5.train._build import load_model
+
+    path: str = Trainer(enable_progress_bar=False).predict(
+        load_model(folder, weights),
+        H5DataModule.from_options(options),
+        out=out,
+        name=name,
+        class_ids=class_ids,
+        overwrite=overwrite,
+    )
+    print(path)
+    return path
 
 
 def run_describe(path: str) -> None:
@@ -167,9 +212,10 @@ def run_pack(
         print(path)
 
 
-def _prepare(
+def prepare(
     data: DataOptions, model: ModelOptions, trainer: TrainerOptions, seed: int
 ) -> tuple[H5DataModule, Model]:
+    """Open the data and build the model of these options."""
     from kerash5 import zoo
     from kerash5.train import H5DataModule
     from kerash5.train._build import build_model

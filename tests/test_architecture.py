@@ -46,6 +46,7 @@ ROOMS: Final = (
     "zoo",
     "train",
     "_jobs",
+    "_search_command",
     "_compare_command",
     PACKAGE,
     "_cli",

@@ -25,7 +25,10 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5.h5 import write
 
 Pretend = Callable[..., None]
-COMMANDS: Final = ("demo", "fit", "test", "describe", "verify", "compare", "bench", "pack", "env")
+COMMANDS: Final = (
+    *("demo", "fit", "test", "predict", "lr-find", "batch-size-find", "describe", "verify"),
+    *("compare", "bench", "pack", "env"),
+)
 Console = pytest.CaptureFixture[str]
 
 
@@ -78,7 +81,7 @@ def test_help_names_every_command_and_is_no_error(words: list[str], capsys: Cons
     assert main(words) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert re.findall(r"^  (\w+) ", out, re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([\w-]+) ", out, re.MULTILINE) == list(COMMANDS)
     assert max(map(len, out.splitlines())) <= 100
 
 

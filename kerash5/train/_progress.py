@@ -45,7 +45,7 @@ class ProgressBar(Listener):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[state]}"),
         )
         self._bar = Bar(*columns, console=self._console, transient=True)
         self._bar.start()
@@ -53,18 +53,18 @@ class ProgressBar(Listener):
             f"epoch {progress.epoch + 1}{self._of}",
             total=progress.steps_per_epoch,
             completed=progress.index,
-            loss="",
+            state="",
         )
 
     def after_steps(self, progress: Progress) -> None:
         """Move the bar, a few times a second at most: reading the loss waits for the device."""
         now = time.perf_counter()
         bar, task = self._bar, self._task
-        if bar is None or task is None or now - self._shown < _REFRESH_SECONDS:
+        is_last = progress.index == progress.steps_per_epoch  # it stands while validation runs
+        if bar is None or task is None or (now - self._shown < _REFRESH_SECONDS and not is_last):
             return
         self._shown = now
-        loss = progress.metrics().get("loss")
-        bar.update(task, completed=progress.index, loss="" if loss is None else f"loss {loss:.4f}")
+        bar.update(task, completed=progress.index, state=_state(progress))
 
     def after_check(self, progress: Progress, metrics: Metrics) -> None:
         """Print the line of a validation within an epoch."""
@@ -91,3 +91,13 @@ class ProgressBar(Listener):
 
 def _in_words(metrics: Metrics) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _state(progress: Progress) -> str:
+    """Say how well it goes: loss, speed, and what waiting for batches costs."""
+    loss = progress.metrics().get("loss")
+    said = [] if loss is None else [f"loss {loss:.4f}"]
+    if progress.seconds > 0:
+        said.append(f"{progress.num_rows / progress.seconds:,.0f} rows/s")
+        said.append(f"wait {progress.input_wait_seconds / progress.seconds:.0%}")
+    return "  ".join(said)

@@ -22,7 +22,7 @@ import yaml
 import kerash5 as k5
 from kerash5 import zoo
 from kerash5._cli import main
-from kerash5._jobs import _prepare
+from kerash5._jobs import prepare
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5.assets import digits_test, digits_train
 
@@ -192,7 +192,7 @@ def test_images_get_the_channel_axis_that_a_model_needs(name: str, x: Any, tmp_p
         tmp_path / "train.h5", image=np.zeros((4, 12, 12), np.uint8), label=[0, 1, 0, 1]
     )
     data = DataOptions(train=train, x=x)
-    module, model = _prepare(data, ModelOptions(name=name), TrainerOptions(), 0)
+    module, model = prepare(data, ModelOptions(name=name), TrainerOptions(), 0)
     wanted = zoo.suited_shape(name, (12, 12))
     assert len(wanted) == (2 if name == "mlp" else 3)
     assert module.input_shape == wanted
@@ -427,3 +427,27 @@ def test_sigterm_ends_a_run_that_says_it_was_stopped(tmp_path: Path) -> None:
     run = k5.Run.load(run_dir)
     assert run.status == "stopped"
     assert not list(run_dir.glob("*partial*"))
+
+
+# Searches and answers.
+
+
+def test_lr_find_prints_a_rate_and_draws_the_curve(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.png"
+    words = fit_words(tmp_path / "run", "--max_lr", "0.1", "--num_training", "20")[1:]
+    out = run_quietly("lr-find", *words, "--plot", str(curve))
+    assert "steps from 1.0e-08 to 1.0e-01" in out
+    assert curve.stat().st_size > 1000
+    assert not (tmp_path / "run").exists()
+
+
+def test_predict_writes_the_answers_of_a_run(tmp_path: Path, capsys: Console) -> None:
+    run, out = tmp_path / "run", str(tmp_path / "answers.h5")
+    few = write_few(tmp_path / "few.h5")
+    run_quietly(*fit_words(run, "--trainer.max_epochs", "1", test=few))
+    run_quietly("predict", "--run", str(run), "--out", out, "--class_ids")
+    with h5py.File(out) as answers:
+        assert answers["prediction"].shape == (7, 10)
+        assert answers["prediction_class"].shape == (7,)
+    assert main(["predict", "--run", str(run), "--out", out]) == 1
+    assert "pass overwrite=True to replace it" in capsys.readouterr().err
