@@ -36,7 +36,12 @@ _COMMANDS = {
     "pack": "write a data set of keras.datasets as HDF5 files",
     "env": "say what is installed, and on what machine",
 }
+_WHAT_NOW = "what the run has written so far is in its folder, and --resume auto goes on there"
 _USAGE, _CTRL_C, _SIGTERM = 2, 130, 143
+_RESUME_HELP = (
+    "auto goes on with the unfinished run in --trainer.run_dir, or begins one; last and best go on "
+    "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
+)
 _BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
 
 
@@ -67,7 +72,7 @@ def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
-        _complain("stopped by Ctrl-C; what the run has written so far is in its folder")
+        _complain(f"stopped by Ctrl-C; {_WHAT_NOW}")
         return _CTRL_C
     except Exception as error:  # noqa: BLE001  whatever goes wrong, it is one line and a code
         if debug:
@@ -150,7 +155,9 @@ def _parser(command: str) -> ArgumentParser:
 
 
 def _fit_parser() -> ArgumentParser:
-    return _training_parser("fit")
+    parser = _training_parser("fit")
+    parser.add_argument("--resume", type=str | None, default=None, help=_RESUME_HELP)
+    return parser
 
 
 def _training_parser(command: str) -> ArgumentParser:
@@ -305,7 +312,7 @@ def _complain(text: str) -> None:
 
 def _exit_code(stopped: SystemExit) -> int:
     if stopped.code == _SIGTERM:
-        _complain("stopped by SIGTERM; what the run has written so far is in its folder")
+        _complain(f"stopped by SIGTERM; {_WHAT_NOW}")
     return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
 
 

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the words of `kerash5 compare` to its parser."""
     add = parser.add_argument
-    add("--backends", type=str, default=",".join(BACKENDS), help="jax,torch; one twice runs against itself")
+    add(
+        "--backends",
+        type=str,
+        default=",".join(BACKENDS),
+        help="jax,torch; one twice runs against itself",
+    )
     add("--model", type=str, default="convnet", help="a name of the zoo")
     add("--data", type=str, nargs="+", default=None, help="files to train on; else shipped digits")
     add("--test", type=str, nargs="+", default=None, help="to evaluate on; else rows trained on")
@@ -48,11 +53,28 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--precision", type=precisions, default="float32", help="of layers")
     add("--tf32", action="store_true", help="allow TF32 on GPUs")
     add("--seed", type=int, default=0, help="of the order of processes, and of all that is random")
-    add("--python", type=str, action="append", default=[], help="jax=envs/jax/bin/python; once for each")
+    add(
+        "--python",
+        type=str,
+        action="append",
+        default=[],
+        help="jax=envs/jax/bin/python; once for each",
+    )
     add("--timeout", type=float, default=1800.0, help="seconds that one process may take")
     add("--out", type=str, default=DEFAULT_FOLDER, help="the folder; goes on with what is in it")
-    add("--merge", type=str, nargs="+", default=None, help="files or folders for one page; measures nothing")
-    add("--baseline", type=str | None, default=None, help="an earlier file or folder; exit 1 where slower")
+    add(
+        "--merge",
+        type=str,
+        nargs="+",
+        default=None,
+        help="files or folders for one page; measures nothing",
+    )
+    add(
+        "--baseline",
+        type=str | None,
+        default=None,
+        help="an earlier file or folder; exit 1 where slower",
+    )
 
 
 def run_compare(

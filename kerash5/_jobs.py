@@ -46,15 +46,28 @@ def run_fit(
     *,
     backend: str | None = None,
     seed: int = 0,
+    resume: str | None = None,
 ) -> Run:
     """Train, test if there is a test file, and print what came of it.
+
+    Args:
+        data: What to train, validate and test on.
+        model: Which model of the zoo.
+        trainer: How to train.
+        backend: Which; None lets the environment say.
+        seed: Of the initial weights.
+        resume: As in `Trainer.fit`.
 
     Raises:
         KerasH5Error: Anything that can be known to be wrong; one sentence.
     """
-    use_backend(backend)
+    chosen = use_backend(backend)
+    if trainer.deterministic and chosen == "jax":
+        from kerash5.train._determinism import prepare_deterministic_jax
+
+        prepare_deterministic_jax()
     module, network = prepare(data, model, trainer, seed)
-    return _fit_and_test(module, network, model, trainer, seed=seed)
+    return _fit_and_test(module, network, model, trainer, seed=seed, resume=resume)
 
 
 def run_demo(
@@ -244,13 +257,14 @@ def _fit_and_test(
     options: TrainerOptions,
     *,
     seed: int,
+    resume: str | None = None,
 ) -> Run:
     from kerash5.train import Trainer
 
     trainer = Trainer(**asdict(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": asdict(model)}
-    run = trainer.fit(network, module)
+    run = trainer.fit(network, module, resume=resume)
     if module.test is not None:
         print(_test_line(trainer.test(network, module)))
         run = trainer.run or run

@@ -96,6 +96,16 @@ class TrainerOptions:
         log_every_n_steps: Log the running averages after so many steps, besides those of epochs.
         profile: simple says where the time went and what would help; trace writes the framework's
             own trace of some steps.
+        accumulate_grad_batches: Batches whose gradients make one update of the weights.
+        gradient_clip_val: Clip gradients to this, by their global norm.
+        gradient_clip_algorithm: norm, or value to clip each gradient by itself.
+        ema: Momentum of an average of the weights, which is what is validated and kept.
+        early_stopping: Stop when the monitor has not become better for so many epochs.
+        deterministic: Use nothing that would not repeat bit for bit on a GPU.
+        checkpoint_every_steps: Optimizer steps from one checkpoint to the next.
+        checkpoint_every: Time from one to the next.
+        save_top_k: Keep the checkpoints of so many of the best epochs.
+        enable_checkpointing: Write checkpoints: without them nothing can be resumed.
         steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
         enable_progress_bar: Show progress.
         enable_model_summary: Show the model's layers first.
@@ -116,6 +126,16 @@ class TrainerOptions:
     logger: bool | str | list[str] = True
     log_every_n_steps: int | None = None
     profile: Literal["simple", "trace"] | None = None
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+    ema: float | None = None
+    early_stopping: int | None = None
+    deterministic: bool = False
+    checkpoint_every_steps: int | None = None
+    checkpoint_every: int | float | str = "10min"
+    save_top_k: int = 1
+    enable_checkpointing: bool = True
     steps_per_dispatch: int | Literal["auto"] = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True

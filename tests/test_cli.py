@@ -333,6 +333,7 @@ def test_unasked_everything_has_the_defaults_of_the_options(
             "trainer": TrainerOptions(),
             "backend": None,
             "seed": 0,
+            "resume": None,
         }
     ]
 

@@ -9,9 +9,11 @@ import keras
 from kerash5 import zoo
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5._options import ModelOptions
+from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._checks import POLICIES
 from kerash5.train._data import H5DataModule
-from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, MODEL_FILE
+from kerash5.train._run_dir import BEST_WEIGHTS, CHECKPOINTS_FOLDER, LAST_WEIGHTS, MODEL_FILE
+from kerash5.train._state import restore_weights
 
 Model = keras.Model
 
@@ -60,7 +62,10 @@ def load_model(folder: Path, weights: str) -> keras.Model:
     if weights not in files:
         raise OptionError(f"weights={weights!r}; choose 'best' or 'last'")
     architecture, file = folder / MODEL_FILE, folder / files[weights]
-    for path in (architecture, file):
+    # A run that was killed has written no last weights; its newest checkpoint holds them.
+    is_killed = weights == "last" and not file.exists()
+    checkpoint = Checkpoints(folder / CHECKPOINTS_FOLDER).newest() if is_killed else None
+    for path in (architecture, *([] if checkpoint else [file])):
         if not path.exists():
             raise FileMissingError(
                 f"no {str(path)!r}; the run was stopped before its first epoch ended, or its model "
@@ -68,7 +73,10 @@ def load_model(folder: Path, weights: str) -> keras.Model:
             )
     try:
         model = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
-        model.load_weights(file)
+        if checkpoint is None:
+            model.load_weights(file)
+        else:
+            restore_weights(model, checkpoint.arrays)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise FileError(
             f"the model in {str(folder)!r} cannot be loaded ({error}); train it again"

@@ -89,8 +89,8 @@ def parse_limits(
     Raises:
         OptionError: One of them makes no sense; the message names it.
     """
-    _check_count("max_epochs", max_epochs, "the number of passes over the data")
-    _check_count("max_steps", max_steps, "the number of optimizer steps")
+    check_count("max_epochs", max_epochs, "the number of passes over the data")
+    check_count("max_steps", max_steps, "the number of optimizer steps")
     _check_share("limit_train_batches", limit_train_batches, least=1)
     _check_share("limit_val_batches", limit_val_batches, least=0)
     _check_share("overfit_batches", overfit_batches, least=1)
@@ -158,7 +158,8 @@ def _count(share: Share | None, available: int, *, is_capped: bool = True) -> in
     return min(share, available) if is_capped else share
 
 
-def _check_count(name: str, value: object, meaning: str) -> None:
+def check_count(name: str, value: object, meaning: str) -> None:
+    """Raise `OptionError` if a value is neither None nor a whole number of at least 1."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if value is not None and not is_count:
         raise OptionError(f"{name}={value!r}; it is {meaning}, at least 1")

@@ -66,5 +66,8 @@ class Listener:
     def end_epoch(self, epoch: Epoch) -> None:
         """Hear what an epoch did, before Keras callbacks do."""
 
+    def after_epoch(self, progress: Progress) -> None:
+        """Hear that Keras callbacks have had their say: the next epoch is due."""
+
     def close(self) -> None:
         """Let go of everything: the fit is over, well or not."""

@@ -67,6 +67,7 @@ class Loop:
         position: Where it is; set before `run` to begin elsewhere.
         listeners: Who is told.
         stop_reason: Why it ends early; set from outside, it ends after the steps under way.
+        is_between_steps: Whether the variables are those of `position`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Loop:
         self.position = Position()
         self.listeners: Sequence[Listener] = ()
         self.stop_reason: StopReason | None = None
+        self.is_between_steps = True
         self.num_steps = limits.steps_per_epoch(len(train))
         self.engine = engine
         self._model = model
@@ -156,7 +158,6 @@ class Loop:
         batches = list(islice(feed, self._next_count()))
         position.wait_seconds += time.perf_counter() - began
         self._train_on(batches)
-        position.index += len(batches)
         position.seconds += time.perf_counter() - began
         if self._hooks.is_stopped:
             self.stop_reason = "callback"
@@ -175,16 +176,18 @@ class Loop:
     def _train_on(self, batches: Sequence[Batch]) -> None:
         hooks, engine = self._hooks, self.engine
         first, count = self.position.index, len(batches)
-        if not hooks.wants_steps:
-            engine.train(batches)
-            return
-        hooks.begin_steps(first, count)
-        if hooks.needs_every_step:  # a hook may have read or changed any variable
+        if hooks.wants_steps:
+            hooks.begin_steps(first, count)
+        if hooks.needs_every_step:  # a hook may have changed any variable
             engine.begin()
+        self.is_between_steps = False
         engine.train(batches)
+        self.position.index += count
+        self.is_between_steps = True
         if hooks.needs_every_step:
             engine.sync()
-        hooks.end_steps(first, count, engine.metrics())
+        if hooks.wants_steps:
+            hooks.end_steps(first, count, engine.metrics())
 
     def _next_count(self) -> int:
         """Return how many steps to run at once: up to the next thing that is due."""
@@ -273,6 +276,9 @@ class Loop:
             self.stop_reason = "callback"
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
+        progress = self.progress()
+        for listener in self.listeners:
+            listener.after_epoch(progress)
 
     def progress(self) -> Progress:
         """Return how far it has come."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
@@ -13,22 +12,27 @@ import keras
 import numpy as np
 import yaml
 
-from kerash5._errors import FileError
+from kerash5._errors import FileError, RunError
 from kerash5._run import RUN_FILE, Run, replace_text
+from kerash5.train._checkpoint import Checkpoints
+from kerash5.train._lock import FolderLock
 
 CONFIG_FILE: Final = "config.yaml"
 ENVIRONMENT_FILE: Final = "env.json"
 MODEL_FILE: Final = "model.json"
 LAST_WEIGHTS: Final = "last.weights.h5"
 BEST_WEIGHTS: Final = "best.weights.h5"
+CHECKPOINTS_FOLDER: Final = "checkpoints"
 
 
 @final
 class RunDir:
-    """The folder of one run. Made by `make_run_dir`."""
+    """The folder of one run. Made by `claim_run_dir` and `reopen_run_dir`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = FolderLock(path)
+        self.checkpoints = Checkpoints(path / CHECKPOINTS_FOLDER)
 
     def file(self, name: str) -> str:
         """Return the path of a file of the run."""
@@ -59,46 +63,77 @@ class RunDir:
         finally:
             partial.unlink(missing_ok=True)
 
-    def copy_weights(self, old: str, new: str) -> None:
-        """Give saved weights a second name; a hard link where the file system has them."""
-        source, partial = self.path / old, self.path / f"partial-{new}"
-        partial.unlink(missing_ok=True)
+    def remove(self, name: str) -> None:
+        """Delete a file of the run, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def load_weights(self, model: keras.Model, name: str) -> None:
+        """Give a built model the weights saved here.
+
+        Raises:
+            FileError: They are not there, or do not fit.
+        """
         try:
-            try:
-                partial.hardlink_to(source)
-            except OSError:
-                shutil.copyfile(source, partial)
-            partial.replace(self.path / new)
-        finally:
-            partial.unlink(missing_ok=True)
+            model.load_weights(self.path / name)
+        except (OSError, ValueError, KeyError) as error:
+            raise FileError(
+                f"{self.file(name)!r} cannot be loaded ({error}); train again with resume=None"
+            ) from error
 
 
-def make_run_dir(asked: str | os.PathLike[str] | None, model_name: str) -> RunDir:
+def wanted_path(asked: str | os.PathLike[str] | None, model_name: str) -> Path:
+    """Return the folder a run shall have: the one asked for, or runs/MODEL."""
+    wanted = Path(asked if asked is not None else Path("runs") / model_name)
+    return wanted if wanted.name else wanted.resolve()  # "." has no name to add a number to
+
+
+def claim_run_dir(wanted: Path) -> RunDir:
     """Make the folder of a new run.
 
-    One that holds a run already is left alone, and a number is added to the name.
-
-    Args:
-        asked: The folder; None for runs/MODEL.
-        model_name: The model's.
+    One that holds a run already, or in which another process trains, is left alone, and a number
+    is added to the name.
 
     Raises:
         FileError: It cannot be made.
     """
-    wanted = Path(asked if asked is not None else Path("runs") / model_name)
-    if not wanted.name:  # "." has no name to add a number to
-        wanted = wanted.resolve()
     number, path = 1, wanted
-    while (path / RUN_FILE).exists():
+    while True:
+        run_dir = RunDir(make_folder(path))
+        if run_dir.lock.try_acquire():
+            if not (path / RUN_FILE).exists():
+                return run_dir
+            run_dir.lock.release()
         number += 1
         path = wanted.with_name(f"{wanted.name}-{number}")
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder where there is none.
+
+    Raises:
+        FileError: It cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
             f"run_dir {str(path)!r} cannot be made ({error.strerror}); choose another folder"
         ) from error
-    return RunDir(path)
+    return path
+
+
+def reopen_run_dir(path: Path) -> RunDir:
+    """Open the folder of a run that shall go on.
+
+    Raises:
+        RunError: Another process trains in it.
+    """
+    run_dir = RunDir(path)
+    if not run_dir.lock.try_acquire():
+        raise RunError(
+            f"another process trains in {str(path)!r}; wait for it, or give another run_dir"
+        )
+    return run_dir
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  YAML and JSON, whatever they hold

@@ -12,12 +12,29 @@ import keras
 
 from kerash5._errors import OptionError
 from kerash5.train._checks import POLICIES
-from kerash5.train._limits import Limits, parse_limits
+from kerash5.train._limits import Limits, check_count, parse_duration, parse_limits
 from kerash5.train._loggers import AbstractLogger
 from kerash5.train._logging import describe_loggers, parse_loggers
+from kerash5.train._optimizer import OptimizerSettings, parse_optimizer
 from kerash5.train._profile import ProfileOption
 from kerash5.train.engines import Steps
 from kerash5.train.engines._engine import parse_steps
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CheckpointSettings:
+    """When checkpoints are written, and which are kept.
+
+    Args:
+        every_steps: Optimizer steps from one to the next; None: no matter how many.
+        every_seconds: From one to the next.
+        top_k: How many of the best epochs keep theirs.
+    """
+
+    every_steps: int | None
+    every_seconds: float
+    top_k: int
 
 
 @final
@@ -37,6 +54,10 @@ class Settings:
     log_every_n_steps: int | None
     profile: ProfileOption | None
     steps_per_dispatch: Steps
+    checkpoints: CheckpointSettings | None
+    optimizer: OptimizerSettings
+    early_stopping: int | None
+    deterministic: bool
     is_dev_run: bool
     enable_progress_bar: bool
     enable_model_summary: bool
@@ -59,6 +80,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
     if precision is not None and precision not in POLICIES:
         raise OptionError(f"precision={precision!r}; choose {', '.join(map(repr, POLICIES))}")
     parse_steps(options["steps_per_dispatch"])
+    check_count("early_stopping", options["early_stopping"], "the number of epochs to wait")
     return Settings(
         limits=parse_limits(**{name: options[name] for name in _LIMITS}),
         precision=precision,
@@ -69,6 +91,15 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
         log_every_n_steps=_parse_every(options["log_every_n_steps"]),
         profile=_parse_profile(options["profile"]),
         steps_per_dispatch=options["steps_per_dispatch"],
+        checkpoints=_parse_checkpoints(options),
+        optimizer=parse_optimizer(
+            options["accumulate_grad_batches"],
+            options["gradient_clip_val"],
+            options["gradient_clip_algorithm"],
+            options["ema"],
+        ),
+        early_stopping=options["early_stopping"],
+        deterministic=bool(options["deterministic"]),
         is_dev_run=bool(options["fast_dev_run"]),
         enable_progress_bar=options["enable_progress_bar"],
         enable_model_summary=options["enable_model_summary"],
@@ -95,6 +126,17 @@ def _parse_profile(profile: ProfileOption | None) -> ProfileOption | None:
 def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = {name: _plain(value) for name, value in options.items() if name != "callbacks"}
     return {**asked, "logger": describe_loggers(options["logger"])}
+
+
+def _parse_checkpoints(options: Mapping[str, Any]) -> CheckpointSettings | None:
+    every_steps, top_k = options["checkpoint_every_steps"], options["save_top_k"]
+    check_count("checkpoint_every_steps", every_steps, "the number of steps between checkpoints")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        raise OptionError(f"save_top_k={top_k!r}; it is a number of checkpoints, at least 0")
+    every = parse_duration("checkpoint_every", options["checkpoint_every"])
+    if not options["enable_checkpointing"] or options["fast_dev_run"]:
+        return None
+    return CheckpointSettings(every_steps, every, top_k)
 
 
 def _plain(value: object) -> object:

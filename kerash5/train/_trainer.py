@@ -28,6 +28,7 @@ from kerash5.train._checks import (
 )
 from kerash5.train._logging import LoggerOption
 from kerash5.train._lr_find import find_learning_rate
+from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
 from kerash5.train._profile import ProfileOption
 from kerash5.train._roles import Data, call_keras, choose, parts
@@ -68,6 +69,18 @@ class Trainer:
         profile: "simple" says at the end where the time went, what held the training up and what
             would help; run.json keeps it. "trace" writes the framework's own trace of some steps
             into the run's folder.
+        accumulate_grad_batches: Batches whose gradients make one update of the weights.
+        gradient_clip_val: Clip gradients to this, by their global norm.
+        gradient_clip_algorithm: "norm", or "value" to clip each gradient by itself.
+        ema: Momentum of an average of the weights, such as 0.999: it is validated and tested,
+            saved as the best, and what the model has at the end.
+        early_stopping: Stop when the monitor has not become better for so many epochs.
+        deterministic: Let the backend use nothing that would not repeat bit for bit on a GPU.
+        checkpoint_every_steps: Optimizer steps from one checkpoint to the next.
+        checkpoint_every: Time from one to the next, as in `max_time`. One is also written at the
+            end of an epoch, where that costs less than a twentieth of the time since the last.
+        save_top_k: Keep the checkpoints of so many of the best epochs.
+        enable_checkpointing: Write checkpoints: without them nothing can be resumed.
         steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Show the model's layers before the first epoch.
@@ -105,6 +118,16 @@ class Trainer:
         logger: LoggerOption = True,
         log_every_n_steps: int | None = None,
         profile: ProfileOption | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
+        ema: float | None = None,
+        early_stopping: int | None = None,
+        deterministic: bool = False,
+        checkpoint_every_steps: int | None = None,
+        checkpoint_every: float | str | timedelta = "10min",
+        save_top_k: int = 1,
+        enable_checkpointing: bool = True,
         steps_per_dispatch: int | Literal["auto"] = "auto",
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
@@ -120,6 +143,7 @@ class Trainer:
         model: keras.Model,
         data: Data,
         *,
+        resume: str | os.PathLike[str] | None = None,
         class_weight: Mapping[int, float] | None = None,
     ) -> Run:
         """Train the model on `data.train`, validating on `data.validation` after each epoch.
@@ -129,12 +153,21 @@ class Trainer:
         Args:
             model: A compiled Keras model.
             data: A data module, or a single data set to train on.
+            resume: None begins a new run. "auto" goes on with the unfinished run in `run_dir`,
+                exactly as if it had never been stopped; begins one if there is none; and says so,
+                without training, if it is finished. "last" and "best" go on from the newest or the
+                best checkpoint there. A path, of a checkpoint or a run, begins a new run from it.
+                "force" is "auto" in spite of changed data or settings, where that is possible.
             class_weight: Class number -> weight of its rows in the loss, as in Keras' `fit`.
 
         Returns:
             What the run did and measured. It is also in the run's folder, from the first step on.
 
         Raises:
+            RunError: What shall be resumed was made with other data or another model; or the loss
+                has become NaN or infinite.
+            KeyboardInterrupt, SystemExit: After SIGINT or SIGTERM, once the step is finished and
+                the state is saved; a second signal ends at once.
             KerasH5Error: The model is not compiled, its shapes or classes do not fit the data
                 (those to test on included), or reading fails. Whatever is raised, the run's folder
                 says how far it came.
@@ -145,16 +178,18 @@ class Trainer:
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
         self._check(model, train, validation, test)
-        self._session = Session(
-            self.settings,
-            model,
-            data,
-            monitor=monitor,
-            notes=self.notes,
-            console=self.console,
-            class_weight=class_weight,
-        )
-        self._session.train()
+        with tuned(model, self.settings.optimizer):
+            self._session = Session(
+                self.settings,
+                model,
+                data,
+                monitor=monitor,
+                notes=self.notes,
+                console=self.console,
+                resume=resume,
+                class_weight=class_weight,
+            )
+            self._session.train()
         return self._session.run
 
     def validate(self, model: keras.Model, data: Data) -> Metrics:

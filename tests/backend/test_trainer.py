@@ -410,12 +410,13 @@ def test_weights_that_cannot_be_written_leave_the_earlier_ones(
         monkeypatch.setattr(keras.Model, "save_weights", fail)
 
     trainer = make_trainer(run_dir, max_epochs=2, callbacks=[AtEpochEnd(fill_the_disk)])
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.warns(
+        UserWarning, match=r"cannot be written to \(.*No space left.*training goes on"
+    ):
         trainer.fit(build(), open_module(train))
     assert leftovers(run_dir) == []
-    assert (k5.Run.load(run_dir).status, len(k5.Run.load(run_dir).epochs)) == ("failed", 1)
+    assert (k5.Run.load(run_dir).status, len(k5.Run.load(run_dir).epochs)) == ("done", 2)
     monkeypatch.undo()
-    load_model(run_dir, "last")
     load_model(run_dir, "best")
 
 

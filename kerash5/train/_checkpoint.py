@@ -1,0 +1,234 @@
+"""Checkpoints: arrays as HDF5 and everything else as JSON, in a folder that is complete or absent.
+
+Knows nothing of models. A checkpoint is written under a temporary name, its bytes are forced to the
+disk, and only then is it renamed; the one before is kept, and taken where the newest is damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, final
+
+import h5py
+import numpy as np
+
+from kerash5._errors import DamagedFileError, FileMissingError
+
+ARRAYS_FILE: Final = "state.weights.h5"
+STATE_FILE: Final = "state.json"
+_NAME: Final = re.compile(r"(\d{6,})-step-(\d+)")
+_PARTIAL: Final = "partial-"
+_FORMAT: Final = 1
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One state of a fit.
+
+    Args:
+        arrays: By name; any NumPy type.
+        state: What JSON can hold; NaN and infinities too.
+        path: Where it lies; None before it is written.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    state: Mapping[str, Any]
+    path: Path | None = None
+
+
+@final
+class Checkpoints:
+    """The checkpoints of one run, in a folder of their own; their names count upwards.
+
+    Args:
+        folder: Made when the first is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def paths(self) -> list[Path]:
+        """Return the checkpoints that are complete, the newest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else iter(())
+        named = [path for path in found if _NAME.fullmatch(path.name)]
+        return sorted(named, key=_number_of, reverse=True)
+
+    def save(self, checkpoint: Checkpoint, step: int) -> Path:
+        """Write a checkpoint, whole or not at all, and return its folder.
+
+        Raises:
+            OSError: It cannot be written; what was there before is untouched.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = max((_number_of(path) for path in self.paths()), default=0) + 1
+        path = self.folder / f"{number:06}-step-{step}"
+        partial = self.folder / f"{_PARTIAL}{path.name}"
+        try:
+            partial.mkdir()
+            _write(partial / ARRAYS_FILE, _pack(checkpoint.arrays))
+            _write(partial / STATE_FILE, _format_state(checkpoint).encode())
+            _force_to_disk(partial)
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _force_to_disk(self.folder)
+        return path
+
+    def newest(self, *, is_wanted: Callable[[Path], bool] = lambda _: True) -> Checkpoint | None:
+        """Return the newest checkpoint that is sound; None where there is none.
+
+        Warns of each that is passed over.
+        """
+        for path in filter(is_wanted, self.paths()):
+            try:
+                return load_checkpoint(path)
+            except DamagedFileError as error:
+                warnings.warn(f"{error}; the one before it is used", stacklevel=2)
+        return None
+
+    def read_state(self, path: Path) -> Mapping[str, Any]:
+        """Return what a checkpoint holds besides arrays; nothing where it is damaged."""
+        try:
+            state: Mapping[str, Any] = _read_body(path)["state"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return state
+
+    def keep(self, paths: Sequence[Path]) -> None:
+        """Delete every checkpoint but these, and what a killed process has left half-written."""
+        wanted = set(paths)
+        found = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        for path in found:
+            if _NAME.fullmatch(path.name) and path not in wanted:
+                gone = path.with_name(f"{_PARTIAL}{path.name}")
+                path.rename(gone)  # a kill in mid-deletion must not leave half a checkpoint
+                shutil.rmtree(gone, ignore_errors=True)
+            elif path.name.startswith(_PARTIAL):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        FileMissingError: There is none.
+        DamagedFileError: It is not whole, or not what was written.
+    """
+    if not (path / STATE_FILE).exists() and not (path / ARRAYS_FILE).exists():
+        raise FileMissingError(f"no checkpoint at {str(path)!r}; name one of a run's checkpoints")
+    try:
+        written = _read_body(path)
+        arrays = _unpack((path / ARRAYS_FILE).read_bytes())
+        is_sound = _digest_arrays(arrays) == written["arrays"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"checkpoint {str(path)!r} is damaged ({error})") from error
+    if not is_sound:
+        raise DamagedFileError(
+            f"checkpoint {str(path)!r} is damaged ({ARRAYS_FILE} is not what was written)"
+        )
+    return Checkpoint(arrays, written["state"], path)
+
+
+def _read_body(path: Path) -> Mapping[str, Any]:
+    text = (path / STATE_FILE).read_text(encoding="utf-8")
+    head, _, body = text.partition("\n")
+    if json.loads(head) != {"format": _FORMAT, "sha256": _digest_text(body)}:
+        raise ValueError(f"{STATE_FILE} is not what was written")
+    written: Mapping[str, Any] = json.loads(body)
+    return written
+
+
+def _format_state(checkpoint: Checkpoint) -> str:
+    body = json.dumps(
+        {"arrays": _digest_arrays(checkpoint.arrays), "state": dict(checkpoint.state)}, indent=1
+    )
+    return json.dumps({"format": _FORMAT, "sha256": _digest_text(body)}) + "\n" + body
+
+
+def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the arrays as the bytes of an HDF5 file.
+
+    In memory first: HDF5 that writes to a full disk can fail without an error.
+    """
+    with h5py.File("image", "w", driver="core", backing_store=False) as file:
+        for name, array in arrays.items():
+            # Types that HDF5 lacks, bfloat16 above all, go as their bytes.
+            is_known = array.dtype.kind in "biufc"
+            plain = array if is_known else np.frombuffer(array.tobytes(), np.uint8)
+            file.create_dataset(name, data=plain)
+            file[name].attrs["dtype"] = array.dtype.name
+            file[name].attrs["shape"] = np.array(array.shape, np.int64)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def _unpack(image: bytes) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(name: str, found: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(found, h5py.Dataset):
+            shape = tuple(int(length) for length in found.attrs["shape"])
+            arrays[name] = _as_type(np.asarray(found[()]), str(found.attrs["dtype"]), shape)
+
+    with h5py.File(io.BytesIO(image), "r") as file:
+        file.visititems(visit)
+    return arrays
+
+
+def _as_type(stored: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    if stored.dtype.name == dtype:
+        return stored
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        # A package of JAX and of Keras itself: it names bfloat16 and its like.
+        wanted = np.dtype(getattr(import_module("ml_dtypes"), dtype))
+    return np.frombuffer(stored.tobytes(), wanted).reshape(shape)
+
+
+def _digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _digest_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _force_to_disk(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _number_of(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    return int(found[1]) if found else 0

@@ -1,0 +1,51 @@
+"""Making a backend repeat itself bit for bit. On a CPU all three do so unasked."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import keras
+
+from kerash5._errors import RunError
+
+_XLA_FLAG: Final = "--xla_gpu_deterministic_ops=true"
+
+
+def make_deterministic() -> None:
+    """Forbid the backend, for this process, whatever would not repeat.
+
+    Raises:
+        RunError: JAX runs on a GPU and was started without the flag that this takes.
+    """
+    backend = keras.backend.backend()
+    if backend == "torch":
+        _make_torch_deterministic()
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "jax":
+        import jax
+
+        flags = os.environ.get("XLA_FLAGS", "")
+        if jax.default_backend() == "gpu" and _XLA_FLAG not in flags:
+            raise RunError(
+                "deterministic=True on JAX and a GPU takes a flag before Python starts: "
+                f"export XLA_FLAGS={_XLA_FLAG}"
+            )
+
+
+def prepare_deterministic_jax() -> None:
+    """Give XLA its flag. Works only before JAX has looked at its devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _XLA_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAG}".strip()
+
+
+def _make_torch_deterministic() -> None:
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses without
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,100 @@
+"""A loss that is NaN or infinite ends a fit, and the batch that did it is named."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import time
+from collections.abc import Mapping
+from typing import Final, final
+
+from kerash5._errors import RunError
+from kerash5.feeds._keras import H5Dataset
+from kerash5.train._checkpoint import Checkpoints
+from kerash5.train._listen import Progress
+from kerash5.train._loop import Loop
+from kerash5.train._state import restore_variables
+
+_LOOK_SECONDS: Final = 1.0  # reading the loss waits for the device
+_MAX_ROWS: Final = 8  # named in the message
+
+
+@final
+class LossWatch:
+    """Looks at the average loss now and then: once a step is NaN, it stays NaN to the epoch's end.
+
+    Args:
+        loop: The fit.
+        train: What it trains on.
+        checkpoints: Those of the run: from the newest the steps are taken again, one by one, to
+            find the one that did it.
+
+    Attributes:
+        is_lost: Whether the variables are beyond use.
+    """
+
+    def __init__(self, loop: Loop, train: H5Dataset, checkpoints: Checkpoints) -> None:
+        self.is_lost = False
+        self._loop = loop
+        self._train = train
+        self._checkpoints = checkpoints
+        self._looked = time.perf_counter()
+        self._good_step = 0
+
+    def look(self, progress: Progress) -> None:
+        """Check the loss, if that was not done a moment ago."""
+        now = time.perf_counter()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            self.check(progress.metrics())
+
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Go on if the loss is a finite number.
+
+        Raises:
+            RunError: It is not. The model has the last good state, where there was a checkpoint.
+        """
+        loss = metrics.get("loss", 0.0)
+        if math.isfinite(loss):
+            self._good_step = self._loop.step
+            return
+        self.is_lost = True
+        raise RunError(
+            f"the loss is {loss}: {self._where()}; lower the learning rate, clip gradients "
+            "(gradient_clip_val=1.0), or look at those rows; the last good checkpoint is kept"
+        )
+
+    def _where(self) -> str:
+        end = self._loop.step
+        found = self._find(end)
+        if found is None:
+            return f"it became so in one of the steps {self._good_step} to {end - 1}"
+        rows = self._train.plan.rows(self._loop.plan_step(found))
+        named = ", ".join(map(str, rows[:_MAX_ROWS])) + (", ..." if len(rows) > _MAX_ROWS else "")
+        return f"step {found} made it so, on the rows {named} of {reprlib.repr(self._files())}"
+
+    def _find(self, end: int) -> int | None:
+        """Return the step after which the loss was not finite; leave the model as it was before it.
+
+        Steps are taken again from the newest checkpoint. None where that has none, or where
+        callbacks had changed what the steps did.
+        """
+        checkpoint = self._checkpoints.newest()
+        if checkpoint is None:
+            return None
+        engine, model = self._loop.engine, self._loop.engine.model
+        restore_variables(model, checkpoint.arrays)
+        engine.begin()
+        found = None
+        for step in range(int(checkpoint.state["step"]), end):
+            engine.reset_metrics()
+            engine.train([self._train.read(self._loop.plan_step(step))])
+            if not math.isfinite(engine.metrics().get("loss", 0.0)):
+                found = step
+                break
+        engine.sync()
+        restore_variables(model, checkpoint.arrays)
+        return found
+
+    def _files(self) -> list[str]:
+        return list(self._train.source.paths)

@@ -1,0 +1,134 @@
+"""What the trainer asks of the optimizer: accumulation, clipping and averaged weights.
+
+All three are Keras' own features, switched on through the optimizer's public attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import keras
+
+from kerash5._errors import OptionError, RunError
+
+_CLIPPING: Final = ("clipnorm", "global_clipnorm", "clipvalue")
+_ALGORITHMS: Final = {"norm": "global_clipnorm", "value": "clipvalue"}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OptimizerSettings:
+    """What is asked of the optimizer; made by `parse_optimizer`, names as in `Trainer`.
+
+    Args:
+        accumulate: Batches whose gradients make one update; None for each its own.
+        clip: What gradients are clipped to; None leaves it to the optimizer.
+        clipping: The optimizer's attribute for that.
+        ema: Momentum of the averaged weights; None for none.
+    """
+
+    accumulate: int | None = None
+    clip: float | None = None
+    clipping: str = "global_clipnorm"
+    ema: float | None = None
+
+
+def parse_optimizer(
+    accumulate: object, clip: object, algorithm: object, ema: object
+) -> OptimizerSettings:
+    """Check what is asked of the optimizer.
+
+    Raises:
+        OptionError: One of it makes no sense.
+    """
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise OptionError(
+            f"accumulate_grad_batches={accumulate!r}; it is a number of batches, at least 1"
+        )
+    if algorithm not in _ALGORITHMS:
+        raise OptionError(f"gradient_clip_algorithm={algorithm!r}; choose 'norm' or 'value'")
+    return OptimizerSettings(
+        accumulate if accumulate > 1 else None,
+        _parse_number("gradient_clip_val", clip, most=None),
+        _ALGORITHMS[str(algorithm)],
+        _parse_number("ema", ema, most=1.0),
+    )
+
+
+@contextmanager
+def tuned(model: keras.Model, settings: OptimizerSettings) -> Iterator[None]:
+    """Set the optimizer as asked for. Clipping is put back afterwards.
+
+    Accumulation and averages stay: they have variables of their own in the optimizer.
+
+    Raises:
+        RunError: The optimizer has been used already, without those variables.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of a loss scale
+    if settings.accumulate is not None:
+        _set_before_built(model, optimizer, "gradient_accumulation_steps", settings.accumulate)
+    if settings.ema is not None:
+        _set_before_built(model, optimizer, "use_ema", True)
+        optimizer.ema_momentum = settings.ema
+    if settings.clip is None:
+        yield
+        return
+    before = {name: getattr(optimizer, name) for name in _CLIPPING}
+    try:
+        _set_all(model, optimizer, {**dict.fromkeys(_CLIPPING), settings.clipping: settings.clip})
+        yield
+    finally:
+        _set_all(model, optimizer, before)
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Lend the model its averaged weights, where the optimizer keeps such.
+
+    Not by `keras.callbacks.SwapEMAWeights`, which on TensorFlow swaps by adding and subtracting:
+    that changes the last bits.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    averages = getattr(optimizer, "_model_variables_moving_average", None)
+    if not getattr(optimizer, "use_ema", False) or averages is None:
+        yield
+        return
+    kept = [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_variables]
+    for weight, average in zip(model.trainable_variables, averages, strict=True):
+        weight.assign(average)
+    try:
+        yield
+    finally:
+        for weight, value in zip(model.trainable_variables, kept, strict=True):
+            weight.assign(value)
+
+
+def _set_before_built(model: keras.Model, optimizer: Any, name: str, value: object) -> None:  # noqa: ANN401  Keras'
+    if getattr(optimizer, name) == value:
+        return
+    if optimizer.built:
+        raise RunError(
+            f"{name}={value} needs variables that the optimizer of model {model.name!r} was built "
+            "without; call model.compile(...) with a new optimizer"
+        )
+    setattr(optimizer, name, value)
+
+
+def _set_all(model: keras.Model, optimizer: Any, values: dict[str, Any]) -> None:  # noqa: ANN401  Keras'
+    if any(getattr(optimizer, name) != value for name, value in values.items()):
+        model.train_function = None  # what was compiled has the old values in it
+    for name, value in values.items():
+        setattr(optimizer, name, value)
+
+
+def _parse_number(name: str, value: object, *, most: float | None) -> float | None:
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if not is_number or (most is not None and not float(str(value)) < most):
+        span = "more than 0" if most is None else f"between 0 and {most:g}"
+        raise OptionError(f"{name}={value!r}; it is a number {span}")
+    return float(str(value))

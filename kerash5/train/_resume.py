@@ -1,0 +1,107 @@
+"""Where a fit begins: in a new folder, or from a checkpoint of an earlier run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from kerash5._errors import RunError
+from kerash5._run import RUN_FILE, Run
+from kerash5.train._checkpoint import Checkpoint, Checkpoints, load_checkpoint
+from kerash5.train._run_dir import (
+    CHECKPOINTS_FOLDER,
+    RunDir,
+    claim_run_dir,
+    make_folder,
+    reopen_run_dir,
+)
+
+_MODES: Final = ("auto", "last", "best", "force")
+
+Resume = str | os.PathLike[str] | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a fit begins.
+
+    Args:
+        run_dir: The folder, held for this process.
+        checkpoint: What it goes on from; None: it begins anew.
+        earlier: The run that goes on in the same folder; None for a new one.
+        is_forced: Whether it goes on in spite of differences.
+    """
+
+    run_dir: RunDir
+    checkpoint: Checkpoint | None = None
+    earlier: Run | None = None
+    is_forced: bool = False
+
+
+def find_start(resume: Resume, wanted: Path) -> Start:
+    """Find out where a fit begins, and take the folder.
+
+    Args:
+        resume: As in `Trainer.fit`.
+        wanted: The folder the run shall have.
+
+    Raises:
+        RunError: There is nothing to resume, or another process trains there.
+        FileError: A folder cannot be made or read.
+    """
+    if resume is None:
+        return Start(claim_run_dir(wanted))
+    if not isinstance(resume, str) or resume not in _MODES:
+        checkpoint = _load_from(Path(resume))
+        return Start(claim_run_dir(wanted), checkpoint)
+    if not (wanted / RUN_FILE).exists():
+        if resume in ("last", "best"):
+            raise RunError(
+                f"resume={resume!r}, and there is no run in {str(wanted)!r}; name the run_dir of "
+                "one, or begin with resume='auto'"
+            )
+        return Start(reopen_run_dir(make_folder(wanted)))
+    run_dir = reopen_run_dir(wanted)
+    try:
+        return _go_on(resume, run_dir)
+    except BaseException:
+        run_dir.lock.release()
+        raise
+
+
+def _go_on(resume: str, run_dir: RunDir) -> Start:
+    earlier = Run.load(run_dir.path)
+    checkpoints = run_dir.checkpoints
+    found = best_checkpoint(checkpoints) if resume == "best" else checkpoints.newest()
+    if found is None and resume in ("last", "best"):
+        cure = "train with save_top_k=1" if resume == "best" else "begin anew with resume=None"
+        raise RunError(f"{str(run_dir.path)!r} holds no {resume} checkpoint; {cure}")
+    return Start(run_dir, found, earlier, is_forced=resume == "force")
+
+
+def best_checkpoint(checkpoints: Checkpoints) -> Checkpoint | None:
+    """Return the checkpoint of the best epoch; None where none is kept."""
+    ranks = ranks_of(checkpoints)
+    return load_checkpoint(min(ranks, key=lambda path: ranks[path])) if ranks else None
+
+
+def ranks_of(checkpoints: Checkpoints) -> dict[Path, float]:
+    """Return the rank of each sound checkpoint that ends an epoch; the best has the smallest."""
+    ranks: dict[Path, float] = {}
+    for path in checkpoints.paths():
+        rank = checkpoints.read_state(path).get("rank")
+        if rank is not None and rank == rank:  # noqa: PLR0124  NaN is no rank
+            ranks[path] = rank
+    return ranks
+
+
+def _load_from(path: Path) -> Checkpoint:
+    if not (path / CHECKPOINTS_FOLDER).is_dir():
+        return load_checkpoint(path)
+    found = Checkpoints(path / CHECKPOINTS_FOLDER).newest()
+    if found is None:
+        raise RunError(f"{str(path)!r} holds no checkpoint; begin anew with resume=None")
+    return found

@@ -1,0 +1,164 @@
+"""A fit between two steps, as a checkpoint; and a fit put back to where a checkpoint was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, final
+
+import keras
+import numpy as np
+
+from kerash5._errors import RunError
+from kerash5._run import Epoch
+from kerash5.train._checkpoint import Checkpoint
+from kerash5.train._fingerprint import differences, name_differences
+from kerash5.train._loop import Position
+from kerash5.train._random_state import capture_random, restore_random
+from kerash5.train._state import (
+    capture_callbacks,
+    capture_variables,
+    restore_callbacks,
+    restore_variables,
+    variables_of,
+)
+
+Callbacks = Sequence[keras.callbacks.Callback]
+# Where these differ, the batches of an epoch are others: it cannot go on in its middle.
+_BATCHES: Final = ("data", "steps_per_epoch", "is_overfitting")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a fit has counted so far, besides its variables.
+
+    Args:
+        epochs: That have ended.
+        best_epoch: Of them; None before the first.
+        seconds: Of the whole run.
+        callbacks: What callbacks have counted, and the weights they keep.
+        learning_rate: As it is now; None where a schedule decides.
+    """
+
+    epochs: tuple[Epoch, ...]
+    best_epoch: int | None
+    seconds: float
+    callbacks: tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
+    learning_rate: np.ndarray | None
+
+
+def take_record(
+    model: keras.Model,
+    callbacks: Callbacks,
+    *,
+    epochs: tuple[Epoch, ...],
+    best_epoch: int | None,
+    seconds: float,
+) -> Record:
+    """Return what a fit has counted."""
+    number = _learning_rate_number(model)
+    rate = None
+    if number is not None:
+        rate = np.array(keras.ops.convert_to_numpy(model.optimizer.variables[number]))
+    return Record(epochs, best_epoch, seconds, capture_callbacks(callbacks), rate)
+
+
+def take_snapshot(
+    model: keras.Model, position: Position, record: Record, **state: object
+) -> Checkpoint:
+    """Return a fit as a checkpoint. The variables must be current.
+
+    Args:
+        model: With its optimizer and metrics.
+        position: Where it is.
+        record: What it has counted.
+        **state: What else to note, as JSON has it.
+    """
+    arrays = capture_variables(model)
+    number = _learning_rate_number(model)
+    if number is not None and record.learning_rate is not None:
+        arrays[f"optimizer/{number:05}"] = record.learning_rate
+    random, random_arrays = capture_random()
+    callbacks, callback_arrays = record.callbacks
+    return Checkpoint(
+        {**arrays, **callback_arrays, **random_arrays},
+        {
+            "position": asdict(position),
+            "epochs": [asdict(epoch) for epoch in record.epochs],
+            "best_epoch": record.best_epoch,
+            "seconds": record.seconds,
+            "callbacks": callbacks,
+            "random": random,
+            **state,
+        },
+    )
+
+
+def put_back(model: keras.Model, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+    """Give model, callbacks and random generators the state of a checkpoint.
+
+    Returns:
+        Callbacks that count, and of which the checkpoint knows nothing.
+
+    Raises:
+        RunError: The variables do not fit.
+    """
+    restore_variables(model, checkpoint.arrays)
+    unknown = restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
+    restore_random(checkpoint.state["random"], checkpoint.arrays)
+    return unknown
+
+
+def force_back(model: keras.Model, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+    """As `put_back`, but for variables of optimizer and metrics that do not fit.
+
+    Returns:
+        The groups of variables that begin anew.
+    """
+    left = []
+    for group in variables_of(model):
+        try:
+            restore_variables(model, checkpoint.arrays, groups=(group,))
+        except RunError:
+            if group in ("trainable", "non_trainable"):
+                raise
+            left.append(group)
+    restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
+    return left
+
+
+def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) -> list[str]:
+    """Return how the fit of a checkpoint differs from the one at hand; in words.
+
+    Raises:
+        RunError: It differs, and nobody said that this does not matter.
+    """
+    found = list(differences(checkpoint.state["fingerprint"], now))
+    if found and not is_forced:
+        raise RunError(
+            f"the checkpoint {str(checkpoint.path)!r} belongs to another fit: "
+            f"{name_differences(found)}; give it the same data and model, begin anew with "
+            "resume=None, or go on all the same with resume='force'"
+        )
+    return found
+
+
+def position_of(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Position:
+    """Return where to go on: in the middle of the epoch only where its batches are the same."""
+    position = Position(**checkpoint.state["position"])
+    then = checkpoint.state["fingerprint"]
+    if any(then.get(key) != now.get(key) for key in _BATCHES):
+        return Position(position.epoch)
+    return position
+
+
+def epochs_of(checkpoint: Checkpoint) -> tuple[Epoch, ...]:
+    """Return the epochs that had ended."""
+    return tuple(Epoch(**epoch) for epoch in checkpoint.state["epochs"])
+
+
+def _learning_rate_number(model: keras.Model) -> int | None:
+    """Return the place of the learning rate among the optimizer's variables."""
+    names = [variable.name for variable in model.optimizer.variables]
+    return names.index("learning_rate") if "learning_rate" in names else None

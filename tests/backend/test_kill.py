@@ -1,0 +1,97 @@
+"""Killed for real: SIGKILL at random moments, resumed, compared with the unbroken run to the byte.
+
+`KERASH5_KILLS` says how many lives the run has: 3 unless it is set.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+
+import kerash5 as k5
+from kerash5.assets import digits_train
+
+CHILD: Final = Path(__file__).with_name("kill_child.py")
+KILLS: Final = int(os.environ.get("KERASH5_KILLS", "3"))
+KILLS_PER_RUN: Final = 6  # then the run is allowed to end, and another begins
+NUM_ROWS: Final = 400
+STEPS_PER_EPOCH: Final = 40
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rows = k5.Source(str(digits_train()), image="image", label="label").read(np.arange(NUM_ROWS))
+    path = tmp_path_factory.mktemp("data") / "train.h5"
+    k5.write(str(path), image=rows["image"], label=rows["label"])
+    return str(path)
+
+
+def live(train: str, run_dir: Path, log: Path, seconds: float) -> int:
+    """Run the child until it ends or is killed; return its exit code."""
+    command = [sys.executable, str(CHILD), train, str(run_dir), str(log), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+def read_log(log: Path) -> tuple[list[str], list[str]]:
+    """Return the batches, and what the process said at its end."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    batches = [line for line in lines if line.startswith("batch ")]
+    return batches, [line for line in lines if not line.startswith("batch ")]
+
+
+def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
+    train: str, tmp_path: Path
+) -> None:
+    began = time.perf_counter()
+    assert live(train, tmp_path / "unbroken", tmp_path / "unbroken.log", 0) == 0
+    planned, said = read_log(tmp_path / "unbroken.log")
+    span = k5.Run.load(tmp_path / "unbroken").seconds
+    assert len(planned) == 4 * STEPS_PER_EPOCH
+    seed = int(os.environ.get("KERASH5_KILL_SEED", "0")) or int(began * 1e6)
+    moments, killed, number = random.Random(seed), 0, 0
+    while killed < KILLS:
+        number += 1
+        killed += kill_and_compare(
+            train, tmp_path / f"run{number}", moments, span, min(KILLS - killed, KILLS_PER_RUN)
+        )
+        batches, told = read_log(tmp_path / f"run{number}.log")
+        assert told == said, f"seed {seed}"
+        assert_in_order(batches, planned)
+
+
+def kill_and_compare(
+    train: str, run_dir: Path, moments: random.Random, span: float, kills: int
+) -> int:
+    """Kill a run so often, then let it end. Return how often it was killed: it may end before."""
+    log, killed = run_dir.with_suffix(".log"), 0
+    for _ in range(kills):
+        # Each life has about a share of the way to go, so that some are killed late.
+        if live(train, run_dir, log, moments.uniform(0.001, span * 0.5)) == 0:
+            return killed
+        killed += 1
+    assert live(train, run_dir, log, 0) == 0
+    return killed
+
+
+def assert_in_order(batches: list[str], planned: list[str]) -> None:
+    """Check that each life served the plan's batches in order, from where a checkpoint may be."""
+    position = 0
+    for batch in batches:
+        if position < len(planned) and batch == planned[position]:
+            position += 1
+            continue
+        # A new life: it goes back to a checkpoint, at most three steps and one epoch's end away.
+        back = max(place for place in range(position) if planned[place] == batch)
+        position = back + 1
+    assert position == len(planned)
