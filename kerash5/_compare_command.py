@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--x", type=str, default="image", help="the column the model takes")
     add("--y", type=str, default="label", help="the column of class labels")
     add("--batch-sizes", type=str, default="50", help="rows in a batch: 50,256")
-    add("--settings", type=str, default="plain,tuned", help="model.fit, Trainer, or both")
+    add("--settings", type=str, default="plain,tuned", help="plain: model.fit; tuned: our Trainer")
     add("--repeats", type=int, default=5, help="processes for each backend and setting")
     add("--steps", type=int, default=100, help="steps in an epoch")
     add("--epochs", type=int, default=3, help="timed epochs in a process, after a warm-up")
