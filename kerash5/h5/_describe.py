@@ -55,9 +55,9 @@ def _describe_dataset(file: H5File, name: str) -> list[str]:
         return [f"  {name}: {error}"]
     ratio = layout.num_rows * layout.row_bytes / max(1, layout.num_stored_bytes)
     packed = f", packed {ratio:.1f} times" if layout.filters and layout.num_stored_bytes else ""
+    shape = f"{layout.row_shape} " if layout.row_shape else ""  # one number a row has none
     return [
-        f"  {name}: {layout.num_rows} rows of {layout.row_shape} {layout.dtype}, "
-        f"{layout.describe()}{packed}",
+        f"  {name}: {layout.num_rows} rows of {shape}{layout.dtype}, {layout.describe()}{packed}",
         f"    read {reader.describe()}",
         *([f"    {advice}"] if (advice := codec_advice(layout.filters)) else []),
     ]

@@ -24,7 +24,7 @@ def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path
         "  packed: 1000 rows of (8,) float64, chunks (100, 8), shuffle + gzip, packed "
     )
     assert lines[4] == "    read straight from the file (chunk map), decoded on threads"
-    assert lines[5].startswith("  word: 2 rows of () object, contiguous")
+    assert lines[5].startswith("  word: 2 rows of object, contiguous")
     assert lines[7].startswith("  @origin: two lines long long")
     assert lines[7].endswith("...")
     assert len(lines) == 8
@@ -77,7 +77,7 @@ def test_an_object_that_hdf5_refuses_does_not_stop_the_description(tmp_path: Pat
     path.write_bytes(raw)
     text = describe(path)
     assert "bad: 'bad' in " in text
-    assert "good: 3 rows of () int64" in text
+    assert "good: 3 rows of int64" in text
 
 
 def test_a_file_that_cannot_be_walked_through_is_damaged(tmp_path: Path) -> None:
