@@ -25,6 +25,8 @@ from kerash5._measurement import Measurement
 _PROBE_SECONDS: Final = 120
 _PROBE: Final = "kerash5._measurement"
 _CHILD: Final = "kerash5.train._measure"
+# Nothing in the folder where the runner happens to be is imported: a user's own keras.py, say.
+_SAFE: Final = ("-P",)
 
 
 @final
@@ -53,7 +55,7 @@ class Contender:
             What `_measurement.probe` tells; `error` also says where there is no such interpreter,
             or no kerash5 in its environment.
         """
-        words = [self.python, "-m", _PROBE, self.backend]
+        words = [self.python, *_SAFE, "-m", _PROBE, self.backend]
         try:
             done = subprocess.run(
                 words, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
@@ -90,7 +92,7 @@ def run_child(
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
         subprocess.Popen(
-            [contender.python, "-m", _CHILD],
+            [contender.python, *_SAFE, "-m", _CHILD],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

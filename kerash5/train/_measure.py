@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from kerash5.train._trainer import Trainer
 
 PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
 SGD_RATE: Final = 0.01
+_PARENT_SECONDS: Final = 2.0
 
 
 @final
@@ -260,8 +262,19 @@ _JOBS: Final[dict[str, Callable[[Workplace], dict[str, Any]]]] = {
 }
 
 
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: nobody would read the result, and it would disturb.
+
+    A runner that is killed cannot end its children itself.
+    """
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
+
+
 def main() -> None:
     """Do the job on stdin."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     job = Measurement.from_json(sys.stdin.read())
     import_seconds = time.time() - job.began
     result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 play = PLAY
 ledger = Path(LEDGER)
+del sys.argv[1]  # -P
 if sys.argv[2] == "kerash5._measurement":
     if play.get("no_kerash5"):
         sys.exit("No module named kerash5")
