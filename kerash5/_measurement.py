@@ -45,6 +45,7 @@ class Measurement:
         precision: float32, bf16-mixed or 16-mixed.
         tf32: Whether matrix products may be rounded to TF32.
         began: `time.time()` when the process was started; the import is measured from here.
+        parent: The process that waits for the result; without it the job ends. 0: nobody does.
         sleep_seconds: A fault to plant: so long does each batch sleep in the input.
         weight_factor: A fault to plant: the initial weights are multiplied by it.
     """
@@ -68,6 +69,7 @@ class Measurement:
     precision: str = "float32"
     tf32: bool = False
     began: float = 0.0
+    parent: int = 0
     sleep_seconds: float = 0.0
     weight_factor: float = 1.0
 

@@ -88,7 +88,7 @@ def run_child(
     planted = replace(
         job, sleep_seconds=contender.sleep_seconds, weight_factor=contender.weight_factor
     )
-    text = replace(planted, began=time.time()).to_json()
+    text = replace(planted, began=time.time(), parent=os.getpid()).to_json()
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
         subprocess.Popen(

@@ -274,9 +274,10 @@ def _end_with(parent: int) -> None:
 
 def main() -> None:
     """Do the job on stdin."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     job = Measurement.from_json(sys.stdin.read())
     import_seconds = time.time() - job.began
+    if job.parent:
+        threading.Thread(target=_end_with, args=(job.parent,), daemon=True).start()
     result_file = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     apply_policy(threads=job.threads, tf32=job.tf32, precision=job.precision)

@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +28,11 @@ from kerash5.report._children import Contender
 from kerash5.report._compare import find_files
 from kerash5.report._findings import find_tables, wait_share_of_difference
 from kerash5.report._json import parse_fields
-from kerash5.report._parity import Setting, judge_parity
+from kerash5.report._parity import Parity, ParityCheck, Setting, judge_parity
 from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import SETTINGS, Comparison, Method, Sample
+from kerash5.report._rows import Row
 from kerash5.report._runner import Runner
 from kerash5.train._measure import Workplace, make_weights, measure_parity, measure_sample
 
@@ -37,12 +42,7 @@ STEPS: Final = 8
 # Every batch sleeps, so that a step takes the same time on a busy machine: 40 ms, and 30 % more.
 SLEEP_SECONDS: Final = 0.04
 SLOWDOWN: Final = 1.3
-# Statistics need rounds, and a process of JAX or TensorFlow compiles for seconds before it
-# measures: those get one round and bare numbers, and benchmarks/against_itself.py the rest.
-ROUNDS: Final = 3 if BACKEND == "torch" else 1
-needs_rounds = pytest.mark.skipif(
-    ROUNDS < 3, reason=f"three rounds of {BACKEND} take too long: benchmarks/against_itself.py"
-)
+ROUNDS: Final = 3  # ten times as many: benchmarks/against_itself.py
 
 
 def make_job(folder: Path, job: Any, **changes: Any) -> Measurement:
@@ -88,20 +88,37 @@ def test_initial_weights_are_numpys_and_a_function_of_the_seed(tmp_path: Path) -
     assert not np.array_equal(place.build().get_layer("dense1").get_weights()[0], kernel)
 
 
+def make_identity(setting: Setting, **values: Any) -> Sample:
+    told = {"contender": BACKEND, "repeat": 0, "position": 0, **values}
+    return Sample(backend=BACKEND, model="mlp", batch_size=BATCH_SIZE, setting=setting, **told)
+
+
+def make_sample(identity: Sample, found: dict[str, Any]) -> Sample:
+    """Return what the runner makes of the JSON that a process sends."""
+    return parse_fields(Sample, {**asdict(identity), **json.loads(json.dumps(found))}, "this")
+
+
+def make_method(*contenders: str, repeats: int = 1) -> Method:
+    return Method(
+        model="mlp",
+        contenders=contenders,
+        batch_sizes=(BATCH_SIZE,),
+        settings=("plain",),
+        repeats=repeats,
+        num_steps=STEPS,
+        num_epochs=2,
+        seed=0,
+        threads=1,
+        precision="float32",
+        tf32=False,
+        data="digits",
+    )
+
+
 def measure(folder: Path, setting: Setting) -> Sample:
-    """Return the sample that a process would make of this."""
     folder.mkdir()
     found = measure_sample(begin(folder, "sample", settings=(setting,)))
-    identity = Sample(
-        contender=BACKEND,
-        backend=BACKEND,
-        model="mlp",
-        batch_size=BATCH_SIZE,
-        setting=setting,
-        repeat=0,
-        position=0,
-    )
-    return parse_fields(Sample, {**asdict(identity), **json.loads(json.dumps(found))}, "this")
+    return make_sample(make_identity(setting), found)
 
 
 def test_a_sample_says_all_that_a_process_can_know_in_both_settings(tmp_path: Path) -> None:
@@ -150,20 +167,14 @@ def test_without_test_files_the_rows_trained_on_are_evaluated(tmp_path: Path) ->
     np.testing.assert_array_equal(tested, trained)
 
 
-def test_our_trainer_computes_what_keras_does_and_wrong_weights_fail(tmp_path: Path) -> None:
+def test_our_trainer_computes_what_keras_computes(tmp_path: Path) -> None:
     place = begin(tmp_path, "parity")
     sound = measure_parity(place)
     assert [len(sound["plain"][name]) for name in ("losses", "adam", "sgd")] == [5, 10, 64]
     assert sound["plain"]["losses"] == sound["plain"]["adam"][:5]
-    # A planted fault: a kernel that is wrong by a thousandth.
-    job = replace(place.job, settings=("plain",), weight_factor=1.001)
-    judged = judge_parity({"sound": sound, "wrong": measure_parity(Workplace(job))})
-    failed = {
-        key: [check.name for check in checks if not check.is_passed]
-        for key, (_, checks) in judged.items()
-    }
-    assert failed["sound", "plain"] == failed["sound", "tuned"] == []
-    assert failed["wrong", "plain"][:2] == ["forward", "losses"]
+    judged = judge_parity({BACKEND: sound})
+    assert len(judged) == 2
+    assert all(check.is_passed for _, checks in judged.values() for check in checks)
 
 
 def test_this_backend_is_there_and_says_its_versions() -> None:
@@ -173,56 +184,113 @@ def test_this_backend_is_there_and_says_its_versions() -> None:
     assert found["versions"]["keras"] == keras.__version__
 
 
+# Three rounds of one backend against itself, in this process, for a process costs seconds.
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Measure this backend as it is, once more, and with an input that is 30 % slower."""
+    sleeps = {BACKEND: SLEEP_SECONDS, "again": SLEEP_SECONDS, "slow": SLEEP_SECONDS * SLOWDOWN}
+    folder = tmp_path_factory.mktemp("rounds")
+    make_weights(Workplace(make_job(folder, "weights")))
+    samples: list[Sample] = []
+    for repeat in range(ROUNDS):
+        for name, seconds in sleeps.items():
+            # Read by the thread that trains: where threads read ahead, a slower input need not
+            # slow anything down.
+            job = make_job(
+                folder,
+                "sample",
+                settings=("plain",),
+                seed=repeat,
+                reading_threads=0,
+                sleep_seconds=seconds,
+                num_steps=6,
+            )
+            identity = make_identity("plain", contender=name, repeat=repeat, position=len(samples))
+            samples.append(make_sample(identity, measure_sample(Workplace(job))))
+    method = make_method(*sleeps, repeats=ROUNDS)
+    parities = tuple(
+        Parity(
+            contender=name,
+            backend=BACKEND,
+            model="mlp",
+            batch_size=BATCH_SIZE,
+            setting="plain",
+            reference=BACKEND,
+            checks=(ParityCheck(name="forward", difference=0.0, bound=1e-5),),
+        )
+        for name in sleeps
+    )
+    return Comparison(method=method, samples=tuple(samples), parities=parities)
+
+
+def find_rows(comparison: Comparison) -> dict[str, Row]:
+    (table,) = find_tables(comparison)
+    return {row.contender: row for row in table.rows}
+
+
+def test_a_backend_against_itself_is_no_different(rounds: Comparison) -> None:
+    rows = find_rows(rounds)
+    pair = sorted([rows[BACKEND].standing, rows["again"].standing])
+    assert pair in (["level", "level"], ["fastest", "level"])
+
+
+def test_a_slower_input_is_found_and_blamed_on_input_wait(rounds: Comparison) -> None:
+    rows = find_rows(rounds)
+    slow, sound = rows["slow"], rows[BACKEND]
+    assert slow.standing == "slower"
+    assert slow.step_seconds.value / sound.step_seconds.value == pytest.approx(SLOWDOWN, rel=0.1)
+    assert slow.input_wait.value > 0.5
+    share = wait_share_of_difference(slow, sound)
+    assert share is not None
+    assert share > 0.8
+
+
 # In processes of their own.
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """Measure this backend as it is, with a slower input, and, where time allows, once more."""
-    sleeps = {BACKEND: SLEEP_SECONDS, "slow": SLEEP_SECONDS * SLOWDOWN}
-    if ROUNDS > 1:
-        sleeps[f"{BACKEND}-2"] = SLEEP_SECONDS
+    """Let the runner measure this backend and one that computes something else, once each."""
     contenders = [
-        Contender(name=name, backend=BACKEND, sleep_seconds=seconds)
-        for name, seconds in sleeps.items()
+        Contender(name=BACKEND, backend=BACKEND),
+        Contender(name="wrong", backend=BACKEND, weight_factor=1.001),
     ]
-    return compare_contenders(tmp_path_factory.mktemp("compare"), *contenders)
-
-
-def compare_contenders(folder: Path, *contenders: Contender) -> Comparison:
-    method = Method(
-        model="mlp",
-        contenders=tuple(contender.name for contender in contenders),
-        batch_sizes=(BATCH_SIZE,),
-        settings=("plain",),
-        repeats=ROUNDS,
-        num_steps=STEPS,
-        num_epochs=2,
-        seed=0,
-        threads=1,
-        precision="float32",
-        tf32=False,
-        data="digits",
-    )
-    processes = Processes(
-        method=method,
-        files=find_files(None, None, "image", "label"),
-        folder=folder,
-        timeout_seconds=200,
-        reading_threads=0,  # where threads read ahead, a slower input need not slow anything down
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        # The children import the package that is under test, installed or not.
-        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    method = make_method(BACKEND, "wrong", repeats=1)
+    with own_package():
+        processes = start_processes(method, tmp_path_factory.mktemp("compare"))
         return Runner(processes, contenders, Progress(method)).run()
 
 
-def test_every_process_measures_and_computes_the_same(comparison: Comparison) -> None:
-    assert {sample.error for sample in comparison.samples} == {""}
-    assert {parity.reason for parity in comparison.parities} == {""}
-    losses = {(s.repeat, s.epoch_losses, s.final_accuracy) for s in comparison.samples}
-    assert len(losses) == ROUNDS  # one per order of rows, whoever trained
+def start_processes(method: Method, folder: Path) -> Processes:
+    files = find_files(None, None, "image", "label")
+    return Processes(method=method, files=files, folder=folder, timeout_seconds=200)
+
+
+@contextmanager
+def own_package() -> Iterator[None]:
+    """Let children import the package that is under test, whether it is installed or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+        yield
+
+
+def test_every_process_measures(comparison: Comparison) -> None:
+    assert [sample.error for sample in comparison.samples] == ["", ""]
+    assert {len(sample.epoch_seconds) for sample in comparison.samples} == {3}
+    assert comparison.versions[BACKEND]["keras"] == keras.__version__
+
+
+def test_weights_that_are_a_thousandth_too_large_fail_parity(comparison: Comparison) -> None:
+    sound, wrong = comparison.parities
+    assert sound.is_passed
+    assert not wrong.is_passed
+    assert f"forward differs from {BACKEND} by" in wrong.reason
+    row = find_rows(comparison)["wrong"]
+    assert row.standing == "unranked"
+    assert "parity" in row.reason or "differs" in row.reason
 
 
 def test_processes_run_under_the_policy_that_was_asked_for(comparison: Comparison) -> None:
@@ -239,48 +307,30 @@ def test_only_jax_keeps_compiled_programs_for_the_next_process(comparison: Compa
     assert caches == ({"cold"} if BACKEND == "jax" else {"none"})
 
 
-@needs_rounds
-def test_a_backend_against_itself_is_no_different(comparison: Comparison) -> None:
-    (table,) = find_tables(comparison)
-    rows = {row.contender: row for row in table.rows}
-    pair = [rows[BACKEND].standing, rows[f"{BACKEND}-2"].standing]
-    assert sorted(pair) in (["level", "level"], ["fastest", "level"])
-
-
-def test_a_slower_input_is_found_and_blamed_on_input_wait(comparison: Comparison) -> None:
-    (table,) = find_tables(comparison)
-    rows = {row.contender: row for row in table.rows}
-    slow, sound = rows["slow"], rows[BACKEND]
-    assert slow.standing == ("slower" if ROUNDS > 1 else "unknown")
-    assert slow.step_seconds.value / sound.step_seconds.value == pytest.approx(SLOWDOWN, rel=0.1)
-    assert slow.input_wait.value > 0.5
-    if ROUNDS > 1:
-        share = wait_share_of_difference(slow, sound)
-        assert share is not None
-        assert share > 0.8
+def test_a_child_whose_parent_is_gone_ends(tmp_path: Path) -> None:
+    make_weights(Workplace(make_job(tmp_path, "weights")))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    job = make_job(
+        tmp_path,
+        "sample",
+        settings=("plain",),
+        parent=gone.pid,
+        sleep_seconds=600.0,
+        reading_threads=0,
+    )
+    words = [sys.executable, "-P", "-m", "kerash5.train._measure"]
+    with own_package():
+        done = subprocess.run(
+            words, input=job.to_json(), capture_output=True, text=True, timeout=200, check=False
+        )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
 
 
 def test_what_a_child_refuses_reaches_whoever_asked(tmp_path: Path) -> None:
-    processes = Processes(
-        method=Method(
-            model="mpl",
-            contenders=(BACKEND,),
-            batch_sizes=(BATCH_SIZE,),
-            settings=("plain",),
-            repeats=1,
-            num_steps=1,
-            num_epochs=1,
-            seed=0,
-            threads=1,
-            precision="float32",
-            tf32=False,
-            data="digits",
-        ),
-        files=find_files(None, None, "image", "label"),
-        folder=tmp_path,
-        timeout_seconds=100,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-        with pytest.raises(RunError, match="there is no model 'mpl'; did you mean 'mlp'"):
-            processes.make_weights(Contender(name=BACKEND, backend=BACKEND))
+    processes = start_processes(replace(make_method(BACKEND), model="mpl"), tmp_path)
+    refused = pytest.raises(RunError, match="there is no model 'mpl'; did you mean 'mlp'")
+    with own_package(), refused:
+        processes.make_weights(Contender(name=BACKEND, backend=BACKEND))
