@@ -5,7 +5,13 @@ import the others. pip fills the environments (not uv): it is pip that finds the
 by `constraints.txt`. Words after `--` go to pytest: `nox -s "tests(jax)" -- -k shuffle -x`.
 """
 
+import platform
+import re
+import shutil
+import subprocess
+import tomllib
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nox
@@ -15,9 +21,13 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "core", "tests"]
 
+BACKENDS = ("jax", "tensorflow", "torch")
 EACH_BACKEND = nox.parametrize(
-    "backend", [nox.param(name, id=name, tags=[name]) for name in ("jax", "tensorflow", "torch")]
+    "backend", [nox.param(name, id=name, tags=[name]) for name in BACKENDS]
 )
+# Without the tags, so that `nox -t torch` stays the tests.
+ANY_BACKEND = nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
+RESULTS = Path("benchmarks", "results")
 
 
 @nox.session
@@ -53,6 +63,137 @@ def deep(session: nox.Session) -> None:
     session.env["KERASH5_HYPOTHESIS_PROFILE"] = "deep"
     patient = ("-m", "hypothesis or deep", "-o", "timeout=7200")
     run_pytest(session, "tests", "--ignore=tests/backend", *patient)
+
+
+@nox.session(tags=["bench"])
+@ANY_BACKEND
+def bench(session: nox.Session, backend: str) -> None:
+    """Is a backend no different from itself, is a planted fault found? Words go to the script."""
+    install(session, backend, "report")
+    folder = result_folder() / "against-itself"
+    words = ("--backend", backend, "--out", str(folder), *session.posargs)
+    session.run("python", "benchmarks/against_itself.py", *words)
+
+
+@nox.session(tags=["bench"])
+def fastest(session: nox.Session) -> None:
+    """All backends in one comparison, each in its own environment; words go to the command."""
+    install(session, "report")
+    session.run("kerash5", "compare", "--out", str(result_folder() / "compare"), *pythons(session))
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Whether all backends compute the same; nothing is timed that anyone should look at."""
+    install(session, "report")
+    folder = Path(session.create_tmp()) / "parity"
+    few = ("--repeats", "1", "--steps", "1", "--epochs", "1", "--out", str(folder))
+    session.run("kerash5", "compare", *few, *pythons(session))
+    failed = "[f'{p.contender}, {p.setting}: {p.reason}' for p in found if not p.is_passed]"
+    read = f"found = kerash5.Comparison.load({str(folder)!r}).parities"
+    session.run("python", "-c", f"import sys, kerash5; {read}; sys.exit('\\n'.join({failed}))")
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """One report of the result files named after `--`, or of all in benchmarks/results."""
+    install(session, "report")
+    found = sorted(str(path) for path in RESULTS.rglob("comparison*.json"))
+    files = session.posargs or found
+    if not files:
+        session.skip("no result files; nox -s fastest makes some")
+    session.run("kerash5", "compare", "--merge", *files, "--out", "runs/compare")
+
+
+@nox.session
+@ANY_BACKEND
+def gpu(session: nox.Session, backend: str) -> None:
+    """The tests of a backend on a GPU, and its parity with a CPU's bounds; skipped without one."""
+    if not has_gpu():
+        session.skip("no GPU answers nvidia-smi")
+    install(session, "keras", "grain", "test", "report")
+    builds = {"jax": "jax[cuda12]", "tensorflow": "tensorflow[and-cuda]", "torch": "torch"}
+    session.install(builds[backend])
+    run_pytest(session, "tests/backend", backend=backend)
+    out = ("--out", str(result_folder() / f"gpu-{backend}"))
+    session.run("kerash5", "compare", "--backends", backend, *out)
+
+
+@nox.session
+@ANY_BACKEND
+def minimums(session: nox.Session, backend: str) -> None:
+    """The tests with the lowest versions that pyproject.toml allows; torch stays as constrained."""
+    lowest = lowest_versions("keras", backend, "grain", "report", "test", "fast", "filters")
+    held = [word for word in lowest if not word.startswith("torch==")]
+    session.install("-c", "constraints.txt", *held, *(["torch"] if backend == "torch" else []))
+    session.install("--no-deps", "-e", ".")
+    run_pytest(session, "tests/backend", backend=backend)
+
+
+@nox.session
+@ANY_BACKEND
+def keras_next(session: nox.Session, backend: str) -> None:
+    """The tests with the newest Keras there is, nightly ones included; told, but may fail."""
+    install(session, backend, "grain", "test")
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "keras", silent=True)
+    session.install("--pre", "--upgrade", "keras-nightly")
+    version = "import keras; print('Keras', keras.__version__)"
+    session.run("python", "-c", version, env={"KERAS_BACKEND": backend})
+    try:
+        run_pytest(session, "tests/backend", backend=backend)
+    except nox.command.CommandFailed:
+        session.warn(f"the coming Keras breaks something on {backend}: the lines above say what")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """What the pages promise is there, and their tables are those of the results."""
+    install(session, "report", "test")
+    run_pytest(session, "tests/test_docs.py", "tests/test_tables.py")
+
+
+def pythons(session: nox.Session) -> list[str]:
+    """Make an environment for each backend; return them as words of `kerash5 compare`."""
+    words = list(session.posargs)
+    for backend in BACKENDS:
+        folder = Path(session.create_tmp()).resolve() / backend
+        python = folder / ("Scripts" if platform.system() == "Windows" else "bin") / "python"
+        if not python.exists():
+            session.run("python", "-m", "venv", str(folder))
+        pip = (str(python), "-m", "pip", "install", "--quiet", "-c", "constraints.txt")
+        session.run(*pip, "-e", f".[{backend}]", external=True)
+        words += ["--python", f"{backend}={python}"]
+    return words
+
+
+def result_folder() -> Path:
+    """Return where today's results of this machine lie."""
+    machine = re.sub(r"\W+", "-", f"{platform.system()}-{platform.machine()}").lower()
+    return RESULTS / f"{machine}-{datetime.now(UTC):%Y-%m-%d}"
+
+
+def has_gpu() -> bool:
+    """Say whether a GPU answers."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0  # noqa: S607
+
+
+def lowest_versions(*extras: str) -> list[str]:
+    """Return "name==lowest" for each dependency of the package and of these extras.
+
+    The extras are those that name no other: of `jax` its own line counts, not that of `keras`.
+    """
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    lowest = []
+    for line in lines:
+        requirement, _, marker = line.partition(";")
+        if not requirement.startswith("kerash5[") and "!=" not in marker:
+            lowest.append(re.sub(r">=([^,]+).*", r"==\1.*", requirement.strip()))
+    return lowest
 
 
 def install(session: nox.Session, *extras: str) -> None:
