@@ -125,7 +125,8 @@ def find_row(comparison: Comparison, contender: str, batch_size: int, setting: S
 
 
 def _is_timed(sample: Sample) -> bool:
-    return sample.status == "ok" and math.isfinite(sample.rows_per_second)
+    figures = (sample.rows_per_second, sample.step_seconds)
+    return sample.status == "ok" and all(0 < figure < math.inf for figure in figures)
 
 
 def _why_unranked(started: Sequence[Sample], good: Sequence[Sample], parity: Parity | None) -> str:
@@ -133,7 +134,8 @@ def _why_unranked(started: Sequence[Sample], good: Sequence[Sample], parity: Par
         reasons = [sample.error for sample in started if sample.error]
         if not reasons and parity is not None and parity.error:
             reasons = [parity.error]
-        return reasons[0] if reasons else "no process of it has run yet"
+        untimed = "no process of it timed an epoch" if started else "no process of it has run yet"
+        return reasons[0] if reasons else untimed
     if any(not math.isfinite(loss) for sample in good for loss in sample.epoch_losses):
         return "its loss stopped being a number"
     if parity is None:
