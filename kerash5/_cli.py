@@ -92,17 +92,15 @@ def _run(words: list[str]) -> None:
 
 
 def _call(command: str, values: dict[str, Any]) -> None:
-    from kerash5 import _jobs
+    from kerash5 import _jobs, _model_jobs
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
     values.pop("config", None)
     if command in ("fit", "lr-find", "batch-size-find"):
-        from kerash5 import _search_command
-
         training: dict[str, Any] = {
             "fit": _jobs.run_fit,
-            "lr-find": _search_command.run_lr_find,
-            "batch-size-find": _search_command.run_batch_size_find,
+            "lr-find": _model_jobs.run_lr_find,
+            "batch-size-find": _model_jobs.run_batch_size_find,
         }
         training[command](
             DataOptions(**values.pop("data")),
@@ -114,7 +112,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
     jobs: dict[str, Any] = {
         "demo": _jobs.run_demo,
         "test": _jobs.run_test,
-        "predict": _jobs.run_predict,
+        "predict": _model_jobs.run_predict,
         "describe": _jobs.run_describe,
         "verify": _jobs.run_verify,
         "bench": _jobs.run_bench,

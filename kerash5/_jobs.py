@@ -106,7 +106,7 @@ def run_test(
     run = Run.load(run_dir)
     use_backend(backend or run.backend)
     folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
-    options = _read_data_options(folder, test)
+    options = read_data_options(folder, test)
     from kerash5.train import H5DataModule, Trainer
     from kerash5.train._build import load_model
 
@@ -117,51 +117,6 @@ def run_test(
         tested.save(folder)
     print(_test_line(metrics))
     return tested
-
-
-def run_predict(
-    run_dir: str,
-    out: str,
-    *,
-    data: str | None = None,
-    backend: str | None = None,
-    weights: str = "best",
-    name: str = "prediction",
-    class_ids: bool = False,
-    overwrite: bool = False,
-) -> str:
-    """Write what the model of a finished run answers for each row of a file, in stored order.
-
-    Args:
-        run_dir: The folder of the run.
-        out: The HDF5 file to write.
-        data: The file to answer; None for the run's own test file.
-        backend: Another backend than the run's own.
-        weights: "best" or "last".
-        name: The column to write.
-        class_ids: Write the ids of the largest answers as well.
-        overwrite: Replace an existing file.
-
-    Returns:
-        The path.
-    """
-    run = Run.load(run_dir)
-    use_backend(backend or run.backend)
-    folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
-    options = _read_data_options(folder, data)
-    from kerash5.train import H5DataModule, Trainer
-    from kerash5.train._build import load_model
-
-    path: str = Trainer(enable_progress_bar=False).predict(
-        load_model(folder, weights),
-        H5DataModule.from_options(options),
-        out=out,
-        name=name,
-        class_ids=class_ids,
-        overwrite=overwrite,
-    )
-    print(path)
-    return path
 
 
 def run_describe(path: str) -> None:
@@ -299,7 +254,8 @@ def _draw(run: Run, test: H5Dataset, network: Model) -> None:
     print(f"predictions: {grid}")
 
 
-def _read_data_options(folder: Path, test: str | None) -> DataOptions:
+def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -> DataOptions:
+    """Return the data of a run, with another test file if one is given by `flag`."""
     path = folder / "config.yaml"
     if not path.exists():
         raise FileMissingError(f"no {str(path)!r}; name the run_dir of a Trainer")
@@ -319,7 +275,7 @@ def _read_data_options(folder: Path, test: str | None) -> DataOptions:
             "again from here; test it there, with Trainer.test"
         )
     if values.get("test") is None:
-        raise RunError(f"the run at {str(folder)!r} has no test file; give one with --test FILE")
+        raise RunError(f"the run at {str(folder)!r} has no test file; give one with {flag} FILE")
     known = DataOptions.__dataclass_fields__
     return DataOptions(**{name: value for name, value in values.items() if name in known})
 

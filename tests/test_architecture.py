@@ -46,7 +46,7 @@ ROOMS: Final = (
     "zoo",
     "train",
     "_jobs",
-    "_search_command",
+    "_model_jobs",
     "_compare_command",
     PACKAGE,
     "_cli",

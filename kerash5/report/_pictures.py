@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from kerash5._errors import BackendError, ShapeError
+from kerash5._errors import BackendError, FileError, ShapeError
 from kerash5._run import Run
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ def _whole_ticks(count: int) -> list[int]:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> str:
-    """Write a figure as PNG; return its path."""
-    figure.savefig(path, dpi=140, format="png")
+    """Write a figure as PNG; return its path, or raise FileError."""
+    try:
+        figure.savefig(path, dpi=140, format="png")
+    except OSError as error:
+        raise FileError(
+            f"{os.fspath(path)!r} cannot be written ({error.strerror}); choose another place"
+        ) from error
     return os.fspath(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kerash5._errors import FileError
 from kerash5.report import BatchSizes, LearningRates, Trial
 
 RATES = tuple(np.geomspace(1e-6, 1, 100).tolist())
@@ -102,3 +103,9 @@ def test_no_batch_size_may_train() -> None:
     none = BatchSizes((Trial(1, error="killed"),))
     assert (none.largest, none.fastest) == (None, None)
     assert none.describe().endswith("none trains")
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(FileError, match=r"cannot be written .*choose another place"):
+        curve(1e-3).plot(tmp_path / "nowhere" / "rates.png")

@@ -1,14 +1,17 @@
-"""The commands `lr-find` and `batch-size-find`: the trainer's searches, on the options of `fit`."""
+"""The commands around a training: `lr-find` and `batch-size-find` before it, `predict` after."""
 
 # ruff: noqa: T201  what a job prints is its result
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from kerash5._backends import use_backend
-from kerash5._jobs import prepare
+from kerash5._jobs import prepare, read_data_options
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+from kerash5._run import Run
+from kerash5.h5._write import check_place
 from kerash5.report import BatchSizes, LearningRates
 
 
@@ -25,6 +28,8 @@ def run_lr_find(
     plot: str | None = None,
 ) -> LearningRates:
     """Look for a good learning rate, print it, and draw the curve if a file is named."""
+    if plot is not None:
+        check_place(plot, 0, overwrite=True)
     use_backend(backend)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
@@ -53,6 +58,8 @@ def run_batch_size_find(
     plot: str | None = None,
 ) -> BatchSizes:
     """Look for the largest and the fastest batch size, and print what was tried."""
+    if plot is not None:
+        check_place(plot, 0, overwrite=True)
     use_backend(backend)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
@@ -64,3 +71,48 @@ def run_batch_size_find(
     if plot is not None:
         print(f"speed: {found.plot(plot)}")
     return found
+
+
+def run_predict(
+    run_dir: str,
+    out: str,
+    *,
+    data: str | None = None,
+    backend: str | None = None,
+    weights: str = "best",
+    name: str = "prediction",
+    class_ids: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Write what the model of a finished run answers for each row of a file, in stored order.
+
+    Args:
+        run_dir: The folder of the run.
+        out: The HDF5 file to write.
+        data: The file to answer; None for the run's own test file.
+        backend: Another backend than the run's own.
+        weights: "best" or "last".
+        name: The column to write.
+        class_ids: Write the ids of the largest answers as well.
+        overwrite: Replace an existing file.
+
+    Returns:
+        The path.
+    """
+    run = Run.load(run_dir)
+    use_backend(backend or run.backend)
+    folder = Path(run_dir) if Path(run_dir).is_dir() else Path(run_dir).parent
+    options = read_data_options(folder, data, flag="--data")
+    from kerash5.train import H5DataModule, Trainer
+    from kerash5.train._build import load_model
+
+    path: str = Trainer(enable_progress_bar=False).predict(
+        load_model(folder, weights),
+        H5DataModule.from_options(options),
+        out=out,
+        name=name,
+        class_ids=class_ids,
+        overwrite=overwrite,
+    )
+    print(path)
+    return path
