@@ -38,7 +38,7 @@ class GrainOverArrayRecord(GrainOverH5py):
         self._shape = self.rows()[0].shape[1:]
         self._source = grain.sources.ArrayRecordDataSource(str(self.folder / "rows.array_record"))
 
-    def _parse(self, dataset: Any) -> Any:  # noqa: ANN401
+    def _parse(self, dataset: Any) -> Any:
         return dataset.map(self._parse_record)
 
     def _parse_record(self, record: bytes) -> Batch:
@@ -74,7 +74,7 @@ class TFRecord(Peer):
             "label": tf.io.FixedLenFeature([], tf.int64),
         }
 
-        def parse(records: Any) -> Batch:  # noqa: ANN401
+        def parse(records: Any) -> Batch:
             found = tf.io.parse_example(records, wanted)
             images = tf.io.decode_raw(found["image"], tf.uint8)
             return tf.reshape(images, [-1, *shape]), found["label"]

@@ -71,7 +71,7 @@ class PeerProcess:
             env={**os.environ, **quiet, **here, **keras},
         )
 
-    def ask(self, what: str, *, most_seconds: float = 900, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    def ask(self, what: str, *, most_seconds: float = 900, **more: Any) -> dict[str, Any]:
         """Return the answer.
 
         Raises:
@@ -161,7 +161,7 @@ def measure(peer: Peer, epoch: int, most_seconds: float) -> dict[str, Any]:
     return {"rows": len(found), "seconds": seconds}
 
 
-def check(x: Any, rows: np.ndarray) -> None:  # noqa: ANN401  whatever the library gives
+def check(x: Any, rows: np.ndarray) -> None:
     """Make sure that a batch is one."""
     batch = np.asarray(x)
     if batch.shape[1:] != rows.shape[1:] or batch.dtype != rows.dtype:

@@ -182,7 +182,7 @@ class GrainOverH5py(Peer):
         finally:
             iterator.close()  # or its threads go on
 
-    def _parse(self, dataset: Any) -> Any:  # noqa: ANN401  Grain's types are not at hand
+    def _parse(self, dataset: Any) -> Any:
         return dataset
 
 
@@ -205,7 +205,7 @@ class H5pyRows:
         file = self.file()
         return file["image"][row], file["label"][row]
 
-    def file(self) -> Any:  # noqa: ANN401  h5py is untyped
+    def file(self) -> Any:
         """Return this process' own handle."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), _h5py().File(self._path)
@@ -227,7 +227,7 @@ def _as_tensors(batch: Batch) -> Batch:
     return torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
 
 
-def _h5py() -> Any:  # noqa: ANN401
+def _h5py() -> Any:
     import h5py
 
     with suppress(ImportError):
@@ -235,7 +235,7 @@ def _h5py() -> Any:  # noqa: ANN401
     return h5py
 
 
-def _keras() -> Any:  # noqa: ANN401
+def _keras() -> Any:
     import keras
 
     return keras

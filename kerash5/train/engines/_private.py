@@ -57,24 +57,30 @@ def running_metrics(model: keras.Model) -> Iterator[None]:
         del vars(model)["reset_metrics"]
 
 
-_ADAM_PARTS: Final = ("_parallel_update_step", "_get_variable_index", "_momentums", "_velocities")
+_ADAM_PARTS: Final = ("update_step", "_get_variable_index", "_momentums", "_velocities")
 
 
 def why_not_fused_adam(optimizer: keras.Optimizer) -> str | None:
-    """Say why PyTorch's own fused update cannot take the place of this optimizer's.
+    """Say why the backend's own fused update cannot take the place of this optimizer's.
 
-    A subclass may compute something else, so it has to be Keras' own Adam or AdamW.
+    A subclass may compute something else, so it has to be Keras' own Adam or AdamW. For PyTorch and
+    TensorFlow; XLA fuses by itself.
     """
-    import torch
-
     if type(optimizer) not in _adam_types():
         return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW"
-    if not hasattr(torch, "_fused_adam_"):
-        return f"torch {torch.__version__} has no fused Adam"
-    missing = [name for name in _ADAM_PARTS if not hasattr(optimizer, name)]
+    is_torch = keras.backend.backend() == "torch"
+    names = ("_parallel_update_step", *_ADAM_PARTS) if is_torch else _ADAM_PARTS
+    missing = [name for name in names if not hasattr(optimizer, name)]
     if missing:
         return f"Adam of Keras {keras.__version__} has no {missing[0]}"
-    return None
+    return _why_no_torch_kernel() if is_torch else None
+
+
+def _why_no_torch_kernel() -> str | None:
+    import torch
+
+    has_kernel = hasattr(torch, "_fused_adam_")
+    return None if has_kernel else f"torch {torch.__version__} has no fused Adam"
 
 
 @cache
@@ -85,7 +91,7 @@ def _adam_types() -> set[type]:
 
 @contextmanager
 def fused_adam(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Update by PyTorch's fused Adam in here, where `why_not_fused_adam` allows it.
+    """Update by the backend's fused Adam in here, where `why_not_fused_adam` allows it.
 
     Only the innermost update is replaced: clipping, decay, averages and schedules stay Keras' own,
     and the slots are the same.
@@ -93,11 +99,56 @@ def fused_adam(optimizer: keras.Optimizer) -> Iterator[None]:
     if why_not_fused_adam(optimizer) is not None:
         yield
         return
-    vars(optimizer)["_parallel_update_step"] = _fused_update(optimizer)
+    is_torch = keras.backend.backend() == "torch"
+    name = "_parallel_update_step" if is_torch else "update_step"
+    make = _fused_update if is_torch else _kernel_update
+    vars(optimizer)[name] = make(optimizer)
     try:
         yield
     finally:
-        del vars(optimizer)["_parallel_update_step"]
+        del vars(optimizer)[name]
+
+
+def _kernel_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
+    """Return TensorFlow's Adam kernel for one variable; it computes what Keras spells out."""
+    import tensorflow as tf
+
+    plain = optimizer.update_step
+    place_of, means, squares = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
+
+    def update(gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401  tensors
+        if optimizer.amsgrad or not isinstance(gradient, tf.Tensor):
+            plain(gradient, variable, learning_rate)
+            return
+        place, dtype = place_of(variable), variable.dtype
+        first, second = _powers(optimizer, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_native(variable).handle,
+            m=_native(means[place]).handle,
+            v=_native(squares[place]).handle,
+            beta1_power=first,
+            beta2_power=second,
+            lr=keras.ops.cast(learning_rate, dtype),
+            beta1=keras.ops.cast(optimizer.beta_1, dtype),
+            beta2=keras.ops.cast(optimizer.beta_2, dtype),
+            epsilon=keras.ops.cast(optimizer.epsilon, dtype),
+            grad=keras.ops.cast(gradient, dtype),
+        )
+
+    return update
+
+
+def _native(variable: Any) -> Any:  # noqa: ANN401  a variable of Keras, or TensorFlow's in it
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _powers(optimizer: Any, dtype: Any) -> tuple[Any, Any]:  # noqa: ANN401  tensors
+    """Return the two betas to the power of the step, as Keras' update computes them."""
+    ops = keras.ops
+    step = ops.cast(optimizer.iterations + 1, dtype)
+    betas = (optimizer.beta_1, optimizer.beta_2)
+    first, second = (ops.power(ops.cast(beta, dtype), step) for beta in betas)
+    return first, second
 
 
 def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
@@ -105,7 +156,8 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
 
     # After so many steps the kernel's own bias correction is 1; Keras' is in the rate it is given.
     many: list[torch.Tensor] = []
-    plain, place_of, *slots_of = (getattr(optimizer, name) for name in _ADAM_PARTS)
+    plain = optimizer._parallel_update_step
+    place_of, *slots_of = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
     hats = getattr(optimizer, "_velocity_hats", [])
 
     def update(gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:  # noqa: ANN401
@@ -139,8 +191,6 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
 
 def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:  # noqa: ANN401  tensors
     """Return the learning rate as Keras' update corrects it for the first steps."""
-    ops = keras.ops
-    step = ops.cast(optimizer.iterations + 1, dtype)
-    first = ops.power(ops.cast(optimizer.beta_1, dtype), step)
-    second = ops.power(ops.cast(optimizer.beta_2, dtype), step)
-    return ops.cast(learning_rate, dtype) * ops.sqrt(1 - second) / (1 - first)
+    first, second = _powers(optimizer, dtype)
+    rate = keras.ops.cast(learning_rate, dtype)
+    return rate * keras.ops.sqrt(1 - second) / (1 - first)

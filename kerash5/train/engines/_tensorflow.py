@@ -16,7 +16,7 @@ import tensorflow as tf
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._pace import Pace
-from kerash5.train.engines._private import build_variables
+from kerash5.train.engines._private import build_variables, fused_adam, why_not_fused_adam
 from kerash5.train.engines._stack import (
     MAX_STACK_BYTES,
     Shapes,
@@ -63,7 +63,9 @@ class TensorFlowEngine(AbstractEngine):
 
     def describe(self) -> str:
         """Say how many steps a dispatch runs."""
-        return f"TensorFlow, {self._pace.steps} steps per call of one graph"
+        adam = why_not_fused_adam(self.model.optimizer)
+        update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
+        return f"TensorFlow, {self._pace.steps} steps per call of one graph, with {update}"
 
     def _groups(self, shapes: Shapes, batches: list[Batch]) -> list[list[Batch]]:
         """Split batches of the same shapes into dispatches."""
@@ -92,6 +94,7 @@ class _Graph:
 
     def __init__(self, model: keras.Model, batch: Batch) -> None:
         self.is_traced = False
+        self._optimizer = model.optimizer
         self._names = set(model.get_metrics_result())
         self._logs: dict[str, tf.Variable] = {}  # what steps return besides the metrics
         compiled = tf.function(model.train_step, jit_compile=True) if model.jit_compile else None
@@ -103,7 +106,11 @@ class _Graph:
 
     def __call__(self, stacked: Batch) -> dict[str, Any]:
         """Run one step per batch of the stack; return what the last gave besides the metrics."""
-        self._run(stacked)
+        if self.is_traced:
+            self._run(stacked)
+        else:
+            with fused_adam(self._optimizer):
+                self._run(stacked)
         self.is_traced = True
         return dict(self._logs)
 
