@@ -3,13 +3,13 @@
     python benchmarks/training_loop.py --python jax=PATH --python torch=PATH [--rounds 5]
 
 Three models: a tiny MLP (20-32-32-10, batch 32), where all is overhead, an MLP (784-128-64-10,
-batch 32), and the tutorial's ConvNet (batch 50). Ways, done in turns within one process per backend: the
-loop by hand, one dispatch per step (`_native_loops`), also with the framework's fused Adam where it
-has one; `model.fit` from NumPy arrays in memory; the engine alone, on the batches the loop by hand
-gets; and `Trainer.fit` from HDF5. Of `fit` it is the second epoch that counts, so that neither
-compiling nor starting does. Each --python names the Python of an environment with that backend. All
-ways run on --threads threads, one unless told otherwise: with more, PyTorch's wait for each other
-where a core is busy, and everything measured is that.
+batch 32), and the tutorial's ConvNet (batch 50). Ways, done in turns within one process per
+backend: the loop by hand, one dispatch per step (`_native_loops`), also with the framework's fused
+Adam where it has one; `model.fit` from NumPy arrays in memory; the engine alone, on the batches the
+loop by hand gets; and `Trainer.fit` from HDF5. Of `fit` it is the second epoch that counts, so that
+neither compiling nor starting does. Each --python names the Python of an environment with that
+backend. All ways run on --threads threads, one unless told otherwise: with more, those of PyTorch
+wait for each other where a core is busy, and nothing else is measured.
 """
 
 from __future__ import annotations
