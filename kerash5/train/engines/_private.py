@@ -90,23 +90,51 @@ def _adam_types() -> set[type]:
 
 
 @contextmanager
-def fused_adam(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Update by the backend's fused Adam in here, where `why_not_fused_adam` allows it.
+def fused_update(optimizer: keras.Optimizer) -> Iterator[None]:
+    """Update in the backend's own way in here, where there is one for this optimizer.
 
     Only the innermost update is replaced: clipping, decay, averages and schedules stay Keras' own,
     and the slots are the same.
     """
-    if why_not_fused_adam(optimizer) is not None:
-        yield
-        return
     is_torch = keras.backend.backend() == "torch"
     name = "_parallel_update_step" if is_torch else "update_step"
-    make = _fused_update if is_torch else _kernel_update
-    vars(optimizer)[name] = make(optimizer)
+    if why_not_fused_adam(optimizer) is None:
+        vars(optimizer)[name] = (_fused_update if is_torch else _kernel_update)(optimizer)
+    elif is_torch and type(optimizer) is _sgd_type() and hasattr(optimizer, name):
+        vars(optimizer)[name] = _sgd_update(optimizer)
     try:
         yield
     finally:
-        del vars(optimizer)[name]
+        vars(optimizer).pop(name, None)
+
+
+@cache
+def _sgd_type() -> type:
+    return type(keras.optimizers.SGD())
+
+
+def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
+    """Return Keras' SGD, but for the learning rate, which stays a tensor and can be recorded."""
+    import torch
+
+    def update(gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:  # noqa: ANN401
+        values = [variable.value for variable in variables]
+        rate = keras.ops.cast(learning_rate, values[0].dtype)
+        steps = torch._foreach_mul(list(gradients), -keras.ops.convert_to_tensor(rate))
+        if optimizer.momentum == 0:
+            torch._foreach_add_(values, steps)
+            return
+        places = [optimizer._get_variable_index(variable) for variable in variables]
+        slots = [optimizer.momentums[place].value for place in places]
+        torch._foreach_mul_(slots, optimizer.momentum)
+        torch._foreach_add_(slots, steps)
+        if optimizer.nesterov:
+            torch._foreach_add_(values, steps)
+            torch._foreach_add_(values, slots, alpha=optimizer.momentum)
+        else:
+            torch._foreach_add_(values, slots)
+
+    return update
 
 
 def _kernel_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam

@@ -16,7 +16,7 @@ import tensorflow as tf
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._pace import Pace
-from kerash5.train.engines._private import build_variables, fused_adam, why_not_fused_adam
+from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
 from kerash5.train.engines._stack import (
     MAX_STACK_BYTES,
     Shapes,
@@ -109,7 +109,7 @@ class _Graph:
         if self.is_traced:
             self._run(stacked)
         else:
-            with fused_adam(self._optimizer):
+            with fused_update(self._optimizer):
                 self._run(stacked)
         self.is_traced = True
         return dict(self._logs)

@@ -15,7 +15,7 @@ import torch
 
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._private import build_variables, fused_adam, why_not_fused_adam
+from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
 from kerash5.train.engines._stack import Shapes, fill, leaves_of, shapes_of
 from kerash5.train.engines._torch_code import write_code
 from kerash5.train.engines._torch_trace import flatten, record_step, values_of
@@ -94,7 +94,7 @@ class TorchEngine(AbstractEngine):
 
     def _run_eagerly(self, batch: Batch) -> None:
         self.model.train()
-        with fused_adam(self.model.optimizer):
+        with fused_update(self.model.optimizer):
             self._logs = self.model.train_step(batch)
         self.model.eval()
 

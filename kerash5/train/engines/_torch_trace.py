@@ -16,7 +16,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from kerash5._batches import Batch
-from kerash5.train.engines._private import fused_adam
+from kerash5.train.engines._private import fused_update
 from kerash5.train.engines._stack import fill, leaves_of
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def record_step(model: keras.Model, values: Values, batch: Batch) -> torch.fx.Gr
 
     copies = [value.clone() for value in flatten(values)]
     devices = {copy.device for copy in copies if copy.is_cuda}
-    with torch.random.fork_rng(sorted(devices, key=str)), fused_adam(model.optimizer):
+    with torch.random.fork_rng(sorted(devices, key=str)), fused_update(model.optimizer):
         return make_fx(run)(*copies, *arrays)
 
 
