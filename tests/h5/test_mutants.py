@@ -28,6 +28,7 @@ OWN_COUNT: Final = 50 * len(MODES) if IS_DEEP else len(MODES) // 2
 CORPUS_FILES: Final = 250 if IS_DEEP else 8
 CORPUS_COUNT: Final = 2 * len(MODES) if IS_DEEP else 5
 OTHER_ROWS: Final = "wrong: other rows than h5py"
+_PATIENCE: Final = 180  # seconds
 _MAX_FILE_BYTES: Final = 200_000
 
 VALUES: Final = np.random.default_rng(3).integers(0, 50, (60, 5, 4), np.uint8)
@@ -154,6 +155,10 @@ def read_mutants(
             for by in ("auto", "direct"):
                 answer = children[by].ask(damaged, name)
                 verdict = judge(answer, expected)
+                if "died" in answer and verdict.startswith("wrong"):
+                    # HDF5 may take nearly as long as it is given, and longer the next time.
+                    with Child(by, seconds=_PATIENCE) as another:
+                        verdict = judge(another.ask(damaged, name), expected)
                 if verdict == OTHER_ROWS and answer["by"] == "H5pyReader":
                     with Child("h5py", memory_holds=SEED + 90) as another:
                         if another.ask(damaged, name) != expected:
