@@ -39,6 +39,7 @@ class DataOptions:
         cache: Decoded data to hold: bytes, "2GB", a fraction of free memory, or auto.
         threads: Reading threads.
         scratch: A folder for decoded rows that fit no memory, as in `H5Dataset`.
+        allow_external: Let links and virtual data sets point outside the folder of a file.
     """
 
     train: str | list[str] | None = None
@@ -55,6 +56,7 @@ class DataOptions:
     cache: int | float | str = "auto"
     threads: int | None = None
     scratch: str | None = None
+    allow_external: bool = False
 
 
 @dataclass

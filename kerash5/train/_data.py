@@ -28,6 +28,9 @@ _ASIDE: Final = 0.25
 Paths = StrPath | Sequence[StrPath] | Source
 
 
+_KEPT: Final = ("batch_size", "seed", "threads", "scratch", "allow_external")  # as they are
+
+
 @final
 class H5DataModule:
     """Holds the data sets of one training job.
@@ -44,9 +47,8 @@ class H5DataModule:
             files of their own, a path.
         stratify: Keep each label's share in the validation rows.
         rows: The rows of `train` to use at all, as in `H5Dataset`; a number n means the first n.
-        shuffle, seed, transform, drop_last, cache, threads, shard, scratch, reader: As in
-            `H5Dataset`.
-            `transform` is applied to all three; only training is shuffled.
+        shuffle, seed, transform, drop_last, cache, threads, shard, scratch, reader, allow_external:
+            As in `H5Dataset`. `transform` is applied to all three; only training is shuffled.
 
     Raises:
         KerasH5Error: A file, a column or an option is not as it should be.
@@ -79,6 +81,7 @@ class H5DataModule:
         shard: tuple[int, int] | Literal["auto"] | None = None,
         scratch: StrPath | None = None,
         reader: Reader = "auto",
+        allow_external: bool = False,
     ) -> None:
         self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
         self._common: dict[str, Any] = {
@@ -89,6 +92,7 @@ class H5DataModule:
             "shard": shard,
             "scratch": None if scratch is None else os.fspath(scratch),
             "reader": reader,
+            "allow_external": allow_external,
         }
         self._paths = {"train": train, "test": test, "validation": validation}
         self._settings = {
@@ -155,7 +159,7 @@ class H5DataModule:
         """
         columns = {role: format_columns(spec) for role, spec in self._columns.items()}
         paths = {name: _format_paths(value) for name, value in self._paths.items()}
-        kept = {name: self._common[name] for name in ("batch_size", "seed", "threads", "scratch")}
+        kept = {name: self._common[name] for name in _KEPT}
         settings = {
             name: _format_plain(value) for name, value in {**kept, **self._settings}.items()
         }

@@ -16,6 +16,7 @@ import kerash5 as k5
 from kerash5._arena import ResidentRows
 from kerash5._errors import (
     ColumnError,
+    ExternalDataError,
     FileMissingError,
     KerasH5Error,
     LabelError,
@@ -376,3 +377,37 @@ def test_options_without_a_training_file_say_which_flag(train: str) -> None:
         k5.H5DataModule.from_options(DataOptions())
     with pytest.raises(OptionError, match="choose rows, chunks, false or auto"):
         k5.H5DataModule.from_options(DataOptions(train=train, shuffle=True))
+
+
+def test_data_outside_the_folder_need_a_yes(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in").mkdir()
+    k5.write(tmp_path / "out" / "real.h5", x=np.zeros((12, 2)), y=np.arange(12) % 3)
+    for name in ("train.h5", "test.h5"):
+        with h5py.File(tmp_path / "in" / name, "w") as file:
+            for column in ("x", "y"):
+                file[column] = h5py.ExternalLink("../out/real.h5", f"/{column}")
+    paths = tmp_path / "in" / "train.h5", tmp_path / "in" / "test.h5"
+    with pytest.raises(ExternalDataError, match="allow_external=True"):
+        k5.H5DataModule(*paths, x="x", y="y")
+    data = k5.H5DataModule(*paths, x="x", y="y", validation=0.25, allow_external=True)
+    assert data.test is not None
+    assert (data.train.num_rows, data.test.num_rows, data.num_classes) == (9, 12, 3)
+    assert data.config()["allow_external"] is True
+
+
+def test_labels_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    k5.write(tmp_path / "a.h5", x=np.zeros((12, 2)), y=np.arange(12) % 3)
+    dataset = k5.H5Dataset(tmp_path / "a.h5", x="x", y="y")
+    reads: list[Any] = []
+    read = k5.Source.read
+
+    def noted(self: k5.Source, rows: Any) -> Any:
+        reads.append(rows)
+        return read(self, rows)
+
+    monkeypatch.setattr(k5.Source, "read", noted)
+    monkeypatch.setattr("kerash5.feeds._keras._SCAN_ROWS", 5)
+    assert [dataset.num_classes for _ in range(3)] == [3, 3, 3]
+    assert [len(rows) for rows in reads] == [5, 5, 2]
+    assert dataset.select_rows([0, 3, 1]).num_classes == 2
