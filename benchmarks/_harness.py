@@ -98,6 +98,7 @@ class ResultFile:
         packages: Iterable[str] = (),
         settings: Mapping[str, Any] | None = None,
         out: Path | None = None,
+        add: bool = False,
     ) -> ResultFile:
         """Begin a file anew.
 
@@ -106,9 +107,18 @@ class ResultFile:
             packages: Whose versions matter.
             settings: What was asked for: rows, rounds, batch, and so on.
             out: Another place than benchmarks/results/MACHINE-DATE/NAME.jsonl.
+            add: Go on with a file that is there, if it depends on the same things.
+
+        Raises:
+            SystemExit: It does not.
         """
         about = {"benchmark": name, **environment(packages), **(settings or {})}
         path = out or RESULTS / f"{machine_slug()}-{about['date']}" / f"{name}.jsonl"
+        if add and path.exists():
+            begun, _ = cls.read(path)
+            if differing := [key for key in about if begun.about.get(key) != about[key]]:
+                raise SystemExit(f"{path} differs in {', '.join(differing)}; leave out --add")
+            return begun
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(about) + "\n", encoding="utf-8")
         return cls(path, about)

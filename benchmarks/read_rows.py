@@ -54,7 +54,9 @@ def main() -> None:
     """Measure every layout, write the results, and say which targets are met."""
     options = parse()
     settings = {"rows": options.rows, "batch": BATCH, "rounds": options.rounds}
-    file = ResultFile.begin("read_rows", packages=PACKAGES, settings=settings, out=options.out)
+    file = ResultFile.begin(
+        "read_rows", packages=PACKAGES, settings=settings, out=options.out, add=options.add
+    )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         data = Data(*make_rows(options.mnist, options.rows), Path(folder))
         data.save()
@@ -86,6 +88,7 @@ def parse() -> argparse.Namespace:
         "--python", action="append", default=[], type=lambda text: text.split("=", 1)
     )
     parser.add_argument("--folder", type=Path, help="for files of some 10 GB while it runs")
+    parser.add_argument("--add", action="store_true", help="more layouts to the results of today")
     parser.add_argument("--out", type=Path, help="another place for the results")
     return parser.parse_args()
 

@@ -37,6 +37,17 @@ def test_a_result_file_reads_back_what_was_written(tmp_path: Path) -> None:
     assert outcomes[0].of == "NumPy"
 
 
+def test_a_result_file_goes_on_only_if_it_depends_on_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "demo.jsonl"
+    write_results(tmp_path, "demo", FAST)
+    file = ResultFile.begin("demo", packages=["pytest"], out=path, add=True)
+    file.add(FULL)
+    assert ResultFile.read(path)[1] == [FAST, FULL]
+    with pytest.raises(SystemExit, match="differs in versions; leave out --add"):
+        ResultFile.begin("demo", out=path, add=True)
+    assert ResultFile.read(path)[1] == [FAST, FULL]
+
+
 def test_the_environment_names_no_path() -> None:
     assert "/" not in str(environment(["pytest"]))
 
