@@ -16,11 +16,13 @@ results with the reason.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
@@ -65,7 +67,7 @@ def main() -> None:
             for outcome in peers.convert():
                 file.add(outcome)
             for layout in options.layouts:
-                for outcome in measure(layout, data, peers, options.rounds):
+                for outcome in measure(layout, data, peers, options.rounds, options.lock):
                     file.add(outcome)
         finally:
             peers.close()
@@ -88,6 +90,7 @@ def parse() -> argparse.Namespace:
         "--python", action="append", default=[], type=lambda text: text.split("=", 1)
     )
     parser.add_argument("--folder", type=Path, help="for files of some 10 GB while it runs")
+    parser.add_argument("--lock", type=Path, help="held in the rounds: others measure here, too")
     parser.add_argument("--add", action="store_true", help="more layouts to the results of today")
     parser.add_argument("--out", type=Path, help="another place for the results")
     return parser.parse_args()
@@ -139,12 +142,17 @@ class Data:
         return path
 
 
-def measure(layout: str, data: Data, peers: Peers, rounds: int) -> Iterator[Outcome]:
+def measure(
+    layout: str, data: Data, peers: Peers, rounds: int, lock: Path | None
+) -> Iterator[Outcome]:
     """Measure one layout in turns; with the contiguous one, the own formats of peers too."""
     path = data.write(layout)
     ways = {**our_ways(path, data), **peers.open(path, own_formats=False)}
     own = peers.open(path, own_formats=True) if layout == "contiguous" else {}
-    turns = list(take_turns({**ways, **own}, rounds=rounds))
+    with lock.open("w") if lock else nullcontext() as held:
+        if held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        turns = list(take_turns({**ways, **own}, rounds=rounds))
     path.unlink()
     values = {way: [turn[way] for turn in turns] for way in turns[0]}
     print(f"{layout}: { ({way: round(statistics.median(v)) for way, v in values.items()}) }")
