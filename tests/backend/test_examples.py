@@ -17,6 +17,7 @@ from kerash5.assets import digits_test
 
 EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 FLAGS: Final = {  # enough rows to learn something from, in seconds
+    "before_and_after.py": "--rows 1000 --epochs 1",
     "lightning_style.py": "--model mlp --rows 1000 --epochs 2",
     "plain_keras.py": "--rows 1000 --epochs 1",
     "tutorial.py": "--rows 250 --epochs 3",
@@ -83,3 +84,15 @@ def test_plain_keras_walks_all_its_ways(tmp_path: Path) -> None:
     assert find_number("digit 9: training accuracy", printed) > 2 * CHANCE
     assert find_number("3 parts, 1000 rows: training accuracy", printed) > 2 * CHANCE
     assert list(tmp_path.iterdir()) == []
+
+
+def test_before_and_after_leaves_a_curve_and_answers(tmp_path: Path) -> None:
+    printed = run_example("before_and_after.py", tmp_path)
+    assert re.search(r"learning rate \d\.\d\de-0\d: there the loss fell fastest", printed)
+    assert re.search(r"held up by: \w+", printed)
+    assert find_number("test accuracy", printed) > 4 * CHANCE
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "answers.h5",
+        "learning_rates.png",
+        "runs",
+    }
