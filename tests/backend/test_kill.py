@@ -50,6 +50,9 @@ def read_log(log: Path) -> tuple[list[str], list[str]]:
     return batches, [line for line in lines if not line.startswith("batch ")]
 
 
+@pytest.mark.timeout(
+    60 * (5 + 2 * KILLS)
+)  # each life imports a backend, on machines that may be busy
 def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
     train: str, tmp_path: Path
 ) -> None:
