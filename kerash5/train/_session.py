@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, final
@@ -17,7 +15,7 @@ from rich.console import Console
 
 from kerash5._backends import environment
 from kerash5._run import Epoch, Metrics, Run
-from kerash5.train._best import is_best, is_larger_better, rank
+from kerash5.train._best import is_larger_better
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._fingerprint import fingerprint, name_differences
@@ -27,42 +25,27 @@ from kerash5.train._listen import Listener, Progress
 from kerash5.train._logging import Logging
 from kerash5.train._loop import Loop
 from kerash5.train._nonfinite import LossWatch
-from kerash5.train._optimizer import averaged_weights
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
-from kerash5.train._random import kept_random_state
-from kerash5.train._resume import Resume, Start, find_start
-from kerash5.train._roles import Data, call_keras, describe_data, first_batches, parts
-from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, RunDir, wanted_path
+from kerash5.train._record import RunRecord
+from kerash5.train._resume import Resume, find_start
+from kerash5.train._roles import Data, describe_data, parts
+from kerash5.train._run_dir import LAST_WEIGHTS, RunDir, wanted_path
 from kerash5.train._settings import Settings
 from kerash5.train._signals import Signals
 from kerash5.train._snapshot import (
-    Record,
+    Counted,
+    check_weights,
     compare,
+    count_up,
     epochs_of,
     force_back,
     position_of,
     put_back,
-    take_record,
     take_snapshot,
 )
+from kerash5.train._validation import StopEvaluating, make_validation
 from kerash5.train.engines import make_engine
-
-
-@final
-class _StopEvaluating(keras.callbacks.Callback):
-    """Breaks an evaluation off when a signal has come: it will be made again."""
-
-    async_safe = True  # it may hear of a batch late
-
-    def __init__(self, signals: Signals) -> None:
-        super().__init__()
-        self._signals = signals
-
-    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look whether one has come."""
-        if self._signals.caught is not None:
-            self._model.stop_evaluating = True  # not `self.model`, which JAX answers with a sync
 
 
 @final
@@ -99,21 +82,17 @@ class Session(Listener):
         self._console = console
         self._class_weight = class_weight
         self._signals = Signals()
-        self._began = time.perf_counter()
-        self._seconds_before = 0.0
-        self._before_hooks: Record | None = None
+        self._before_hooks: Counted | None = None
         self._fingerprint: dict[str, Any] = {}
         self._is_begun = False
         limits = settings.limits
         self._train, validation, _ = parts(data)
-        count = 0 if validation is None else limits.validation_steps(len(validation))
-        self._validation = first_batches(validation, count) if validation and count else None
-        num_steps = limits.steps_per_epoch(len(self._train))
+        self._validation = make_validation(model, validation, limits, self._signals)
         self._hooks = Hooks(
-            [*settings.callbacks, *self._early_stopping(monitor), _StopEvaluating(self._signals)],
+            [*settings.callbacks, *self._early_stopping(monitor), StopEvaluating(self._signals)],
             model,
             num_epochs=limits.max_epochs,
-            num_steps=num_steps,
+            num_steps=limits.steps_per_epoch(len(self._train)),
         )
         self._loop = Loop(
             model,
@@ -132,43 +111,35 @@ class Session(Listener):
         self._keeper = Keeper(self._run_dir.checkpoints, kept, self._capture) if kept else None
         self.every_steps = kept.every_steps if kept else None
         self._loss = LossWatch(self._loop, self._train, self._run_dir.checkpoints)
-        self._watchers: list[Listener] = [
-            Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run)
-        ]
-        if settings.profile == "simple":
-            self._watchers.insert(0, SimpleProfiler(self._train, self._keep_profile))
-        elif settings.profile == "trace":
-            self._watchers.insert(0, Tracer(lambda: self.run.run_dir, self._say))
-        if settings.enable_progress_bar:
-            self._watchers.append(ProgressBar(console, limits.max_epochs))
-        self.run = Run(
-            model=model.name,
-            backend=keras.backend.backend(),
-            num_parameters=model.count_params() if model.built else 0,
-            run_dir=str(self._run_dir.path),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            monitor=monitor,
-            config={**notes, "data": describe_data(data), "trainer": dict(settings.asked)},
-            environment=environment(),
+        checkpoint = self._start.checkpoint
+        self._record = RunRecord(
+            self._first_run(monitor, {**notes, "data": describe_data(data)}),
+            self._run_dir,
+            seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
         )
+        self._watchers = self._make_watchers()
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now."""
+        return self._record.run
 
     def train(self) -> None:
         """Train to the end, or note why not; then let go of the folder."""
         try:
             if not self._is_finished():
+                self._refuse_another_fit()
                 with self._signals:
                     self._train_noting_errors()
         finally:
             self._run_dir.lock.release()
             if self._settings.is_dev_run:
                 shutil.rmtree(self._run_dir.path, ignore_errors=True)
-                self.run = replace(self.run, run_dir="")
+                self._record.run = replace(self.run, run_dir="")
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
         """Change the run, here and in its folder."""
-        self.run = replace(self.run, **changes)
-        if self.run.run_dir:
-            self.run.save(self._run_dir.path)
+        self._record.save(**changes)
 
     # What the loop tells.
 
@@ -177,23 +148,20 @@ class Session(Listener):
         limit = self._settings.limits.max_seconds
         if self._signals.caught is not None:
             self._loop.stop_reason = "asked"
-        elif limit is not None and self._seconds() >= limit:
+        elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
         self._loss.look(progress)
         if self._keeper is not None and self._keeper.is_due(progress.step):
-            self._save_checkpoint()
+            self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
+            self._loop.engine.sync()
+            self._keeper.save()
+            self._loop.engine.begin()
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Keep what the epoch did."""
         self._loss.check(epoch.metrics)
-        self._before_hooks = self._record()
-        is_better = self._is_best(epoch)
-        if is_better:
-            self._keep(self._save_best)
-        self._save_timed(
-            epochs=(*self.run.epochs, epoch),
-            best_epoch=epoch.epoch if is_better else self.run.best_epoch,
-        )
+        self._before_hooks = self._count()
+        self._record.end_epoch(self.model, epoch, is_cut=self._loop.stop_reason == "callback")
 
     def after_epoch(self, progress: Progress) -> None:
         """Save, if that costs little or the epoch is one of the best."""
@@ -202,94 +170,11 @@ class Session(Listener):
             self._loop.stop_reason = "asked"
         if self._keeper is None or self._loop.is_over:  # at the end one is saved in any case
             return
-        if self._keeper.is_worthwhile(ranked := self._rank()):
+        if self._keeper.is_worthwhile(self._record.rank):
             self._loop.engine.sync()
-            self._keeper.save(ranked)
+            self._keeper.save(self._record.rank)
 
     # From beginning to end.
-
-    def _train_noting_errors(self) -> None:
-        try:
-            self._run_dir.begin(self.run, self.model)
-            self._begin()
-            self._loop.run()
-            self._finish()
-        except BaseException as error:
-            is_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-            self._rescue()
-            status = "stopped" if is_stopped else "failed"
-            said = f"{type(error).__name__}: {error}"
-            self._keep(lambda: self._save_timed(status=status, error=said))
-            raise
-        finally:
-            for watcher in self._watchers:
-                watcher.close()
-            self._train.release()
-        self._save_timed(status="done")
-
-    def _begin(self) -> None:
-        """Make every variable there will be, say what is to be trained, and find the first step."""
-        is_known = self.model.built
-        if is_known:  # once the optimizer is built, a summary counts its variables as parameters
-            self._summarize()
-        self._loop.engine.build(self._loop.first_batch())
-        if not is_known:
-            self._summarize()
-        self._fingerprint = fingerprint(
-            self.model, self._train, self._settings.limits, self._class_weight
-        )
-        self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part: from now on they are older ones
-        self._run_dir.save_model(self.model)  # one that learns its shapes has just learned them
-        self.save(num_parameters=self.model.count_params())
-        if (cost := self._hooks.describe()) is not None:
-            self._say(cost)
-        self._loop.listeners = (self, *self._watchers)
-        checkpoint = self._start.checkpoint
-        if checkpoint is None:
-            self._sanity_check()
-            self._hooks.begin_training()
-        else:
-            self._go_on(self._start, checkpoint)
-        self._is_begun = True
-        is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
-        if self._keeper is not None and is_new:
-            self._keeper.save()
-
-    def _go_on(self, start: Start, checkpoint: Checkpoint) -> None:
-        """Put everything back to where the checkpoint was."""
-        found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
-        position = position_of(checkpoint, self._fingerprint)
-        self._loop.position = position
-        self._hooks.begin_training()
-        if position.index:  # hooks of the epoch's begin run before, not after what they change
-            self._loop.begin_epoch()
-        if found:
-            left = force_back(self.model, self._hooks.callbacks, checkpoint)
-            anew = f"; begun anew: {', '.join(left)}" if left else ""
-            self._say(f"going on in spite of differences: {name_differences(found)}{anew}")
-        else:
-            put_back(self.model, self._hooks.callbacks, checkpoint)
-        state = checkpoint.state
-        self._seconds_before = state["seconds"]
-        earlier = start.earlier
-        self._save_timed(
-            epochs=epochs_of(checkpoint),
-            best_epoch=state["best_epoch"],
-            started=self.run.started if earlier is None else earlier.started,
-        )
-        self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}")
-
-    def _finish(self) -> None:
-        if self._loop.stop_reason == "asked":
-            raise self._signals.error()
-        if self._keeper is not None:
-            self._loop.engine.sync()
-            self._keeper.save(self._rank())
-        optimizer = self.model.optimizer
-        optimizer.finalize_variable_values(self.model.trainable_variables)
-        self._hooks.end_training(self._loop.logs)
-        self._is_begun = False
-        self._keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
 
     def _is_finished(self) -> bool:
         """Say whether the run has nothing left to do; then the model gets its weights."""
@@ -308,8 +193,99 @@ class Session(Listener):
             self._say(f"the run in {str(self._run_dir.path)!r} is finished; nothing to train")
             self._loop.engine.build(self._train.read(0))  # the optimizer's weights are there too
             self._run_dir.load_weights(self.model, LAST_WEIGHTS)
-            self.run = earlier
+            self._record.run = earlier
         return is_over
+
+    def _refuse_another_fit(self) -> None:
+        """Compare with the checkpoint before anything in the folder is touched."""
+        start, checkpoint = self._start, self._start.checkpoint
+        if checkpoint is None:
+            return
+        self._build()
+        found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
+        check_weights(self.model, checkpoint)
+        if found:
+            self._say(f"going on in spite of differences: {name_differences(found)}")
+
+    def _train_noting_errors(self) -> None:
+        try:
+            self._run_dir.begin(self.run, self.model)
+            self._begin()
+            self._loop.run()
+            self._finish()
+        except BaseException as error:
+            is_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            self._rescue()
+            status = "stopped" if is_stopped else "failed"
+            said = f"{type(error).__name__}: {error}"
+            self._record.keep(lambda: self._record.save_timed(status=status, error=said))
+            raise
+        finally:
+            for watcher in self._watchers:
+                watcher.close()
+            self._train.release()
+        self._record.keep(lambda: self._record.save_timed(status="done"))
+        if self._signals.caught is not None:  # it came when all was done
+            raise self._signals.error()
+
+    def _begin(self) -> None:
+        """Make every variable there will be, say what is to be trained, and find the first step."""
+        is_known = self.model.built
+        if is_known:  # once the optimizer is built, a summary counts its variables as parameters
+            self._summarize()
+        self._build()
+        if not is_known:
+            self._summarize()
+        self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part: from now on they are older ones
+        self._run_dir.save_model(self.model)  # one that learns its shapes has just learned them
+        self.save(num_parameters=self.model.count_params())
+        if (cost := self._hooks.describe()) is not None:
+            self._say(cost)
+        self._loop.listeners = (self, *self._watchers)
+        checkpoint = self._start.checkpoint
+        if checkpoint is not None:
+            self._go_on(checkpoint)
+        else:
+            if self._validation is not None:
+                self._validation.try_out(self._settings.limits.sanity_steps)
+            self._hooks.begin_training()
+        self._is_begun = True
+        is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
+        if self._keeper is not None and is_new:
+            self._keeper.save()
+
+    def _build(self) -> None:
+        self._loop.engine.build(self._loop.first_batch())
+        self._fingerprint = fingerprint(
+            self.model, self._train, self._settings.limits, self._class_weight
+        )
+
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        """Put everything back to where the checkpoint was."""
+        self._loop.position = position_of(checkpoint, self._fingerprint)
+        self._hooks.begin_training()
+        if self._loop.position.index:  # hooks of the epoch's begin run before what they change
+            self._loop.begin_epoch()
+        if self._start.is_forced:
+            left = force_back(self.model, self._hooks.callbacks, checkpoint)
+        else:
+            left = put_back(self.model, self._hooks.callbacks, checkpoint)
+        if self._start.earlier is not None and checkpoint.state["stop_reason"] == "callback":
+            self._loop.stop_reason = "callback"  # killed between that and its end
+        anew = f"; begun anew: {', '.join(left)}" if left else ""
+        self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}{anew}")
+
+    def _finish(self) -> None:
+        if self._loop.stop_reason == "asked":
+            raise self._signals.error()
+        if self._keeper is not None:
+            self._loop.engine.sync()
+            self._keeper.save(self._record.rank)
+        self._is_begun = False  # what comes now belongs to no checkpoint
+        optimizer = self.model.optimizer
+        optimizer.finalize_variable_values(self.model.trainable_variables)
+        self._hooks.end_training(self._loop.logs)
+        self._record.keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
 
     def _rescue(self) -> None:
         """Save the last state that is whole, whatever has gone wrong."""
@@ -327,61 +303,60 @@ class Session(Listener):
 
     # Details.
 
+    def _validate(self) -> Metrics | None:
+        found = self._validation.run(self._hooks.list) if self._validation is not None else {}
+        if found is None:
+            self._loop.stop_reason = "asked"
+        return found
+
     def _capture(self) -> tuple[Checkpoint, int]:
-        record = self._before_hooks or self._record()
-        stop_reason = self._loop.stop_reason
         snapshot = take_snapshot(
             self.model,
             self._loop.position,
-            record,
+            self._before_hooks or self._count(),
             step=self._loop.step,
-            stop_reason=stop_reason,
+            stop_reason=self._loop.stop_reason,
             fingerprint=self._fingerprint,
         )
         return snapshot, self._loop.step
 
-    def _save_checkpoint(self) -> None:
-        """Save within an epoch; never a state that is lost."""
-        if self._keeper is not None:
-            self._loss.check(self._loop.engine.metrics())
-            self._loop.engine.sync()
-            self._keeper.save()
-            self._loop.engine.begin()
-
-    def _record(self) -> Record:
-        return take_record(
+    def _count(self) -> Counted:
+        return count_up(
             self.model,
             self._hooks.callbacks,
             epochs=self.run.epochs,
             best_epoch=self.run.best_epoch,
-            seconds=self._seconds(),
+            seconds=self._record.seconds,
         )
 
-    def _sanity_check(self) -> None:
-        """Validate on a few batches first, so that what is wrong there is known at once."""
-        steps = self._settings.limits.sanity_steps
-        if steps and self._validation is not None:
-            few = first_batches(self._validation, steps)
-            with kept_random_state():
-                call_keras(lambda: self.model.evaluate(few, verbose=0), few)
+    def _first_run(self, monitor: str, notes: Mapping[str, Any]) -> Run:
+        """Return the run as it is before the first step, with what earlier parts of it did."""
+        model, earlier, checkpoint = self.model, self._start.earlier, self._start.checkpoint
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Run(
+            model=model.name,
+            backend=keras.backend.backend(),
+            num_parameters=model.count_params() if model.built else 0,
+            run_dir=str(self._run_dir.path),
+            started=now if earlier is None else earlier.started,
+            epochs=() if checkpoint is None else epochs_of(checkpoint),
+            best_epoch=None if checkpoint is None else checkpoint.state["best_epoch"],
+            monitor=monitor,
+            config={**notes, "trainer": dict(self._settings.asked)},
+            environment=environment(),
+        )
 
-    def _validate(self) -> Metrics | None:
-        # PyTorch's loader draws a number: an evaluation that is made again must change nothing.
-        with averaged_weights(self.model), kept_random_state():
-            found = call_keras(
-                lambda: self.model.evaluate(
-                    self._validation, verbose=0, return_dict=True, callbacks=self._hooks.list
-                ),
-                self._validation,
-            )
-        if self._signals.caught is not None:  # broken off, or about to be
-            self._loop.stop_reason = "asked"
-            return None
-        return {name: float(value) for name, value in found.items()}
-
-    def _save_best(self) -> None:
-        with averaged_weights(self.model):
-            self._run_dir.save_weights(self.model, BEST_WEIGHTS)
+    def _make_watchers(self) -> list[Listener]:
+        settings = self._settings
+        watchers: list[Listener] = []
+        if settings.profile == "simple":
+            watchers.append(SimpleProfiler(self._train, self._keep_profile))
+        elif settings.profile == "trace":
+            watchers.append(Tracer(lambda: self.run.run_dir, self._say))
+        watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
+        if settings.enable_progress_bar:
+            watchers.append(ProgressBar(self._console, settings.limits.max_epochs))
+        return watchers
 
     def _early_stopping(self, monitor: str) -> list[keras.callbacks.Callback]:
         patience = self._settings.early_stopping
@@ -390,31 +365,9 @@ class Session(Listener):
         mode = "max" if is_larger_better(monitor) else "min"
         return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode)]
 
-    def _rank(self) -> float:
-        """Return the rank of the last epoch; NaN where it has none."""
-        last = self.run.epochs[-1:]
-        has_rank = bool(last) and self.run.monitor in last[0].metrics
-        return rank(self.run.monitor, last[0]) if has_rank else math.nan
-
-    def _is_best(self, epoch: Epoch) -> bool:
-        monitor, is_cut = self.run.monitor, self._loop.stop_reason == "callback"
-        if is_cut and monitor not in epoch.metrics:  # stopped at once, and never validated
-            return not self.run.epochs
-        return is_best(monitor, epoch, self.run.epochs)
-
     def _keep_profile(self, profile: Profile) -> None:
         self.save(profile=profile.to_plain())
         self._say(profile.describe())
-
-    def _keep(self, write: Callable[[], object]) -> None:
-        """Write what the run can do without; where that fails, warn and train on."""
-        try:
-            write()
-        except OSError as error:
-            warnings.warn(
-                f"{str(self._run_dir.path)!r} cannot be written to ({error}); training goes on",
-                stacklevel=2,
-            )
 
     def _summarize(self) -> None:
         if self._settings.enable_model_summary:
@@ -422,9 +375,3 @@ class Session(Listener):
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._began
-
-    def _save_timed(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
-        self.save(seconds=self._seconds(), **changes)

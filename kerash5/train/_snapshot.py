@@ -18,6 +18,7 @@ from kerash5.train._random_state import capture_random, restore_random
 from kerash5.train._state import (
     capture_callbacks,
     capture_variables,
+    check_variables,
     restore_callbacks,
     restore_variables,
     variables_of,
@@ -30,7 +31,7 @@ _BATCHES: Final = ("data", "steps_per_epoch", "is_overfitting")
 
 @final
 @dataclass(frozen=True, slots=True)
-class Record:
+class Counted:
     """What a fit has counted so far, besides its variables.
 
     Args:
@@ -48,46 +49,46 @@ class Record:
     learning_rate: np.ndarray | None
 
 
-def take_record(
+def count_up(
     model: keras.Model,
     callbacks: Callbacks,
     *,
     epochs: tuple[Epoch, ...],
     best_epoch: int | None,
     seconds: float,
-) -> Record:
+) -> Counted:
     """Return what a fit has counted."""
     number = _learning_rate_number(model)
     rate = None
     if number is not None:
         rate = np.array(keras.ops.convert_to_numpy(model.optimizer.variables[number]))
-    return Record(epochs, best_epoch, seconds, capture_callbacks(callbacks), rate)
+    return Counted(epochs, best_epoch, seconds, capture_callbacks(callbacks), rate)
 
 
 def take_snapshot(
-    model: keras.Model, position: Position, record: Record, **state: object
+    model: keras.Model, position: Position, counted: Counted, **state: object
 ) -> Checkpoint:
     """Return a fit as a checkpoint. The variables must be current.
 
     Args:
         model: With its optimizer and metrics.
         position: Where it is.
-        record: What it has counted.
+        counted: What it has counted.
         **state: What else to note, as JSON has it.
     """
     arrays = capture_variables(model)
     number = _learning_rate_number(model)
-    if number is not None and record.learning_rate is not None:
-        arrays[f"optimizer/{number:05}"] = record.learning_rate
+    if number is not None and counted.learning_rate is not None:
+        arrays[f"optimizer/{number:05}"] = counted.learning_rate
     random, random_arrays = capture_random()
-    callbacks, callback_arrays = record.callbacks
+    callbacks, callback_arrays = counted.callbacks
     return Checkpoint(
         {**arrays, **callback_arrays, **random_arrays},
         {
             "position": asdict(position),
-            "epochs": [asdict(epoch) for epoch in record.epochs],
-            "best_epoch": record.best_epoch,
-            "seconds": record.seconds,
+            "epochs": [asdict(epoch) for epoch in counted.epochs],
+            "best_epoch": counted.best_epoch,
+            "seconds": counted.seconds,
             "callbacks": callbacks,
             "random": random,
             **state,
@@ -126,6 +127,11 @@ def force_back(model: keras.Model, callbacks: Callbacks, checkpoint: Checkpoint)
             left.append(group)
     restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
     return left
+
+
+def check_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Raise `RunError` if a checkpoint's weights are not those of this model."""
+    check_variables(model, checkpoint.arrays, groups=("trainable", "non_trainable"))
 
 
 def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) -> list[str]:

@@ -50,22 +50,30 @@ def restore_variables(
     Raises:
         RunError: They do not fit; no variable was changed.
     """
-    pairs = [
-        (name, variable, arrays.get(name))
-        for group, variables in variables_of(model).items()
-        if group in groups
-        for number, variable in enumerate(variables)
-        for name in [f"{group}/{number:05}"]
-    ]
-    for name, variable, array in pairs:
-        if array is None or tuple(array.shape) != tuple(variable.shape):
-            found = "nothing" if array is None else f"shape {array.shape}"
-            raise RunError(
-                f"the checkpoint has {found} for {variable.path!r} ({name}) of shape "
-                f"{tuple(variable.shape)}; train the same model, or begin anew with resume=None"
-            )
-    for _, variable, array in pairs:
+    for variable, array in check_variables(model, arrays, groups=groups):
         variable.assign(array)
+
+
+def check_variables(
+    model: keras.Model, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = _GROUPS
+) -> list[tuple[Any, np.ndarray]]:
+    """Return every variable of these groups with its value.
+
+    Raises:
+        RunError: They do not fit.
+    """
+    pairs = []
+    for group in groups:
+        for number, variable in enumerate(variables_of(model)[group]):
+            array = arrays.get(f"{group}/{number:05}")
+            if array is None or tuple(array.shape) != tuple(variable.shape):
+                found = "nothing" if array is None else f"shape {array.shape}"
+                raise RunError(
+                    f"the checkpoint has {found} for {variable.path!r} of shape "
+                    f"{tuple(variable.shape)}; train the same model, or begin anew with resume=None"
+                )
+            pairs.append((variable, array))
+    return pairs
 
 
 def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:

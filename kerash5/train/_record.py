@@ -1,0 +1,87 @@
+"""The run as it grows: run.json, the weights beside it, and the time it took."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, final
+
+import keras
+
+from kerash5._run import Epoch, Run
+from kerash5.train._best import is_best, rank
+from kerash5.train._optimizer import averaged_weights
+from kerash5.train._run_dir import BEST_WEIGHTS, RunDir
+
+
+@final
+class RunRecord:
+    """Keeps a run in its folder.
+
+    Args:
+        run: As it is now.
+        run_dir: Its folder.
+        seconds: That earlier parts of it have taken.
+    """
+
+    def __init__(self, run: Run, run_dir: RunDir, *, seconds: float) -> None:
+        self.run = run
+        self._run_dir = run_dir
+        self._began = time.perf_counter()
+        self._seconds_before = seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run so far."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    @property
+    def rank(self) -> float:
+        """Of the last epoch, smaller is better; NaN where it has none."""
+        last = self.run.epochs[-1:]
+        has_rank = bool(last) and self.run.monitor in last[0].metrics
+        return rank(self.run.monitor, last[0]) if has_rank else math.nan
+
+    def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
+        """Change the run, here and in its folder."""
+        self.run = replace(self.run, **changes)
+        if self.run.run_dir:
+            self.run.save(self._run_dir.path)
+
+    def save_timed(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
+        """As `save`, with the time it is."""
+        self.save(seconds=self.seconds, **changes)
+
+    def end_epoch(self, model: keras.Model, epoch: Epoch, *, is_cut: bool) -> None:
+        """Keep what an epoch did, and the weights if they are the best so far.
+
+        Args:
+            model: With the weights that the epoch ended with.
+            epoch: What it did.
+            is_cut: Whether it was stopped at once, and so perhaps never validated.
+        """
+        monitor, earlier = self.run.monitor, self.run.epochs
+        is_unknown = is_cut and monitor not in epoch.metrics
+        is_better = not earlier if is_unknown else is_best(monitor, epoch, earlier)
+        if is_better:
+            self.keep(lambda: self._save_best(model))
+        best_epoch = epoch.epoch if is_better else self.run.best_epoch
+        self.run = replace(self.run, epochs=(*earlier, epoch), best_epoch=best_epoch)
+        self.keep(self.save_timed)
+
+    def keep(self, write: Callable[[], object]) -> None:
+        """Write what the run can do without; where that fails, warn and train on."""
+        try:
+            write()
+        except OSError as error:
+            warnings.warn(
+                f"{str(self._run_dir.path)!r} cannot be written to ({error}); training goes on",
+                stacklevel=2,
+            )
+
+    def _save_best(self, model: keras.Model) -> None:
+        with averaged_weights(model):
+            self._run_dir.save_weights(model, BEST_WEIGHTS)

@@ -1,0 +1,78 @@
+"""Validation within a fit: it changes nothing but its own numbers, and a signal breaks it off."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import keras
+
+from kerash5._run import Metrics
+from kerash5.feeds._keras import H5Dataset
+from kerash5.train._limits import Limits
+from kerash5.train._optimizer import averaged_weights
+from kerash5.train._random import kept_random_state
+from kerash5.train._roles import call_keras, first_batches
+from kerash5.train._signals import Signals
+
+
+@final
+class Validation:
+    """Evaluates a model on the validation data.
+
+    Args:
+        model: In training, with its variables current.
+        dataset: What to validate on.
+        signals: Which of them break it off.
+    """
+
+    def __init__(self, model: keras.Model, dataset: H5Dataset, signals: Signals) -> None:
+        self._model = model
+        self._dataset = dataset
+        self._signals = signals
+
+    def run(self, callbacks: keras.callbacks.CallbackList) -> Metrics | None:
+        """Return the metrics, by Keras' names; None where a signal came."""
+        # PyTorch's loader draws a number: an evaluation that is made again must change nothing.
+        with averaged_weights(self._model), kept_random_state():
+            found = call_keras(
+                lambda: self._model.evaluate(
+                    self._dataset, verbose=0, return_dict=True, callbacks=callbacks
+                ),
+                self._dataset,
+            )
+        if self._signals.caught is not None:  # broken off, or about to be
+            return None
+        return {name: float(value) for name, value in found.items()}
+
+    def try_out(self, steps: int) -> None:
+        """Validate on a few batches first, so that what is wrong there is known at once."""
+        if steps:
+            few = first_batches(self._dataset, steps)
+            with kept_random_state():
+                call_keras(lambda: self._model.evaluate(few, verbose=0), few)
+
+
+def make_validation(
+    model: keras.Model, dataset: H5Dataset | None, limits: Limits, signals: Signals
+) -> Validation | None:
+    """Return the validation of a fit; None where there is none, or none is wanted."""
+    count = 0 if dataset is None else limits.validation_steps(len(dataset))
+    if dataset is None or not count:
+        return None
+    return Validation(model, first_batches(dataset, count), signals)
+
+
+@final
+class StopEvaluating(keras.callbacks.Callback):
+    """Breaks an evaluation off when a signal has come: it will be made again."""
+
+    async_safe = True  # it may hear of a batch late
+
+    def __init__(self, signals: Signals) -> None:
+        super().__init__()
+        self._signals = signals
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look whether one has come."""
+        if self._signals.caught is not None:
+            self._model.stop_evaluating = True  # not `self.model`, which JAX answers with a sync
