@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from kerash5._errors import OptionError, RunError
 
@@ -96,14 +98,32 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if not getattr(optimizer, "use_ema", False) or averages is None:
         yield
         return
-    kept = [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_variables]
+    kept = [_copy(weight) for weight in model.trainable_variables]
     for weight, average in zip(model.trainable_variables, averages, strict=True):
-        weight.assign(average)
+        weight.assign(_copy(average))
     try:
         yield
     finally:
         for weight, value in zip(model.trainable_variables, kept, strict=True):
             weight.assign(value)
+
+
+def finalize(model: keras.Model) -> None:
+    """Give the model its averaged weights for good, where the optimizer keeps such."""
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not getattr(optimizer, "use_ema", False):
+        return
+    for weight in model.trainable_variables:
+        weight.assign(_copy(weight))
+
+
+def _copy(variable: Any) -> NDArray[Any]:  # noqa: ANN401  Keras'
+    """Return the value as memory of its own.
+
+    On JAX two variables may share an array, and whoever donates that of one deletes the other's.
+    """
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def _set_before_built(model: keras.Model, optimizer: Any, name: str, value: object) -> None:  # noqa: ANN401  Keras'

@@ -25,6 +25,7 @@ from kerash5.train._listen import Listener, Progress
 from kerash5.train._logging import Logging
 from kerash5.train._loop import Loop
 from kerash5.train._nonfinite import LossWatch
+from kerash5.train._optimizer import finalize
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
@@ -282,8 +283,7 @@ class Session(Listener):
             self._loop.engine.sync()
             self._keeper.save(self._record.rank)
         self._is_begun = False  # what comes now belongs to no checkpoint
-        optimizer = self.model.optimizer
-        optimizer.finalize_variable_values(self.model.trainable_variables)
+        finalize(self.model)
         self._hooks.end_training(self._loop.logs)
         self._record.keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
 
