@@ -56,7 +56,7 @@ def tests(session: nox.Session, backend: str) -> None:
     run_pytest(session, "tests/backend", backend=backend)
 
 
-@nox.session
+@nox.session(tags=["deep"])
 def deep(session: nox.Session) -> None:
     """Thousands of new cases for every property, thousands of damaged files, and full sizes."""
     install(session, "report", "test")
@@ -194,6 +194,15 @@ def lowest_versions(*extras: str) -> list[str]:
         if not requirement.startswith("kerash5[") and "!=" not in marker:
             lowest.append(re.sub(r">=([^,]+).*", r"==\1.*", requirement.strip()))
     return lowest
+
+
+@nox.session(tags=["deep"])
+@ANY_BACKEND
+def kills(session: nox.Session, backend: str) -> None:
+    """Training killed by SIGKILL at 30 random moments, resumed, and compared to the byte."""
+    install(session, backend, "test")
+    session.env["KERASH5_KILLS"] = "30"
+    run_pytest(session, "tests/backend/test_kill.py", backend=backend)
 
 
 def install(session: nox.Session, *extras: str) -> None:
