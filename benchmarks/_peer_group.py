@@ -29,7 +29,12 @@ class Peers:
     def convert(self) -> Iterator[Outcome]:
         """Start all, and let each write its own format."""
         for name in self.wanted:
-            before, process = self._bytes(), self._start(name)
+            before = self._bytes()
+            try:
+                process = self._start(name)
+            except PeerError as error:
+                self.skip(name, error)
+                continue
             try:
                 answer = process.ask("convert")
             except PeerError as error:

@@ -61,15 +61,19 @@ class PeerProcess:
         here = {"HF_HOME": str(folder / "hf-home"), "HOME": str(folder), "HF_HUB_OFFLINE": "1"}
         keras = {"KERAS_BACKEND": "torch"}
         self._errors = (folder / f"{self.peer.__name__}.log").open("w+", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [python, str(Path(__file__)), name, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, **quiet, **here, **keras},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [python, str(Path(__file__)), name, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, **quiet, **here, **keras},
+            )
+        except OSError as error:
+            self._errors.close()
+            raise PeerError(f"its Python cannot be started ({error.strerror})") from None
 
     def ask(self, what: str, *, most_seconds: float = 900, **more: Any) -> dict[str, Any]:
         """Return the answer.
@@ -102,7 +106,10 @@ class PeerProcess:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)  # its workers, too
             self._process.wait()
-        self._errors.close()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
 
     def _last_words(self) -> str:
         self._errors.seek(0)
