@@ -33,6 +33,7 @@ from kerash5._arena import (
     parse_cache,
 )
 from kerash5._arena._shelves import FileShelf
+from kerash5._batches import BatchOptions, open_batches
 from kerash5._blocks import Blocks
 from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
 from kerash5._plan import Plan
@@ -459,6 +460,37 @@ def test_another_plan_shares_what_is_resident(
     assert other.is_in_memory()
     assert_rows(other.take(2), plan.rows(2))
     assert not ranges
+
+
+def _measure_windows(path: str, report: Any) -> None:
+    """Walk 12 epochs in windows; report the memory before, and after each epoch."""
+    process = psutil.Process()
+    options = BatchOptions(batch_size=64, cache="4MB", threads=2)
+    found = [process.memory_info().rss]
+    batches = open_batches(path, "x", None, None, options)
+    for epoch in range(12):
+        for _ in batches.epoch(epoch):
+            pass
+        found.append(process.memory_info().rss)
+    report.put((type(batches._store).__name__, found))
+
+
+@pytest.mark.timeout(120)
+def test_memory_stays_within_the_budget_over_many_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:  # 48 MB decoded
+        x = file.create_dataset("x", (12_000, 4000), "u1", chunks=(40, 4000), compression="lzf")
+        x[...] = np.arange(4000, dtype=np.uint8)
+    context = multiprocessing.get_context("spawn")
+    report = context.Queue()
+    child = context.Process(target=_measure_windows, args=(str(path), report))
+    child.start()
+    store, found = report.get(timeout=100)
+    child.join(20)
+    assert store == "WindowRows"
+    growth = np.array(found[1:]) - found[0]
+    assert growth.max() < (4 << 20) + 4 * 64 * 4000 + (30 << 20)  # of 48 MB
+    assert growth[6:].max() - growth[3] < 4 << 20  # flat
 
 
 # Spilled

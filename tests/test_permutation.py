@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import OptionError
-from kerash5._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
+from kerash5._permutation import SORT_MAX, _argsort, make_key, parse_seed, permutation, permute
 
 KEYS = st.integers(0, (1 << 64) - 1)
 
@@ -20,6 +20,23 @@ def test_a_permutation_holds_every_number_once(length: int, key: int) -> None:
     order = permutation(length, key)
     assert order.dtype == np.int64
     assert_array_equal(np.sort(order), np.arange(length))
+
+
+# Numbers whose upper bits agree often, which hashes hardly ever do.
+_PARTS = st.integers(0, 3) | st.integers(0, 65535)
+
+
+@given(parts=st.lists(st.tuples(_PARTS, _PARTS, _PARTS, _PARTS), unique=True, max_size=80))
+def test_the_fast_sort_is_the_plain_one(parts: list[tuple[int, ...]]) -> None:
+    numbers = [((a * 65536 + b) * 65536 + c) * 65536 + d for a, b, c, d in parts]
+    hashes = np.array(numbers, np.uint64)
+    assert_array_equal(_argsort(hashes), np.argsort(hashes))
+
+
+def test_the_fast_sort_is_the_plain_one_for_many_hashes() -> None:
+    hashes = np.random.default_rng(0).integers(0, 1 << 64, 300_000, np.uint64)
+    assert len(np.unique(hashes >> np.uint64(32))) < len(np.unique(hashes)) == len(hashes)
+    assert_array_equal(_argsort(hashes), np.argsort(hashes))
 
 
 @given(length=st.integers(1, 3000), key=KEYS)
