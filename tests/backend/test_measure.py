@@ -26,23 +26,19 @@ from kerash5._measurement import Measurement, probe
 from kerash5.assets import digits_test, digits_train
 from kerash5.report._children import Contender
 from kerash5.report._compare import find_files
-from kerash5.report._findings import find_tables, wait_share_of_difference
+from kerash5.report._findings import find_tables
 from kerash5.report._json import parse_fields
-from kerash5.report._parity import Parity, ParityCheck, Setting, judge_parity
+from kerash5.report._parity import Setting, judge_parity
 from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import SETTINGS, Comparison, Method, Sample
-from kerash5.report._rows import Row
 from kerash5.report._runner import Runner
 from kerash5.train._measure import Workplace, make_weights, measure_parity, measure_sample
 
 BACKEND: Final = keras.backend.backend()
 BATCH_SIZE: Final = 20
 STEPS: Final = 8
-# Every batch sleeps, so that a step takes the same time on a busy machine: 40 ms, and 30 % more.
-SLEEP_SECONDS: Final = 0.04
-SLOWDOWN: Final = 1.3
-ROUNDS: Final = 3  # ten times as many: benchmarks/against_itself.py
+SLEEP_SECONDS: Final = 0.2  # much more than a step takes, on a busy machine too
 
 
 def make_job(folder: Path, job: Any, **changes: Any) -> Measurement:
@@ -184,67 +180,14 @@ def test_this_backend_is_there_and_says_its_versions() -> None:
     assert found["versions"]["keras"] == keras.__version__
 
 
-# Three rounds of one backend against itself, in this process, for a process costs seconds.
-
-
-@pytest.fixture(scope="module")
-def rounds(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """Measure this backend as it is, once more, and with an input that is 30 % slower."""
-    sleeps = {BACKEND: SLEEP_SECONDS, "again": SLEEP_SECONDS, "slow": SLEEP_SECONDS * SLOWDOWN}
-    folder = tmp_path_factory.mktemp("rounds")
-    make_weights(Workplace(make_job(folder, "weights")))
-    samples: list[Sample] = []
-    for repeat in range(ROUNDS):
-        for name, seconds in sleeps.items():
-            # Read by the thread that trains: where threads read ahead, a slower input need not
-            # slow anything down.
-            job = make_job(
-                folder,
-                "sample",
-                settings=("plain",),
-                seed=repeat,
-                reading_threads=0,
-                sleep_seconds=seconds,
-                num_steps=6,
-            )
-            identity = make_identity("plain", contender=name, repeat=repeat, position=len(samples))
-            samples.append(make_sample(identity, measure_sample(Workplace(job))))
-    method = make_method(*sleeps, repeats=ROUNDS)
-    parities = tuple(
-        Parity(
-            contender=name,
-            backend=BACKEND,
-            model="mlp",
-            batch_size=BATCH_SIZE,
-            setting="plain",
-            reference=BACKEND,
-            checks=(ParityCheck(name="forward", difference=0.0, bound=1e-5),),
-        )
-        for name in sleeps
-    )
-    return Comparison(method=method, samples=tuple(samples), parities=parities)
-
-
-def find_rows(comparison: Comparison) -> dict[str, Row]:
-    (table,) = find_tables(comparison)
-    return {row.contender: row for row in table.rows}
-
-
-def test_a_backend_against_itself_is_no_different(rounds: Comparison) -> None:
-    rows = find_rows(rounds)
-    pair = sorted([rows[BACKEND].standing, rows["again"].standing])
-    assert pair in (["level", "level"], ["fastest", "level"])
-
-
-def test_a_slower_input_is_found_and_blamed_on_input_wait(rounds: Comparison) -> None:
-    rows = find_rows(rounds)
-    slow, sound = rows["slow"], rows[BACKEND]
-    assert slow.standing == "slower"
-    assert slow.step_seconds.value / sound.step_seconds.value == pytest.approx(SLOWDOWN, rel=0.1)
-    assert slow.input_wait.value > 0.5
-    share = wait_share_of_difference(slow, sound)
-    assert share is not None
-    assert share > 0.8
+def test_a_slower_input_is_measured_and_blamed_on_input_wait(tmp_path: Path) -> None:
+    # Read by the thread that trains: where threads read ahead, a slower input need not slow
+    # anything down. What statistics make of it on a quiet machine: benchmarks/against_itself.py.
+    few = {"settings": ("plain",), "reading_threads": 0, "num_steps": 4}
+    place = begin(tmp_path, "sample", sleep_seconds=SLEEP_SECONDS, **few)
+    sample = make_sample(make_identity("plain"), measure_sample(place))
+    assert sample.step_seconds >= SLEEP_SECONDS
+    assert sample.input_wait_share > 0.5
 
 
 # In processes of their own.
@@ -288,9 +231,9 @@ def test_weights_that_are_a_thousandth_too_large_fail_parity(comparison: Compari
     assert sound.is_passed
     assert not wrong.is_passed
     assert f"forward differs from {BACKEND} by" in wrong.reason
-    row = find_rows(comparison)["wrong"]
+    (table,) = find_tables(comparison)
+    (row,) = (row for row in table.rows if row.contender == "wrong")
     assert row.standing == "unranked"
-    assert "parity" in row.reason or "differs" in row.reason
 
 
 def test_processes_run_under_the_policy_that_was_asked_for(comparison: Comparison) -> None:

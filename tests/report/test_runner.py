@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kerash5._errors import FileError, OptionError, RunError
 from kerash5.report._children import Contender, child_settings, last_line
+from kerash5.report._findings import find_tables, wait_share_of_difference
 from kerash5.report._processes import Files, Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import Comparison, Method
@@ -218,6 +219,26 @@ def test_an_environment_of_several_backends_is_told_as_a_caveat(tmp_path: Path) 
     found = run(tmp_path, jax, make_contender(tmp_path, "torch"))
     assert len(found.notes) == 1
     assert found.notes[0].startswith("jax ran in an environment that holds several backends")
+
+
+# What the tables make of it. The numbers are exact here; what noise does to them is tested in
+# test_statistics.py, and on a real backend by benchmarks/against_itself.py.
+
+
+def test_a_backend_against_itself_is_no_different(tmp_path: Path) -> None:
+    found = run(tmp_path, *(make_contender(tmp_path, name) for name in ("jax", "jax-2")), repeats=4)
+    (table,) = find_tables(found)
+    assert sorted(row.standing for row in table.rows)[1:] == ["level"]
+
+
+def test_an_input_that_is_slower_by_30_percent_is_found_and_blamed(tmp_path: Path) -> None:
+    sound = make_contender(tmp_path, "jax", seconds=1.0, cached=0.9)
+    slow = make_contender(tmp_path, "jax-2", seconds=1.3, cached=0.9)
+    (table,) = find_tables(run(tmp_path, sound, slow, repeats=4))
+    rows = {row.contender: row for row in table.rows}
+    assert rows["jax"].standing == "fastest"
+    assert rows["jax-2"].standing == "slower"
+    assert wait_share_of_difference(rows["jax-2"], rows["jax"]) == pytest.approx(1, abs=0.05)
 
 
 # Going on.
