@@ -48,8 +48,12 @@ def apply_policy(*, threads: int, tf32: bool, precision: str) -> None:
 def describe_policy() -> dict[str, Any]:
     """Return what the process runs with, as the backend itself tells. JSON-ready."""
     has_affinity = hasattr(os, "sched_getaffinity")
+    found = environment()
+    # Folders are nobody's business: results are published.
+    settings = {name: value for name, value in found["settings"].items() if os.sep not in value}
     return {
-        **environment(),
+        **found,
+        "settings": settings,
         "affinity": sorted(os.sched_getaffinity(0)) if has_affinity else None,
         "process_threads": _status_number("Threads"),
         "precision": keras.config.dtype_policy().name,

@@ -242,6 +242,7 @@ def test_processes_run_under_the_policy_that_was_asked_for(comparison: Compariso
         assert sample.environment["precision"] == "float32"
         assert sample.environment["tf32"] is False
         assert sample.environment["settings"]["KERAS_BACKEND"] == BACKEND
+        assert os.sep not in "".join(sample.environment["settings"].values())
         assert sample.import_seconds > 0.3  # Keras and a backend; the process was not warm
 
 
