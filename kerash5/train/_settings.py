@@ -148,6 +148,8 @@ def _plain(value: object) -> object:
 def _parse_callbacks(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[keras.callbacks.Callback, ...]:
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise OptionError(f"callbacks={callbacks!r}; give a list of Keras callbacks")
     given = tuple(callbacks)
     for callback in given:
         if not isinstance(callback, keras.callbacks.Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from itertools import count, islice
 from multiprocessing.connection import Connection
 from typing import Any
@@ -33,7 +34,9 @@ def run_trial(
 def _measure(
     model_path: str, dataset: H5Dataset, batch_size: int, num_steps: int
 ) -> dict[str, Any]:
-    model = keras.models.load_model(model_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer was saved before it had variables
+        model = keras.models.load_model(model_path)
     rows = dataset.plan.rows_to_serve
     data = dataset.select_rows(rows, batch_size=batch_size)
     engine = make_engine(model)

@@ -13,6 +13,7 @@ import pytest
 from keras import callbacks as stock
 
 import kerash5 as k5
+from kerash5._errors import OptionError
 
 NUM_EPOCHS: Final = 4
 Make = Callable[[Path], keras.callbacks.Callback]
@@ -170,3 +171,9 @@ def test_hooks_are_called_in_the_order_of_fit(data: k5.H5DataModule, tmp_path: P
     fit_ours(build(), data, tmp_path, [ours])
     fit_keras(build(), data, [theirs])
     assert ours.said == theirs.said
+
+
+@pytest.mark.parametrize("given", [stock.EarlyStopping(), "EarlyStopping", 3])
+def test_callbacks_that_are_no_list_are_refused(given: Any) -> None:
+    with pytest.raises(OptionError, match="give a list of Keras callbacks"):
+        k5.Trainer(callbacks=given)
