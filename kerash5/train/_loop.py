@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import keras
 
@@ -207,10 +207,8 @@ class Loop:
         position = self.position
         if self._validate is None or position.index // self._check_steps <= position.checks:
             return
-        kept = _keep_metrics(self._model, self.engine)
-        metrics = self._check()
-        for variable, value in kept:
-            variable.assign(value)
+        with _kept_metrics(self._model, self.engine):
+            metrics = self._check()
         self._resume_training()
         if metrics is not None:
             progress = self.progress()
@@ -250,11 +248,8 @@ class Loop:
         """
         if self._validate is None:
             return {}
-        kept = _keep_metrics(self._model, self.engine)
-        found = self._check()
-        for variable, value in kept:
-            variable.assign(value)
-        return found
+        with _kept_metrics(self._model, self.engine):
+            return self._check()
 
     def _record(self, logs: Metrics) -> None:
         """Tell everyone of the epoch, and go on to the next."""
@@ -326,13 +321,19 @@ class Loop:
         return self._train.plan.bounds(index - 1)[1] if index else 0
 
 
-def _keep_metrics(model: keras.Model, engine: AbstractEngine) -> list[tuple[Any, Any]]:
-    """Return the averages of training, which evaluation would begin anew."""
+@contextmanager
+def _kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
+    """Keep the averages of training, which evaluation begins anew, also where it fails."""
     engine.sync()
-    return [
+    kept = [
         (variable, keras.ops.convert_to_numpy(variable).copy())
         for variable in model.metrics_variables
     ]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import keras
@@ -13,6 +15,7 @@ from kerash5.train._optimizer import averaged_weights
 from kerash5.train._random import kept_random_state
 from kerash5.train._roles import call_keras, first_batches
 from kerash5.train._signals import Signals
+from kerash5.train.engines._private import is_emptied
 
 
 @final
@@ -33,7 +36,7 @@ class Validation:
     def run(self, callbacks: keras.callbacks.CallbackList) -> Metrics | None:
         """Return the metrics, by Keras' names; None where a signal came."""
         # PyTorch's loader draws a number: an evaluation that is made again must change nothing.
-        with averaged_weights(self._model), kept_random_state():
+        with averaged_weights(self._model), kept_random_state(), _whole(self._model):
             found = call_keras(
                 lambda: self._model.evaluate(
                     self._dataset, verbose=0, return_dict=True, callbacks=callbacks
@@ -48,8 +51,25 @@ class Validation:
         """Validate on a few batches first, so that what is wrong there is known at once."""
         if steps:
             few = first_batches(self._dataset, steps)
-            with kept_random_state():
+            with kept_random_state(), _whole(self._model):
                 call_keras(lambda: self._model.evaluate(few, verbose=0), few)
+
+
+@contextmanager
+def _whole(model: keras.Model) -> Iterator[None]:
+    """Give the model its values back where evaluation failed: on JAX it has taken them away."""
+    kept = []
+    if keras.backend.backend() == "jax":
+        kept = [(each, each.value) for each in (*model.variables, *model.metrics_variables)]
+    try:
+        yield
+    except BaseException:
+        if kept:
+            model.jax_state_sync()  # what went through a step before the failure
+        for variable, value in kept:
+            if is_emptied(variable):
+                variable.assign(value)
+        raise
 
 
 def make_validation(

@@ -222,3 +222,11 @@ def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:  # n
     first, second = _powers(optimizer, dtype)
     rate = keras.ops.cast(learning_rate, dtype)
     return rate * keras.ops.sqrt(1 - second) / (1 - first)
+
+
+def is_emptied(variable: Any) -> bool:  # noqa: ANN401  of any backend
+    """Say whether Keras' evaluation on JAX has taken the value of a variable (3.15.1).
+
+    Where a Keras has no such name it is taken for emptied, and gets the value it had.
+    """
+    return getattr(variable, "_value", None) is None
