@@ -256,6 +256,8 @@ class Session(Listener):
             self._keeper.save()
 
     def _build(self) -> None:
+        if not self._settings.is_dev_run:
+            self._train.offer_scratch(self._run_dir.path)
         self._loop.engine.build(self._loop.first_batch())
         self._fingerprint = fingerprint(
             self.model, self._train, self._settings.limits, self._class_weight

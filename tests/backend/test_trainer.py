@@ -700,3 +700,14 @@ def test_callbacks_are_called_beside_those_of_the_trainer(train: str, run_dir: P
     make_trainer(run_dir, callbacks=[Notes()]).fit(build(), open_module(train))
     batches = [f"batch {number}" for number in range(3)]
     assert called == ["train", *batches, "epoch 0 with accuracy, loss"]
+
+
+def test_decoded_rows_that_fit_no_memory_go_beside_the_run(train: str, run_dir: Path) -> None:
+    with h5py.File(train, "w") as file:
+        file.create_dataset("image", data=STORED, chunks=(NUM_ROWS, 4, 4), compression="gzip")
+        file["label"] = LABELS
+    data = k5.H5Dataset(train, "image", "label", batch_size=8, shuffle="rows", cache=100)
+    assert "scratch file" not in data.describe()
+    make_trainer(run_dir).fit(build(), data)
+    assert f"a scratch file in {str(run_dir)!r}" in data.describe()
+    assert not list(run_dir.glob(".kerash5-scratch-*"))
