@@ -51,6 +51,7 @@ __all__ = [
 Batch = tuple[Any, ...]
 
 _LOOK_AHEAD_BYTES: Final = 32 << 20
+_LIGHT_ROW_BYTES: Final = 256  # of a column whose conversion nobody notices, such as labels
 
 
 @final
@@ -107,12 +108,18 @@ class Batches:
             FileChangedError: A file changed since it was opened.
             DamagedFileError: Bytes could not be read or decoded.
         """
+        return self._make(self._store.take(step))
+
+    def _make(self, loaded: Mapping[str, np.ndarray]) -> Batch:
         columns = {
-            name: _finish(self.source.columns[name].finish(rows))
-            for name, rows in self._store.take(step).items()
+            name: _finish(self.source.columns[name].finish(rows)) for name, rows in loaded.items()
         }
         batch = tuple(fill_tree(tree, columns) for tree in self._trees.values())
         return batch if self._transform is None else self._apply(self._transform, batch)
+
+    @clocked("batch")
+    def _hand_out(self, step: int) -> Batch:
+        return self._make(self._store.hand_out(step))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in order, read ahead on threads.
@@ -201,18 +208,27 @@ class Batches:
         waiting: deque[Future[Batch]] = deque()
         coming = iter(steps)
         stop = threading.Event()
+        # Handing a batch from one thread to another takes longer than a slice of memory.
+        depth = 0 if self._store.hands_out and self._is_light else self._depth
         with ThreadPoolExecutor(self._threads, "kerash5-read", obey, (stop,)) as executor:
             try:
                 for step in steps:
-                    while len(waiting) < self._depth and (ahead := next(coming, None)) is not None:
+                    while len(waiting) < depth and (ahead := next(coming, None)) is not None:
                         waiting.append(executor.submit(self.read, ahead))
-                    self._store.advance(step, executor)
-                    yield waiting.popleft().result()
+                    self._store.advance(step, executor, 0 if depth else self._threads)
+                    yield waiting.popleft().result() if depth else self._hand_out(step)
             except BaseException:  # Ctrl-C, or an epoch that is left in its middle
                 stop.set()
                 raise
             finally:
                 executor.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _is_light(self) -> bool:
+        """Whether loaded rows make a batch with next to no work."""
+        columns = self.source.columns.values()
+        heavy = (c for c in columns if c.loaded_row_bytes > _LIGHT_ROW_BYTES)
+        return self._transform is None and all(c.dtype == c.loaded_dtype for c in heavy)
 
     @property
     def _depth(self) -> int:

@@ -127,24 +127,25 @@ def weigh(source: Source, rows: NDArray[np.int64] | None, cache_bytes: int) -> D
     demand = Demand(source, choose_blocks(source), rows, cache_bytes)
     if demand.fits:
         return demand
-    half = replace(demand, kept=_smallest(demand, cache_bytes))
+    columns = source.columns
+    by_size = sorted(columns, key=lambda name: columns[name].loaded_row_bytes)
+    by_effort = sorted(by_size, key=lambda name: columns[name].is_direct)
+    half = replace(demand, kept=_first_that_fit(demand, by_effort, cache_bytes))
     if half.is_direct:
         return half
-    kept = _smallest(demand, cache_bytes // _KEPT_SHARE)
+    kept = _first_that_fit(demand, by_size, cache_bytes // _KEPT_SHARE)
     read = _select(source, [name for name in source.columns if name not in kept])
     return replace(demand, kept=kept, blocks=choose_blocks(read))
 
 
-def _smallest(demand: Demand, num_bytes: int) -> tuple[str, ...]:
-    """Return the columns that fit: first those that are hard to reach, then the smallest."""
-    columns = demand.source.columns
-    names: list[str] = []
-    by_size = sorted(columns, key=lambda n: (columns[n].is_direct, columns[n].loaded_row_bytes))
-    for name in by_size[:-1]:  # never all of them: that would be another store
-        if _bytes_of(demand.source, [*names, name], demand.rows) > num_bytes:
+def _first_that_fit(demand: Demand, names: Sequence[str], num_bytes: int) -> tuple[str, ...]:
+    """Return the first columns of these that fit; never all: that would be another store."""
+    found: list[str] = []
+    for name in names[:-1]:
+        if _bytes_of(demand.source, [*found, name], demand.rows) > num_bytes:
             break
-        names.append(name)
-    return tuple(names)
+        found.append(name)
+    return tuple(found)
 
 
 def _bytes_of(source: Source, names: Sequence[str], rows: NDArray[np.int64] | None) -> int:

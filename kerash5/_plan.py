@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeVar, final
+from typing import Any, Final, Literal, NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,19 @@ _REMEMBERED_EPOCHS: Final = 2
 _REMEMBERED_WINDOWS: Final = 3  # of the batches in flight; the next one is being read
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Window:
+class Window(NamedTuple):
     """Some whole blocks whose rows are mixed with each other; number `number` of epoch `epoch`."""
 
     epoch: int
     number: int
+
+
+class Span(NamedTuple):
+    """What a batch draws from a window: rows [start, stop) of the order they are served in."""
+
+    window: Window
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,13 +178,13 @@ class Plan:
         """
         epoch, index = self.locate(step)
         if self.shuffle == "chunks":
-            parts = self.parts(step)
-            return np.concatenate([self._known_rows(window)[places] for window, places in parts])
+            spans = self.spans(step)
+            return np.concatenate([self._known_rows(w)[low:high] for w, low, high in spans])
         start, stop = self.bounds(index)
         first, _ = self.shard_bounds
         return self._rows_at(self._order(epoch, first + start, first + stop))
 
-    def parts(self, step: int) -> list[tuple[Window, NDArray[np.int64]]]:
+    def spans(self, step: int) -> list[Span]:
         """Return the windows a batch draws from, and which of each window's rows it takes.
 
         For plans with a `cut`.
@@ -188,9 +195,8 @@ class Plan:
         found = []
         while start < stop:
             number = int(np.searchsorted(edges, start, side="right")) - 1
-            end = min(stop, int(edges[number + 1]))
-            window, begin = Window(epoch, number), int(edges[number])
-            found.append((window, self._mixed(window)[start - begin : end - begin]))
+            begin, end = int(edges[number]), min(stop, int(edges[number + 1]))
+            found.append(Span(Window(epoch, number), start - begin, end - begin))
             start = end
         return found
 
@@ -210,6 +216,18 @@ class Plan:
         counts = np.minimum(cut[blocks + 1], cut[blocks] + high - starts) - begins
         before = np.cumsum(counts) - counts
         return self._rows_at(np.arange(counts.sum()) + np.repeat(begins - before, counts))
+
+    def window_order(self, window: Window) -> NDArray[np.int64]:
+        """Return the order in which a window's rows are served: positions in `window_rows`.
+
+        For plans with a `cut`.
+        """
+        order = self._block_order(window.epoch)
+        size = int(order.window_starts[window.number + 1] - order.window_starts[window.number])
+        if self.shuffle is False:
+            return np.arange(size)
+        first = order.first + window.number * self.window_blocks
+        return permutation(size, make_key(self.seed, _WINDOW_ORDER, window.epoch, first))
 
     def num_windows(self, epoch: int) -> int:
         """Return the number of windows in an epoch. For plans with a `cut`."""
@@ -293,21 +311,9 @@ class Plan:
 
     def _known_rows(self, window: Window) -> NDArray[np.int64]:
         def gather() -> NDArray[np.int64]:
-            return _read_only(self.window_rows(window))
+            return _read_only(self.window_rows(window)[self.window_order(window)])
 
-        return self._remember(("window rows", window), _REMEMBERED_WINDOWS, gather)
-
-    def _mixed(self, window: Window) -> NDArray[np.int64]:
-        def mix() -> NDArray[np.int64]:
-            order = self._block_order(window.epoch)
-            size = int(order.window_starts[window.number + 1] - order.window_starts[window.number])
-            if self.shuffle is False:
-                return _read_only(np.arange(size))
-            first = order.first + window.number * self.window_blocks
-            key = make_key(self.seed, _WINDOW_ORDER, window.epoch, first)
-            return _read_only(permutation(size, key))
-
-        return self._remember(("mixed", window), _REMEMBERED_WINDOWS, mix)
+        return self._remember(("served rows", window), _REMEMBERED_WINDOWS, gather)
 
     def _block_order(self, epoch: int) -> _BlockOrder:
         def shuffle() -> _BlockOrder:

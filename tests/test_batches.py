@@ -20,7 +20,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._arena import DirectRows, ResidentRows, WindowRows
+from kerash5._arena import INDEX_BYTES, DirectRows, ResidentRows, WindowRows
 from kerash5._batches import Batch, Batches, BatchOptions, open_batches, parse_selection
 from kerash5._errors import (
     ColumnError,
@@ -50,7 +50,7 @@ class Kind:
     spills: bool = False
 
 
-WINDOW_CACHE: Final = 4 * CHUNK_ROWS * (ROW_BYTES + 16)
+WINDOW_CACHE: Final = 4 * CHUNK_ROWS * (ROW_BYTES + INDEX_BYTES)
 KINDS: Final = {
     "contiguous": Kind(DirectRows, None, 1024),
     "contiguous in memory": Kind(ResidentRows, None, "auto"),
@@ -795,7 +795,9 @@ def test_the_windows_fit_the_cache(tmp_path: Path, num_chunks: int, shuffle: Any
     for step in (0, 3, 1):
         assert_array_equal(batches.read(step)[0], X[batches.plan.rows(step)])
     # And use most of it: all but a chunk each, and what is known of a row beside its data.
-    assert batches.plan.window_blocks == max(1, cache // 2 // (CHUNK_ROWS * (ROW_BYTES + 16)))
+    assert batches.plan.window_blocks == max(
+        1, cache // 2 // (CHUNK_ROWS * (ROW_BYTES + INDEX_BYTES))
+    )
 
 
 @pytest.mark.parametrize(
@@ -880,7 +882,7 @@ def test_labels_in_longer_chunks_do_not_widen_the_windows(tmp_path: Path) -> Non
     options = BatchOptions(batch_size=10, cache=200_000)
     batches = open_batches(tmp_path / "a.h5", "x", "y", None, options)
     assert isinstance(batches._store, WindowRows)
-    assert batches.plan.window_blocks == (200_000 - 3000) // 2 // (8 * 616)
+    assert batches.plan.window_blocks == (200_000 - 3000) // 2 // (8 * (600 + INDEX_BYTES))
     assert batches.describe().endswith("being read; y in memory")
     for step, (_, labels) in enumerate(batches.epoch(0)):
         assert_array_equal(labels, y[batches.plan.rows(step)])

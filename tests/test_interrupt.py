@@ -22,6 +22,7 @@ READ_ON: Final = """
 import sys, threading, time
 from kerash5._batch_options import BatchOptions
 from kerash5._batches import open_batches
+from kerash5.h5 import _readers
 from kerash5.h5._chunked import MappedReader
 from kerash5.h5._readers import H5pyReader
 
@@ -32,6 +33,7 @@ def slow_down(kind, name):
         return read(self, *arguments)
     setattr(kind, name, slow)
 
+_readers._SLAB_BYTES = 128  # two rows
 slow_down(MappedReader, "_decode")
 slow_down(H5pyReader, "_read_slab")
 path, reader, shuffle, cache, threads = sys.argv[1:]

@@ -160,7 +160,10 @@ def test_the_rows_of_a_step_are_those_of_its_window_parts(case: Case) -> None:
     assume(case.plans[0].cut is not None)
     for plan in case.plans:
         for step in range(2 * plan.steps_per_epoch):
-            parts = [plan.window_rows(window)[places] for window, places in plan.parts(step)]
+            parts = [
+                plan.window_rows(window)[plan.window_order(window)[start:stop]]
+                for window, start, stop in plan.spans(step)
+            ]
             assert_array_equal(np.concatenate(parts), plan.rows(step))
 
 
@@ -171,7 +174,8 @@ def test_windows_follow_each_other_and_each_serves_all_of_its_rows(case: Case) -
     taken: dict[Window, list[int]] = {}
     order: list[Window] = []
     for step in range(plan.steps_per_epoch):
-        for window, places in plan.parts(step):
+        for window, start, stop in plan.spans(step):
+            places = plan.window_order(window)[start:stop]
             taken.setdefault(window, []).extend(places.tolist())
             order.append(window)
     assert order == sorted(order)
@@ -390,7 +394,7 @@ def test_a_plan_that_makes_no_sense_says_why(options: dict[str, Any], words: str
     assert re.search(r"\n", str(caught.value)) is None
 
 
-@pytest.mark.parametrize("ask", ["parts", "num_windows"])
+@pytest.mark.parametrize("ask", ["spans", "num_windows"])
 def test_a_plan_without_windows_says_so_when_asked_for_them(ask: str) -> None:
     with pytest.raises(OptionError, match="this plan has no windows"):
         getattr(Plan(10, 4), ask)(0)

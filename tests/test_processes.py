@@ -51,7 +51,7 @@ def test_an_epoch_begun_here_goes_on_elsewhere_and_here(
     assert not [thread for thread in threading.enumerate() if "kerash5" in thread.name]
 
 
-def fail(*_arguments: Any) -> None:
+def fail(*_arguments: Any, **_options: Any) -> None:
     raise OSError(5, "the disk is on fire")
 
 
@@ -65,7 +65,7 @@ def test_an_error_on_a_reading_thread_arrives_within_one_batch_with_its_cause(
     batches = open_batches(tmp_path / "a.h5", "x", None, None, options)
     found = batches.epoch(0)
     next(found)
-    monkeypatch.setattr("kerash5.h5._chunked.read_bytes", fail)
+    monkeypatch.setattr("kerash5.h5._chunked.read_places", fail)
     served: list[Any] = []
     with pytest.raises(OSError, match="the disk is on fire") as caught:
         served.extend(found)

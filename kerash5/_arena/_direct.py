@@ -46,7 +46,7 @@ class DirectRows(AbstractRows):
         """Return False: each batch is read."""
         return False
 
-    def advance(self, oldest: int, executor: Executor) -> None:
+    def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
         """Do nothing: there is nothing to drop or fetch."""
 
     def release(self) -> None:

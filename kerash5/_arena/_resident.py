@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Executor
-from typing import final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,11 @@ from kerash5._arena._rows import AbstractRows, Arrays, Shared
 from kerash5._arena._shelves import AbstractShelf, FileShelf, MemoryShelf
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan
-from kerash5.h5 import Source
+from kerash5.h5 import Runs, Source
 
 _ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
+# Decoded bytes that a thread reads at a time: more, and the others wait for it in vain.
+_CLAIM_BYTES: Final = 2 << 20
 
 
 class HeldBlocks(Shared):
@@ -34,6 +36,8 @@ class HeldBlocks(Shared):
         self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
         self._starts, self._stops = blocks.bounds(self._touched)
         self._places = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
+        block_bytes = blocks.block_rows * source.row_bytes
+        self._most_at_once = max(1, _CLAIM_BYTES // max(1, block_bytes))
         self._has_all = len(self._touched) == len(blocks)  # each row's place is then its number
         self._setup()
 
@@ -92,13 +96,13 @@ class HeldBlocks(Shared):
     def _ensure(self, slots: NDArray[np.int64]) -> None:
         """Read these blocks, together with the other threads that need them."""
         self._known_shelf()
-        while (slot := self._claim(slots)) is not None:
+        while len(mine := self._claim(slots)):
             try:
-                self._read(slot)
+                self._read(mine)
             finally:
                 with self._changed:
-                    if self._state[slot] == _COMING:  # after an error
-                        self._state[slot] = _ABSENT
+                    if self._state[mine[0]] == _COMING:  # after an error
+                        self._state[mine] = _ABSENT
                     self._changed.notify_all()
         with self._changed:
             self._changed.wait_for(lambda: not (self._state[slots] == _COMING).any())
@@ -107,20 +111,17 @@ class HeldBlocks(Shared):
             # Another thread failed to read one: fail here too, with the file's own words.
             self._ensure(slots)
 
-    def _claim(self, slots: NDArray[np.int64]) -> int | None:
-        """Return a block that nobody reads yet, now this thread's; None if there is none."""
+    def _claim(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return blocks that nobody reads yet, now this thread's; none if there are none."""
         with self._changed:
-            absent = np.flatnonzero(self._state[slots] == _ABSENT)
-            if not len(absent):
-                return None
-            slot = int(slots[absent[0]])
-            self._state[slot] = _COMING
-            return slot
+            mine = slots[np.flatnonzero(self._state[slots] == _ABSENT)[: self._most_at_once]]
+            self._state[mine] = _COMING
+            return mine
 
-    def _read(self, slot: int) -> None:
-        begin, start, stop = self._places[slot], self._starts[slot], self._stops[slot]
-        self._known_shelf().put(int(begin), self._source, int(start), int(stop))
-        self._state[slot] = _HERE
+    def _read(self, slots: NDArray[np.int64]) -> None:
+        runs = Runs(self._starts[slots], self._stops[slots], self._places[slots])
+        self._known_shelf().put(self._source, runs)
+        self._state[slots] = _HERE
 
     def _known_shelf(self) -> AbstractShelf:
         with self._changed:
@@ -184,7 +185,7 @@ class ResidentRows(AbstractRows):
         """Whether rows are kept in a scratch file."""
         return self._held.scratch is not None
 
-    def advance(self, oldest: int, executor: Executor) -> None:
+    def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
         """Do nothing: everything is kept, and batches read what they miss."""
 
     def release(self) -> None:

@@ -24,9 +24,25 @@ class AbstractRows(ABC):
     def is_in_memory(self) -> bool:
         """Whether every batch is now a gather in memory, so that reading ahead gains nothing."""
 
+    def hand_out(self, step: int) -> Arrays:
+        """Return what `take` does; it may be a view of more memory than its own."""
+        return self.take(step)
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether `advance` does the work on threads, and `hand_out` next to none."""
+        return False
+
     @abstractmethod
-    def advance(self, oldest: int, executor: Executor) -> None:
-        """Learn that no step before `oldest` will come again; read in the background what will."""
+    def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
+        """Learn that no step before `oldest` will come again; read in the background what will.
+
+        Args:
+            oldest: The first step that is still to come, or is taken now.
+            executor: Its threads may be used.
+            helpers: How many of them, if `hand_out` is called next; 0 where other threads call
+                `take`, a few steps ahead.
+        """
 
     @abstractmethod
     def release(self) -> None:

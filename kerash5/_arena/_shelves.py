@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final, final
 
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from kerash5._arena._rows import Arrays
 from kerash5._errors import DamagedFileError, FileError
-from kerash5.h5 import Source
+from kerash5.h5 import Runs, Source
 from kerash5.h5._gather import MOST_BYTES, gather
+from kerash5.h5._memory import empty
 
 _LOG: Final = logging.getLogger("kerash5")
 _MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
@@ -31,8 +32,8 @@ class AbstractShelf(ABC):
     """Keeps rows at places 0 to `num_rows`, each written once; any threads, any places."""
 
     @abstractmethod
-    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
-        """Load rows [start, stop) of the source to the places from `begin` on."""
+    def put(self, source: Source, runs: Runs) -> None:
+        """Load runs of rows of the source to their places."""
 
     @abstractmethod
     def take(self, places: NDArray[np.int64]) -> Arrays:
@@ -46,10 +47,9 @@ class MemoryShelf(AbstractShelf):
     def __init__(self, source: Source, num_rows: int) -> None:
         self._arrays = source.allocate(num_rows)
 
-    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
+    def put(self, source: Source, runs: Runs) -> None:
         """Load rows into their places."""
-        end = begin + stop - start
-        source.load_range(start, stop, {n: array[begin:end] for n, array in self._arrays.items()})
+        source.load_runs(runs, self._arrays)
 
     def take(self, places: NDArray[np.int64]) -> Arrays:
         """Return the rows at some places."""
@@ -82,13 +82,12 @@ class FileShelf(AbstractShelf):
             bases[-1] / 1e6,
         )
 
-    def put(self, begin: int, source: Source, start: int, stop: int) -> None:
+    def put(self, source: Source, runs: Runs) -> None:
         """Load rows, and write them to their places."""
-        if (stop - start) * source.row_bytes <= _MOST_AT_ONCE:
-            self._put(begin, source, start, stop)
-            return
-        with self._large:
-            self._put(begin, source, start, stop)
+        for start, stop, place in runs:
+            is_large = (stop - start) * source.row_bytes > _MOST_AT_ONCE
+            with self._large if is_large else nullcontext():
+                self._put(place, source, start, stop)
 
     def after_fork(self) -> None:
         """Begin with an open lock: who held it stayed in the parent process."""
@@ -98,7 +97,7 @@ class FileShelf(AbstractShelf):
         """Return the rows at some places."""
         found = {}
         for name, (shape, dtype) in self._types.items():
-            size, array = self._row_bytes[name], np.empty((len(places), *shape), dtype)
+            size, array = self._row_bytes[name], empty((len(places), *shape), dtype)
             if array.nbytes:
                 offsets = self._bases[name] + places * size
                 self._file.read(offsets, size, array.reshape(-1).view(np.uint8))

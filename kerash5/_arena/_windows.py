@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
@@ -14,32 +15,36 @@ from numpy.typing import NDArray
 from kerash5._arena._resident import HeldBlocks
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
 from kerash5._blocks import Blocks
-from kerash5._plan import Plan, Window
+from kerash5._plan import Plan, Span, Window
 from kerash5.h5 import Source
+from kerash5.h5._memory import Memory, empty
+from kerash5.h5._readers import as_copied
 
-INDEX_BYTES: Final = 16  # what a window knows of a row beside its data: two numbers
+Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
+
+INDEX_BYTES: Final = 24  # what a window knows of a row beside its data: numbers and places
 # Pieces that a window is loaded in, so that no thread waits long for the last one.
-_FEWEST_PIECES: Final = 16
+_FEWEST_PIECES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """Something to load by one thread: rows [start, stop), or a share of their chunks."""
+    """Something to load by one thread: rows of some blocks, or a share of the chunks of one."""
 
-    start: int
-    stop: int
-    place: int  # of its first row in the window's arrays
-    share: tuple[int, int]  # the how manyeth of how many
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]  # in the order that they are served in
+    share: tuple[int, int] = (0, 1)  # the how manyeth of how many
 
 
 @dataclass(slots=True, eq=False)
 class _Held:
     """A window in memory, or on its way there. It stays as long as somebody has it pinned."""
 
-    arrays: Arrays
-    rows: NDArray[np.int64]
-    places: NDArray[np.int64] | None  # of its rows in the arrays; None: one after another
+    arrays: Arrays  # its rows in the order they are served in, or as `order` says
+    rows: NDArray[np.int64]  # their numbers, in the order they are served in
+    order: NDArray[np.int64] | None  # where they are in the arrays; None: one after another
     waiting: list[_Piece]  # what is still to be loaded
+    given: set[int] = field(default_factory=set)  # starts of the spans that are the caller's now
     pins: int = 1
     is_here: bool = False
     has_failed: bool = False
@@ -50,10 +55,14 @@ class _Held:
 class WindowRows(AbstractRows, Shared):
     """Holds two windows of a plan that has windows: the one being served, and the next.
 
-    Never more than `most`, whoever asks for what: a thread that needs another one waits until one
-    of them is in nobody's use. A thread uses one window at a time, and the earliest window that
-    somebody waits for is loaded first, so that none waits for ever. The arrays of a window that is
-    done with serve the next one: new memory costs a fifth of the time of decoding into it.
+    Whole rows are decoded to their place in the order of serving, so that a batch is a slice, which
+    `hand_out` gives away without a copy: it is the caller's to keep and to change, so who asks for
+    it again has the rows read again.
+
+    There are never more than `most` windows, whoever asks for what: a thread that needs another one
+    waits until one of them is in nobody's use. A thread uses one window at a time, and the earliest
+    window that somebody waits for is loaded first, so that none waits for ever. The memory of a
+    window serves the next one, as soon as its last batch is gone.
 
     Args:
         source: The columns.
@@ -84,10 +93,11 @@ class WindowRows(AbstractRows, Shared):
     def _setup(self) -> None:
         self._changed = threading.Condition()
         self._windows: dict[Window, _Held] = {}
-        self._spare: list[Arrays] = []  # of windows that are gone
+        self._memory = Memory(most_free=1 << 62)  # what is free is never more than the windows had
+        self._most_rows = 0
         self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
         self._starting: list[int] = []  # steps of which it is not known yet what they want
-        self._prefetch: Future[None] | None = None
+        self._helpers: list[Future[None]] = []
         self._failed: Window | None = None
         self._share()
 
@@ -105,76 +115,122 @@ class WindowRows(AbstractRows, Shared):
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch, reading the windows it draws from if need be."""
-        parts = self._begin(step)
-        wanted = [window for window, _ in parts]
+        return self._take(step, _copy)
+
+    def hand_out(self, step: int) -> Arrays:
+        """Return what `take` does, as a view where one will do: it keeps its window's memory."""
+        return self._take(step, self._give)
+
+    def _take(self, step: int, how: Callable[[_Held, Span], Part]) -> Arrays:
+        spans = self._begin(step)
+        wanted = [span.window for span in spans]
         try:
-            # One file is checked whatever the rows, and finding them costs more than that.
-            self._source.check_unchanged(
-                None if len(self._source.paths) == 1 else self._plan.rows(step)
-            )
-            rows = np.empty(sum(len(places) for _, places in parts), np.int64)
-            found = {
-                name: np.empty((len(rows), *column.stored_shape), column.loaded_dtype)
-                for name, column in self._source.columns.items()
-            }
-            end = 0
-            for window, places in parts:
-                begin, end = end, end + len(places)
-                out = {name: array[begin:end] for name, array in found.items()}
-                held = self._pin(window, step)
-                try:
-                    _gather(held, places, out, rows[begin:end])
-                finally:
-                    self._unpin(held)
+            # Finding out which rows these are costs more than looking at one file.
+            several = len(self._source.paths) > 1
+            self._source.check_unchanged(self._plan.rows(step) if several else None)
+            parts = []
+            for span in spans:
+                parts.append(self._part(span, step, how))
                 self._forget([wanted.pop(0)])
         finally:
             self._forget(wanted)
+        found, rows = parts[0] if len(parts) == 1 else _join(parts)
         if self._kept is None:
             return found
         found |= self._kept.take(rows)
         return {name: found[name] for name in self._names}
 
-    def _begin(self, step: int) -> list[tuple[Window, NDArray[np.int64]]]:
+    def _part(self, span: Span, step: int, how: Callable[[_Held, Span], Part]) -> Part:
+        # A call of its own: a name for the last window would keep its memory while we wait for the
+        # next one.
+        held = self._pin(span.window, step)
+        try:
+            is_given = held.order is None and span.start in held.given
+            return self._reload(held, span) if is_given else how(held, span)
+        finally:
+            self._unpin(held)
+
+    def _reload(self, held: _Held, span: Span) -> Part:
+        """Read rows again that somebody was given, and may have changed."""
+        rows = held.rows[span.start : span.stop]
+        return self._source.load_rows(rows), rows
+
+    def _give(self, held: _Held, span: Span) -> Part:
+        """Return rows of a window that are the caller's from now on."""
+        # Copied before the end: a loop holds its last batch when it asks for the next one, and
+        # would hold all this window's memory while another takes its place.
+        is_near_end = len(held.rows) - span.stop < self._plan.batch_size
+        if held.order is not None or is_near_end:
+            return _copy(held, span)
+        with self._changed:
+            is_first = span.start not in held.given
+            held.given.add(span.start)
+        if not is_first:
+            return self._reload(held, span)
+        part = slice(span.start, span.stop)
+        return {name: array[part] for name, array in held.arrays.items()}, held.rows[part]
+
+    def _begin(self, step: int) -> list[Span]:
         """Return the parts of a step, and let everybody know which windows it wants.
 
         At once: a later step, on a faster thread, would take the place of an earlier one's window.
         """
         with self._changed:
             self._starting.append(step)
-        parts: list[tuple[Window, NDArray[np.int64]]] = []
+        spans: list[Span] = []
         try:
-            parts = self._plan.parts(step)
+            spans = self._plan.spans(step)
         finally:
             with self._changed:
                 self._starting.remove(step)
-                self._wanted.update(window for window, _ in parts)
+                self._wanted.update(span.window for span in spans)
                 self._changed.notify_all()
-        return parts
+        return spans
 
     def is_in_memory(self) -> bool:
         """Return False: windows come and go."""
         return False
 
-    def advance(self, oldest: int, executor: Executor) -> None:
-        """Drop the windows before step `oldest`, and read the one after the one it is in."""
-        current = self._plan.parts(oldest)[0][0]
+    @property
+    def hands_out(self) -> bool:
+        """Whether a batch is a slice of what `advance` has loaded.
+
+        Chunks that cut rows into tiles are not decoded to the order of serving: scattering small
+        pieces of rows takes NumPy longer than gathering the rows afterwards.
+        """
+        return self._source.num_shares == 1
+
+    def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
+        """Drop the windows before step `oldest`; load the one it is in, and the one after it."""
+        current = self._plan.spans(oldest)[0].window
         following = self._following(current)
         with self._changed:
             for window in list(self._windows):
                 if window not in {current, following} and window not in self._wanted:
                     self._drop(window)
-            is_due = current in self._windows and following not in self._windows
-            is_free = self._prefetch is None or self._prefetch.done()
+            if helpers:
+                due = self._first_not_here([current, following][: self._most])
+            else:  # whoever takes the step loads its window
+                is_due = self._most > 1 and current in self._windows
+                due = self._first_not_here([following]) if is_due else None
             # What failed to load is tried again by who needs it.
-            if self._most > 1 and is_due and is_free and following != self._failed:
-                self._prefetch = executor.submit(self._read_ahead, current, following)
+            if due is None or due == self._failed:
+                return
+            self._helpers = [helper for helper in self._helpers if not helper.done()]
+            missing = max(1, helpers) - len(self._helpers)
+        for _ in range(missing):
+            self._helpers.append(executor.submit(self._read_ahead, current, due))
+
+    def _first_not_here(self, windows: list[Window]) -> Window | None:
+        known = ((window, self._windows.get(window)) for window in windows)
+        return next((window for window, held in known if held is None or held.waiting), None)
 
     def release(self) -> None:
         """Drop the windows and their memory."""
         with self._changed:
             for window in list(self._windows):
                 self._drop(window)
-            self._spare.clear()
+            self._memory.clear()
 
     def describe(self) -> str:
         """Say in words where rows come from."""
@@ -227,13 +283,18 @@ class WindowRows(AbstractRows, Shared):
         # Another thread failed to load it: fail here too, with the file's own words.
         return self._pin(window, step) if held.has_failed else held
 
-    def _read_ahead(self, current: Window, following: Window) -> None:
+    def _read_ahead(self, current: Window, window: Window) -> None:
+        """Load a window, with whoever else loads it."""
         with self._changed:
-            if following in self._windows or not self._make_room(following, keep=current):
+            held = self._windows.get(window)
+            if held is not None:
+                held.pins += 1
+            elif self._make_room(window, keep=current):
+                held = self._enter(window)
+            else:
                 return
-            held = self._enter(following)
         try:
-            self._load(following, held)  # after an error, whoever needs the window meets it again
+            self._load(window, held)  # after an error, whoever needs the window meets it again
         finally:
             self._unpin(held)
 
@@ -258,47 +319,51 @@ class WindowRows(AbstractRows, Shared):
         return True
 
     def _drop(self, window: Window) -> None:
-        """Drop a window unless it is in use; its memory serves the next one."""
+        """Drop a window unless it is in use."""
         held = self._windows[window]
         if held.pins == 0:
             del self._windows[window]
-            self._spare.append(held.arrays)
+            held.arrays = {}  # a thread that has just let go of it may still have a name for it
             self._changed.notify_all()
 
     def _enter(self, window: Window) -> _Held:
-        """Make place for a window: block by block, each from its first row wanted to its last."""
-        rows = self._plan.window_rows(window)
-        changes = np.flatnonzero(np.diff(self._blocks.of_rows(rows))) + 1
-        edges = np.concatenate([[0], changes, [len(rows)]])
-        starts, stops = rows[edges[:-1]], rows[edges[1:] - 1] + 1
-        ends = np.concatenate([[0], np.cumsum(stops - starts)])
-        places = rows - np.repeat(starts - ends[:-1], np.diff(edges))
-        shares = min(self._source.num_shares, -(-_FEWEST_PIECES // len(starts)))
-        bounds = zip(starts.tolist(), stops.tolist(), ends.tolist(), strict=False)
-        pieces = [_Piece(*bound, (share, shares)) for bound in bounds for share in range(shares)]
+        """Make place for a window."""
+        rows, order = self._plan.window_rows(window), self._plan.window_order(window)
+        places = np.arange(len(order))
+        if self.hands_out:
+            places[order] = places.copy()
+        edges = np.flatnonzero(np.diff(self._blocks.of_rows(rows))) + 1
+        shares = min(self._source.num_shares, -(-_FEWEST_PIECES // (len(edges) + 1)))
+        if shares == 1:  # several blocks a piece
+            edges = edges[:: -(-(len(edges) + 1) // _FEWEST_PIECES)]
+        pieces = [
+            _Piece(*piece, (share, shares))
+            for piece in zip(np.split(rows, edges), np.split(places, edges), strict=True)
+            for share in range(shares)
+        ]
         held = self._windows[window] = _Held(
-            self._arrays(int(ends[-1])),
-            rows,
-            None if bool((np.diff(places) == 1).all()) else places,
+            self._arrays(len(rows)),
+            rows[order],
+            None if self.hands_out else order,
             pieces[::-1],
         )
         return held
 
     def _arrays(self, num_rows: int) -> Arrays:
-        """Return arrays with room for a window: used ones where there are such."""
-        if self._spare and len(next(iter(self._spare[-1].values()))) >= num_rows:
-            return self._spare.pop()
-        self._spare.clear()
-        largest = self._plan.window_blocks * self._blocks.block_rows
-        return self._source.allocate(max(num_rows, min(largest, self._blocks.num_rows)))
+        """Return arrays with room for a window, and memory that has room for any other."""
+        if num_rows > self._most_rows:
+            self._memory.clear()
+            self._most_rows = num_rows
+        return {
+            name: self._memory.empty((self._most_rows, *c.stored_shape), c.loaded_dtype)[:num_rows]
+            for name, c in self._source.columns.items()
+        }
 
     def _load(self, window: Window, held: _Held) -> None:
         """Load pieces of a window until none is left, then wait for those that others load."""
         while (piece := self._claim(held)) is not None:
             try:
-                end = piece.place + piece.stop - piece.start
-                out = {name: array[piece.place : end] for name, array in held.arrays.items()}
-                self._source.load_range(piece.start, piece.stop, out, piece.share)
+                self._source.load_rows_to(piece.rows, held.arrays, piece.places, piece.share)
             except BaseException:
                 with self._changed:
                     held.num_loading -= 1
@@ -325,12 +390,28 @@ class WindowRows(AbstractRows, Shared):
             return held.waiting.pop()
 
 
-def _gather(
-    held: _Held, positions: NDArray[np.int64], out: Arrays, numbers: NDArray[np.int64]
-) -> None:
-    """Take some rows of a window, by their positions in it, and their numbers in the source."""
-    places = positions if held.places is None else held.places[positions]
-    for name, array in out.items():
-        # The places are known to be right, and with "raise" NumPy would copy twice.
-        np.take(held.arrays[name], places, axis=0, out=array, mode="clip")
-    np.take(held.rows, positions, out=numbers, mode="clip")
+def _copy(held: _Held, span: Span) -> Part:
+    """Return rows of a window that are the caller's to keep, and their numbers."""
+    rows, found = held.rows[span.start : span.stop], {}
+    for name, array in held.arrays.items():
+        found[name] = out = empty((len(rows), *array.shape[1:]), array.dtype)
+        if held.order is None:
+            as_copied(out)[:] = as_copied(array)[span.start : span.stop]
+        else:
+            places = held.order[span.start : span.stop]
+            # The places are known to be right, and with "raise" NumPy would copy twice.
+            np.take(array, places, axis=0, out=out, mode="clip")
+    return found, rows
+
+
+def _join(parts: list[Part]) -> Part:
+    """Return the parts of a batch as one."""
+    rows = np.concatenate([numbers for _, numbers in parts])
+    found = {}
+    for name, first in parts[0][0].items():
+        found[name] = out = empty((len(rows), *first.shape[1:]), first.dtype)
+        end = 0
+        for arrays, numbers in parts:
+            begin, end = end, end + len(numbers)
+            as_copied(out)[begin:end] = as_copied(arrays[name])
+    return found, rows

@@ -4,12 +4,14 @@ from kerash5.h5._classes import classes_from_groups
 from kerash5.h5._columns import Column
 from kerash5.h5._describe import describe
 from kerash5.h5._file import close_files
+from kerash5.h5._runs import Runs
 from kerash5.h5._source import Source
 from kerash5.h5._verify import Verdict, verify
 from kerash5.h5._write import write
 
 __all__ = [
     "Column",
+    "Runs",
     "Source",
     "Verdict",
     "classes_from_groups",

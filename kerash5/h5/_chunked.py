@@ -8,10 +8,12 @@ every lock, so that threads decode side by side, and both give what h5py gives o
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Final, cast, final
+from typing import Final, NamedTuple, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +21,22 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError
 from kerash5.h5._chunks import ChunkMap
 from kerash5.h5._clock import clocked
-from kerash5.h5._descriptors import read_bytes
+from kerash5.h5._descriptors import read_places
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._filters import CodecError, Pipeline
 from kerash5.h5._layout import Layout
+from kerash5.h5._memory import empty
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5._runs import Runs
 from kerash5.h5._stop import check_stop
 
 _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time
 # Read through a gap between two chunks up to this: a second system call costs more than the bytes.
 _GAP_BYTES: Final = 16 << 10
+
+# Decoding less than this is over so soon that two threads wait for each other's GIL all the time:
+# chunks of 9 kB took two threads twice as long as one.
+_SMALL_BYTES: Final = 64 << 10
 
 Stored = tuple[memoryview | None, int]  # bytes (None: never written), filter mask
 
@@ -55,7 +63,8 @@ class _ChunkedReader(AbstractReader):
         self._fill = (
             None if layout.fill_bytes is None else np.frombuffer(layout.fill_bytes, self._copied_as)
         )
-        # Where each chunk of a run of rows lies in a row: (start, stop) along the other axes.
+        # A band of chunks holds whole rows. Where each of them lies in a row: (start, stop) along
+        # the other axes.
         axes = zip(self.row_shape, self._chunks[1:], strict=True)
         edges = [
             [(low, min(low + size, length)) for low in range(0, length, size)]
@@ -64,6 +73,7 @@ class _ChunkedReader(AbstractReader):
         self._tiles: list[tuple[tuple[int, int], ...]] = list(product(*edges))
         self._holds_whole_rows = self._chunks[1:] == self.row_shape
         self.num_shares = max(1, len(self._tiles))
+        self._is_small = layout.chunk_bytes < _SMALL_BYTES
 
     @abstractmethod
     def _fetch(self, chunks: Sequence[int]) -> Iterator[Stored]:
@@ -73,49 +83,49 @@ class _ChunkedReader(AbstractReader):
     def _locate(self, chunk: int) -> str:
         """Say in words where the stored bytes of a chunk lie."""
 
-    def read_range(
-        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        """Read rows [start, stop) into `out`; whole chunks are decoded into their place."""
-        if start >= stop:
-            return
-        target = out.view(self._copied_as)
-        size, per_run = self._chunks[0], len(self._tiles)
-        runs = range(start // size, -(-stop // size))
-        tiles = range(per_run * share[0] // share[1], per_run * (share[0] + 1) // share[1])
-        chunks = [run * per_run + tile for run in runs for tile in tiles]
-        spare: np.ndarray | None = None
-        for number, stored in zip(chunks, self._fetch(chunks), strict=True):
-            run, tile = divmod(number, per_run)
-            low, high = max(start, run * size), min(stop, (run + 1) * size)
-            place = target[low - start : high - start]
-            if self._holds_whole_rows and high - low == size:
-                self._decode(number, stored, place)
-                continue
-            spare = self._new_chunk() if spare is None else spare
-            self._decode(number, stored, spare)
-            self._copy(spare, tile, slice(low - run * size, high - run * size), place, slice(None))
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Read runs of rows to their places; whole chunks are decoded there."""
+        size, bands = self._chunks[0], []
+        for start, stop, place in runs:
+            for band in range(start // size, -(-stop // size)):
+                low, high = max(start, band * size), min(stop, (band + 1) * size)
+                inside = slice(low - band * size, high - band * size)
+                bands.append(_Part(band, inside, slice(low + place - start, high + place - start)))
+        self._load(bands, range(len(self._tiles)), out)
 
-    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+    def read_rows(
+        self,
+        rows: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         """Read rows in the order asked for; each chunk is decoded once."""
-        if not len(rows):
+        count = len(self._tiles)
+        tiles = range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
+        self._load(_split(rows, places, self._chunks[0]), tiles, out)
+
+    def _load(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
+        if not self._is_small:
+            self._load_freely(parts, tiles, out)
             return
-        target = out.view(self._copied_as)
-        runs = rows // self._chunks[0]
-        order = np.argsort(runs, kind="stable")
-        edges = np.flatnonzero(np.diff(runs[order])) + 1
-        spare = self._new_chunk()
-        per_run = len(self._tiles)
-        wanted = np.split(order, edges)
-        chunks = [
-            int(runs[places[0]]) * per_run + tile for places in wanted for tile in range(per_run)
-        ]
-        fetched = self._fetch(chunks)
-        for places in wanted:
-            run = int(runs[places[0]])
-            inside = rows[places] - run * self._chunks[0]
-            for tile in range(per_run):
-                self._decode(run * per_run + tile, next(fetched), spare)
+        with _TURN.lock:
+            self._load_freely(parts, tiles, out)
+
+    def _load_freely(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
+        """Load parts of bands to their places, as far as some of the tiles hold them."""
+        target, count = out.view(self._copied_as), len(self._tiles)
+        fetched = self._fetch([part.band * count + tile for part in parts for tile in tiles])
+        spare: np.ndarray | None = None
+        whole = slice(0, self._chunks[0]) if self._holds_whole_rows else None
+        for band, inside, places in parts:
+            for tile in tiles:
+                number, stored = band * count + tile, next(fetched)
+                if whole is not None and isinstance(places, slice) and inside == whole:
+                    self._decode(number, stored, target[places])
+                    continue
+                spare = self._new_chunk() if spare is None else spare
+                self._decode(number, stored, spare)
                 self._copy(spare, tile, inside, target, places)
 
     def _new_chunk(self) -> np.ndarray:
@@ -159,8 +169,8 @@ class _ChunkedReader(AbstractReader):
 
     def _coordinates(self, number: int) -> tuple[int, ...]:
         """Return the first element of a chunk, as HDF5 names chunks."""
-        run, tile = divmod(number, len(self._tiles))
-        return (run * self._chunks[0], *(low for low, _ in self._tiles[tile]))
+        band, tile = divmod(number, len(self._tiles))
+        return (band * self._chunks[0], *(low for low, _ in self._tiles[tile]))
 
 
 @final
@@ -190,25 +200,89 @@ class MappedReader(_ChunkedReader):
         if self._misplaced:
             self._refuse_misplaced(chunks)
         numbers = np.asarray(chunks, np.int64)
-        offsets, sizes, masks = (
-            self._map.offsets[numbers],
-            self._map.sizes[numbers],
-            self._map.masks[numbers],
-        )
-        for begin, end in _neighbours(offsets, sizes):
-            if offsets[begin] < 0:
-                yield from ((None, 0) for _ in range(begin, end))
-                continue
-            base = int(offsets[begin])
-            data = np.empty(int(offsets[end - 1] + sizes[end - 1]) - base, np.uint8).data
-            read_bytes(self._file, self._path, base, data)
-            for low, size, mask in zip(
-                (offsets[begin:end] - base).tolist(),
-                sizes[begin:end].tolist(),
-                masks[begin:end].tolist(),
-                strict=True,
-            ):
-                yield data[low : low + size], mask
+        group = _Group()
+        # Lists, not arrays: each of a dozen NumPy calls costs as much as a dozen steps of this.
+        for offset, size, mask in zip(
+            self._map.offsets[numbers].tolist(),
+            self._map.sizes[numbers].tolist(),
+            self._map.masks[numbers].tolist(),
+            strict=True,
+        ):
+            if not group.takes(offset, size):
+                yield from self._fetch_group(group)
+                group = _Group()
+            group.add(offset, size, mask)
+        yield from self._fetch_group(group)
+
+    def _fetch_group(self, group: _Group) -> Iterator[Stored]:
+        data = empty((group.num_bytes,), np.uint8)
+        if group.reads:
+            offsets, sizes, places = np.array(group.reads, np.int64).T
+            read_places(
+                self._file, self._path, offsets=offsets, sizes=sizes, out=data, places=places
+            )
+        memory = data.data
+        for place, size, mask in group.chunks:
+            yield (None, 0) if place is None else (memory[place : place + size], mask)
+
+
+class _Turn:
+    """Whose turn it is to decode small chunks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Start over in a forked child, where another thread's lock would never open."""
+        self.lock = threading.Lock()
+
+
+_TURN: Final = _Turn()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_TURN.forget)
+
+
+class _Part(NamedTuple):
+    """Rows of one band of chunks, and where they go."""
+
+    band: int
+    inside: slice | NDArray[np.int64]  # counted from the first of the band
+    places: slice | NDArray[np.int64]
+
+
+class _Group:
+    """Stored chunks that are fetched together: not too many bytes, neighbours with one read."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self.reads: list[list[int]] = []  # offset in the file, bytes, place in memory
+        self.chunks: list[tuple[int | None, int, int]] = []  # place (None: no bytes), bytes, mask
+
+    def takes(self, offset: int, size: int) -> bool:
+        """Whether there is room for another chunk."""
+        more = 0 if offset < 0 else size + max(0, self._gap(offset))
+        return self.num_bytes + more <= _GROUP_BYTES or not self.num_bytes
+
+    def add(self, offset: int, size: int, mask: int) -> None:
+        """Add a chunk; at offset -1 are those that were never written."""
+        if offset < 0:
+            self.chunks.append((None, 0, 0))
+            return
+        gap = self._gap(offset)
+        if gap < 0:
+            self.reads.append([offset, size, self.num_bytes])
+        else:
+            self.num_bytes += gap
+            self.reads[-1][1] += gap + size
+        self.chunks.append((self.num_bytes, size, mask))
+        self.num_bytes += size
+
+    def _gap(self, offset: int) -> int:
+        """Return the bytes from the end of the last read to here; -1 if they are not read, too."""
+        if not self.reads:
+            return -1
+        gap = offset - self.reads[-1][0] - self.reads[-1][1]
+        return gap if 0 <= gap <= _GAP_BYTES else -1
 
 
 @final
@@ -241,17 +315,47 @@ class DirectReader(_ChunkedReader):
         return memoryview(data), mask
 
 
-def _neighbours(offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut chunks into runs for one call each: in file order, close together, not too large."""
-    count = len(offsets)
-    ends = offsets + sizes
-    gaps = offsets[1:] - ends[:-1]
-    # Chunks that were never written (-1) stand alone: their gap is nonsense, in whichever sign.
-    joined = (gaps >= 0) & (gaps <= _GAP_BYTES) & (offsets[1:] >= 0) & (offsets[:-1] >= 0)
-    begin = 0
-    while begin < count:
-        end = begin + 1
-        while end < count and joined[end - 1] and ends[end] - offsets[begin] <= _GROUP_BYTES:
-            end += 1
-        yield begin, end
-        begin = end
+def _split(
+    rows: NDArray[np.int64], places: NDArray[np.int64] | None, band_rows: int
+) -> list[_Part]:
+    """Cut rows, and where they go, into those of each band, as slices where they are neighbours."""
+    if not len(rows):
+        return []
+    bands = rows // band_rows
+    if (rows[1:] < rows[:-1]).any():
+        order = np.argsort(bands, kind="stable")
+        bands, rows = bands[order], rows[order]
+        places = order if places is None else places[order]
+    elif places is None:
+        places = np.arange(len(rows))
+    edges = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1], [True]]))
+    first, last = edges[:-1], edges[1:] - 1
+    inside = rows - bands * band_rows
+    # How often neighbours end, up to each row: where the count stays the same they are a run.
+    breaks = np.cumsum(np.append(False, (np.diff(rows) != 1) | (np.diff(places) != 1)))
+    is_run = breaks[first] == breaks[last]
+    bounds = zip(
+        bands[first].tolist(),
+        first.tolist(),
+        last.tolist(),
+        inside[first].tolist(),
+        places[first].tolist(),
+        is_run.tolist(),
+        strict=True,
+    )
+    parts = []
+    for band, low, high, begin, place, together in bounds:
+        count = high - low + 1
+        if together:
+            part = _Part(band, slice(begin, begin + count), slice(place, place + count))
+        else:
+            some = inside[low : high + 1]
+            # Rows in file order are copied once from a slice, and twice from a list of places.
+            is_slice = int(some[-1]) - begin == count - 1 and bool((np.diff(some) == 1).all())
+            part = _Part(
+                band,
+                slice(begin, begin + count) if is_slice else some,
+                places[low : high + 1],
+            )
+        parts.append(part)
+    return parts

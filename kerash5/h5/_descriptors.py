@@ -30,18 +30,7 @@ _ADVISED_READS: Final = 16  # so many reads are announced before it is measured 
 
 
 @clocked("read")
-def read_bytes(file: H5File, path: str, offset: int, place: memoryview) -> None:
-    """Fill `place` with the bytes of the file from `offset` on.
-
-    Raises:
-        DamagedFileError: The file ends before; the message names data set `path`.
-        FileChangedError: It is not the file it was.
-    """
-    _read(_DESCRIPTORS.get(file), file, path, offset, place)
-
-
-@clocked("read")
-def read_runs(
+def read_places(
     file: H5File,
     path: str,
     *,
@@ -50,7 +39,7 @@ def read_runs(
     out: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> None:
-    """Read many runs of bytes of a file, run i from offsets[i] on to out[places[i]] on.
+    """Fill places of an array with bytes of a file: out[places[i]] on from offsets[i] on.
 
     Args:
         file: The file.
@@ -61,7 +50,7 @@ def read_runs(
         places: Where each run goes, shape (n,); they do not overlap.
 
     Raises:
-        DamagedFileError: The file ends before.
+        DamagedFileError: The file ends before; the message names data set `path`.
         FileChangedError: It is not the file it was.
     """
     descriptor = _DESCRIPTORS.get(file)

@@ -13,10 +13,11 @@ from typing import cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.h5._descriptors import read_runs
+from kerash5.h5._descriptors import read_places
 from kerash5.h5._file import H5File
 from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5._runs import Runs
 
 
 def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:
@@ -62,38 +63,48 @@ class ContiguousReader(AbstractReader):
         self.block_rows = 1
         self.is_direct = True
 
-    def read_range(
-        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        """Read rows [start, stop) into `out` with as few system calls as possible."""
-        if share[0] == 0:
-            self._read_runs(np.array([start]), np.array([0, stop - start]), out)
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Read runs of rows to their places with as few system calls as possible."""
+        joined = runs.joined()
+        self._read(joined.starts, joined.stops - joined.starts, out, joined.places)
 
-    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+    def read_rows(
+        self,
+        rows: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         """Read rows in the order asked for, neighbours with one system call."""
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        edges = np.concatenate([[0], breaks, [len(rows)]])
-        self._read_runs(rows[edges[:-1]] if len(rows) else rows, edges, out)
+        if not len(rows) or share[0]:
+            return
+        is_new = np.diff(rows) != 1
+        if places is not None:
+            is_new |= np.diff(places) != 1
+        edges = np.flatnonzero(np.concatenate([[True], is_new, [True]]))
+        first = edges[:-1]
+        self._read(rows[first], np.diff(edges), out, first if places is None else places[first])
 
     def describe(self) -> str:
         """Say in words how the rows are reached."""
         return "straight from the file (contiguous)"
 
-    def _read_runs(
-        self, firsts: NDArray[np.int64], edges: NDArray[np.int64], out: np.ndarray
+    def _read(
+        self,
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64],
     ) -> None:
-        """Read runs of neighbouring rows.
-
-        Run i begins at row firsts[i] and fills out[edges[i] : edges[i + 1]].
-        """
+        """Read counts[i] rows from row starts[i] on to out[places[i]] and after it."""
         row_bytes = self.row_bytes
-        if row_bytes == 0 or len(out) == 0:
+        if row_bytes == 0 or len(starts) == 0:
             return
-        read_runs(
+        read_places(
             self._file,
             self._path,
-            offsets=firsts * row_bytes + self._offset,
-            sizes=np.diff(edges) * row_bytes,
+            offsets=starts * row_bytes + self._offset,
+            sizes=counts * row_bytes,
             out=out.reshape(-1).view(np.uint8),
-            places=edges[:-1] * row_bytes,
+            places=places * row_bytes,
         )

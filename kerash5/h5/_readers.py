@@ -18,9 +18,10 @@ from kerash5._errors import BackendError, DamagedFileError
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._layout import Layout, load_filters
+from kerash5.h5._runs import Runs
 from kerash5.h5._stop import check_stop
 
-# Read through the gaps of a chunk only while the rows between cost less than this.
+# Read at a time; and through the gaps of a chunk only while the rows between cost less than this.
 _SLAB_BYTES: Final = 32 << 20
 
 
@@ -44,24 +45,29 @@ class AbstractReader(ABC):
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
 
     @abstractmethod
-    def read_range(
-        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous.
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Read runs of rows to their places in `out`, shape (n, *row_shape), C-contiguous."""
 
-        Args:
-            start: The first row.
-            stop: The row after the last.
-            out: Where they go.
-            share: Do the how manyeth part of how many. Where rows are cut into several chunks,
-                threads can do them side by side; elsewhere the first share is everything.
-        """
+    def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
+        """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous."""
+        self.read_runs(Runs.one(start, stop), out)
 
     @abstractmethod
-    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+    def read_rows(
+        self,
+        rows: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         """Read rows in the order asked for, repeats allowed.
 
-        They go into `out`, shape (len(rows), *row_shape).
+        Args:
+            rows: Their numbers, shape (n,).
+            out: Where they go, shape (m, *row_shape), C-contiguous.
+            places: Row i goes to out[places[i]], no two to the same; None: one after another.
+            share: Do the how manyeth part of how many. Where rows are cut into several chunks,
+                threads can do them side by side; elsewhere the first share is everything.
         """
 
     @abstractmethod
@@ -89,27 +95,40 @@ class H5pyReader(AbstractReader):
         self.block_rows = layout.chunk_rows
         self.is_direct = False
 
-    def read_range(
-        self, start: int, stop: int, out: np.ndarray, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        """Read rows [start, stop) into `out`."""
-        if start == stop or share[0]:
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Read runs of rows to their places."""
+        if not len(runs):
             return
         with self._file.open() as file:
             # Walked and checked by find_dataset when the reader was made.
             dataset = file[self._path]
-            self._read_slab(dataset, start, stop, out)
+            most = max(1, _SLAB_BYTES // max(1, self.row_bytes))
+            for start, stop, place in runs.joined():
+                for low in range(start, stop, most):
+                    high, shift = min(low + most, stop), place - start
+                    self._read_slab(dataset, low, high, out[low + shift : high + shift])
 
-    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
+    def read_rows(
+        self,
+        rows: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         """Read rows in the order asked for, each chunk at most once."""
+        if share[0]:
+            return
         ordered, back = np.unique(rows, return_inverse=True)
-        direct = len(ordered) == len(rows) and bool((ordered == rows).all())
+        is_ordered = len(ordered) == len(rows) and bool((ordered == rows).all())
+        direct = is_ordered and places is None
         found = out if direct else np.empty((len(ordered), *self.row_shape), self.dtype)
         with self._file.open() as file:
             dataset = file[self._path]
             for first, last in self._slabs(ordered):
                 self._read_part(dataset, ordered[first:last], found[first:last])
-        if not direct:
+        if places is not None:
+            as_copied(out)[places] = as_copied(found)[back]
+        elif not direct:
             np.take(found, back, axis=0, out=out)
 
     def describe(self) -> str:
@@ -171,20 +190,21 @@ class ConstantReader(AbstractReader):
         self.block_rows = 1
         self.is_direct = True
 
-    def read_range(
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Fill the places of the runs with the value."""
+        for start, stop, place in runs:
+            out[place : place + stop - start] = self._value
+
+    def read_rows(
         self,
-        start: int,
-        stop: int,
+        rows: NDArray[np.int64],
         out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        """Fill `out` with the value."""
+        """Fill the places of the rows with the value."""
         if share[0] == 0:
-            out[...] = self._value
-
-    def read_rows(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
-        """Fill `out` with the value."""
-        out[...] = self._value
+            out[slice(None) if places is None else places] = self._value
 
     def describe(self) -> str:
         """Say what the value is."""

@@ -18,7 +18,8 @@ from kerash5.h5._choice import READERS, Reader
 from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
 from kerash5.h5._file import H5File, StrPath, close_files, find_files
 from kerash5.h5._find import what_is_in
-from kerash5.h5._readers import AbstractReader, as_copied
+from kerash5.h5._memory import empty
+from kerash5.h5._runs import Runs
 
 
 @final
@@ -173,40 +174,71 @@ class Source:
 
         Rows must be in range.
         """
-        out = {}
-        for name, column in self._columns.items():
-            stored = np.empty((len(rows), *column.stored_shape), column.stored_dtype)
-            self._read_parts(column.parts, rows, stored)
-            out[name] = column.load(stored)
-        return out
+        found = {
+            name: empty((len(rows), *column.stored_shape), column.loaded_dtype)
+            for name, column in self._columns.items()
+        }
+        self.load_rows_to(rows, found)
+        return found
 
-    def load_range(
+    def load_rows_to(
         self,
-        start: int,
-        stop: int,
+        rows: NDArray[np.int64],
         out: Mapping[str, np.ndarray],
+        places: NDArray[np.int64] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        """Load rows [start, stop) of one part into the given arrays, one per column.
+        """Load rows to places in the given arrays.
 
         Args:
-            start: The first row.
-            stop: The row after the last.
-            out: One array per column, shape (stop - start, *row_shape).
+            rows: In range, any order, shape (n,).
+            out: One array per column, shape (m, *row_shape).
+            places: Row i goes to place places[i], no two to the same; None: one after another.
             share: Do the how manyeth part of the work of how many, at most `num_shares`; all of
                 them may be done at the same time.
         """
-        part = int(np.searchsorted(self._starts, start, side="right")) - 1
-        first = int(self._starts[part])
-        self._check_file(part)
-        for name, column in self._columns.items():
-            reader = column.parts[part]
-            if column.labels is None:
-                reader.read_range(start - first, stop - first, out[name], share)
-            elif share[0] == 0:
-                stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
-                reader.read_range(start - first, stop - first, stored)
-                out[name][...] = column.load(stored)
+        part_of = self._part_of(rows)
+        for part in np.unique(part_of).tolist() if len(rows) else ():
+            self._check_file(part)
+            here, goes = rows, places
+            if len(self._behind) > 1:
+                chosen = np.flatnonzero(part_of == part)
+                here = rows[chosen] - self._starts[part]
+                goes = chosen if places is None else places[chosen]
+            for name, column in self._columns.items():
+                if column.labels is None:
+                    column.parts[part].read_rows(here, out[name], goes, share)
+                elif share[0] == 0:
+                    stored = np.empty((len(here), *column.stored_shape), column.stored_dtype)
+                    column.parts[part].read_rows(here, stored)
+                    out[name][slice(None) if goes is None else goes] = column.load(stored)
+
+    def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
+        """Load rows [start, stop) of one part into arrays of shape (stop - start, *row_shape)."""
+        self.load_runs(Runs.one(start, stop), out)
+
+    def load_runs(self, runs: Runs, out: Mapping[str, np.ndarray]) -> None:
+        """Load runs of rows, none of which straddles two parts, to their places.
+
+        Args:
+            runs: The rows.
+            out: One array per column, shape (n, *row_shape).
+        """
+        part_of = self._part_of(runs.starts)
+        for part in np.unique(part_of).tolist() if len(runs) else ():
+            self._check_file(part)
+            here = runs
+            if len(self._behind) > 1:
+                chosen = np.flatnonzero(part_of == part)
+                here = runs[chosen].counted_from(int(self._starts[part]))
+            for name, column in self._columns.items():
+                if column.labels is None:
+                    column.parts[part].read_runs(here, out[name])
+                    continue
+                for start, stop, place in here:
+                    stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
+                    column.parts[part].read_range(start, stop, stored)
+                    out[name][place : place + stop - start] = column.load(stored)
 
     def allocate(self, num_rows: int) -> dict[str, np.ndarray]:
         """Return uninitialised arrays that hold `num_rows` loaded rows of every column."""
@@ -245,7 +277,10 @@ class Source:
             rows: Look only at the files that these rows lie in, of which there may be thousands;
                 None for all files.
         """
-        parts = range(len(self._behind)) if rows is None else np.unique(self._part_of(rows))
+        if rows is None or len(self._behind) == 1:
+            parts = range(len(self._behind))
+        else:
+            parts = np.unique(self._part_of(rows)).tolist()
         # Each once: a file may hold many parts.
         for file in dict.fromkeys(file for part in parts for file in self._behind[part]):
             file.check_unchanged()
@@ -300,21 +335,6 @@ class Source:
                 f"row {wrong} is outside [0, {len(self)}); rows are counted from 0, over all files"
             )
         return array.astype(np.int64)
-
-    def _read_parts(
-        self, parts: tuple[AbstractReader, ...], rows: NDArray[np.int64], out: np.ndarray
-    ) -> None:
-        if len(parts) == 1:
-            self._check_file(0)
-            parts[0].read_rows(rows, out)
-            return
-        part_of = self._part_of(rows)
-        for part in np.unique(part_of).tolist():
-            self._check_file(part)
-            here = np.flatnonzero(part_of == part)
-            found = np.empty((len(here), *out.shape[1:]), out.dtype)
-            parts[part].read_rows(rows[here] - self._starts[part], found)
-            as_copied(out)[here] = as_copied(found)
 
     def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if len(self._behind) == 1:

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from kerash5._errors import DamagedFileError, FileChangedError
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader, open_part
-from kerash5.h5._chunked import DirectReader, MappedReader, _neighbours
+from kerash5.h5._chunked import DirectReader, MappedReader, _Group
 from kerash5.h5._file import find_file
 from kerash5.h5._filters import Pipeline
 
@@ -167,13 +167,22 @@ def test_readers_pickle(reader: Reader, tmp_path: Path) -> None:
 
 
 def test_neighbouring_chunks_are_read_with_one_call() -> None:
-    offsets = np.array([100, 150, 205, 90_000, -1, -1, 90_100, 90_050])
-    sizes = np.array([50, 50, 10, 100, 0, 0, 10, 10])
-    runs = list(_neighbours(offsets, sizes))
-    assert runs == [(0, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8)]
+    group = _Group()
+    offsets = [100, 150, 205, 90_000, -1, -1, 90_100, 90_050]
+    for offset, size in zip(offsets, [50, 50, 10, 100, 0, 0, 10, 10], strict=True):
+        group.add(offset, size, 0)
+    # What was never written stands between its neighbours, and not in the file.
+    assert group.reads == [[100, 115, 0], [90_000, 110, 115], [90_050, 10, 225]]
+    places = [0, 50, 105, 115, None, None, 215, 225]
+    assert [place for place, *_ in group.chunks] == places
+    assert group.num_bytes == 235
 
 
-def test_one_call_reads_a_bounded_number_of_bytes() -> None:
-    offsets = np.arange(10) * 400_000
-    runs = list(_neighbours(offsets, np.full(10, 400_000)))
-    assert [end - begin for begin, end in runs] == [2, 2, 2, 2, 2]
+def test_a_bounded_number_of_bytes_is_read_at_a_time() -> None:
+    group = _Group()
+    for offset in (0, 400_000):
+        assert group.takes(offset, 400_000)
+        group.add(offset, 400_000, 0)
+    assert not group.takes(800_000, 400_000)
+    assert group.takes(-1, 0)
+    assert _Group().takes(0, 1 << 30)

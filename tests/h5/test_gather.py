@@ -196,7 +196,7 @@ def cut_file(tmp_path: Path) -> H5File:
 def test_bytes_that_were_cut_off_are_an_error_and_no_signal(cut_file: H5File) -> None:
     offsets, sizes = np.arange(0, NUM_BYTES - 10, 100), np.full(NUM_BYTES // 100, 10)
     with pytest.raises(FileChangedError, match=r"had .* bytes and has 25000"):
-        _descriptors.read_runs(
+        _descriptors.read_places(
             cut_file,
             "x",
             offsets=offsets,
@@ -213,7 +213,7 @@ def test_bytes_that_never_were_there_are_damage(tmp_path: Path) -> None:
     size = path.stat().st_size
     offsets, sizes = ints([size - 2, size - 2, 0, 0, 0, size - 2]), ints([1, 2, 3, 3, 3, 3])
     with pytest.raises(DamagedFileError, match=f"ends at byte {size}, 1 bytes early"):
-        _descriptors.read_runs(
+        _descriptors.read_places(
             find_file(path),
             "x",
             offsets=offsets,
