@@ -76,11 +76,20 @@ class PeerProcess:
             raise PeerError(f"its Python cannot be started ({error.strerror})") from None
 
     def ask(self, what: str, *, most_seconds: float = 900, **more: Any) -> dict[str, Any]:
-        """Return the answer.
+        """Return the answer. Until it is asked again the peer stands still, and all its threads.
+
+        Some read on by themselves after an epoch was left, on a core that others are measured on.
 
         Raises:
             PeerError: The peer failed, or did not answer in time.
         """
+        self._signal(signal.SIGCONT)
+        try:
+            return self._ask(what, most_seconds, more)
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _ask(self, what: str, most_seconds: float, more: dict[str, Any]) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None  # noqa: S101  Popen was asked for both
         assert stdout is not None  # noqa: S101
@@ -101,7 +110,8 @@ class PeerProcess:
 
     def close(self) -> None:
         """End the process, and those it started."""
-        with suppress(OSError, ValueError):
+        self._signal(signal.SIGCONT)
+        with suppress(OSError, ValueError, subprocess.TimeoutExpired):
             self._process.communicate(timeout=5)
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)  # its workers, too
@@ -110,6 +120,10 @@ class PeerProcess:
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(OSError):  # it has ended
+            os.killpg(self._process.pid, number)
 
     def _last_words(self) -> str:
         self._errors.seek(0)

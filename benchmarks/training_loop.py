@@ -60,7 +60,7 @@ class Job:
 JOBS: Final = (
     Job("tiny MLP", (20,), 32, 2000, (32, 32)),
     Job("MLP", (784,), 32, 1000, (128, 64)),
-    Job("ConvNet", (28, 28, 1), 50, 40),
+    Job("ConvNet", (28, 28, 1), 50, 20),
 )
 
 
