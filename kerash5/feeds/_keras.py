@@ -335,11 +335,12 @@ class H5Dataset(PyDataset):
         """Stop reading ahead and let go of memory that the next epoch can do without.
 
         For when training was stopped within an epoch and the data set is kept, be it by TensorFlow,
-        which keeps every data set it has seen. Whoever asks for a batch next begins it anew.
+        which keeps every data set it has seen. Who still asks for batches of that epoch gets them
+        one by one; the next epoch is read ahead again.
         """
         with self._lock:
             for under_way in self._passes:
-                under_way.pause()
+                under_way.release()
             for batches in (self._batches, self._ordered):
                 if batches is not None:
                     batches.release()

@@ -33,6 +33,7 @@ class Pass:
             self._place_of[indices] = np.arange(len(indices))
         self._next = 0
         self._feed: Iterator[Batch] | None = None
+        self._is_released = False
 
     @property
     def is_finished(self) -> bool:
@@ -42,6 +43,9 @@ class Pass:
     def serve(self, index: int) -> Batch:
         """Return the planned batch that this number stands for."""
         place = index if self._place_of is None else int(self._place_of[index])
+        if self._is_released:
+            self._next = place + 1
+            return self._batches.read(self._position.epoch * len(self._batches) + place)
         if place != self._next or self._feed is None:
             self.pause()
             self._feed = self._batches.epoch(self._position.epoch, place)
@@ -58,3 +62,12 @@ class Pass:
         feed, self._feed = self._feed, None
         if feed is not None and hasattr(feed, "close"):
             feed.close()
+
+    def release(self) -> None:
+        """Stop reading ahead for good; who still asks gets batches, read one by one.
+
+        TensorFlow's generator thread does so for a while after training was stopped, and would
+        leave threads behind that nobody ends.
+        """
+        self.pause()
+        self._is_released = True

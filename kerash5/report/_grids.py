@@ -29,7 +29,7 @@ _CHECKS: Final[dict[CheckName, str]] = {
     "forward": "Outputs, same weights",
     "losses": "First 5 losses",
     "adam": "10 steps of Adam",
-    "sgd": "64 steps of SGD",
+    "sgd": "64 steps of SGD, mean",
 }
 
 

@@ -165,7 +165,7 @@ def _find_instabilities(
     cores = comparison.machine.get("cores")
     loads = _over(samples, lambda sample: sample.load_before)
     if isinstance(cores, int | float) and loads.value > UNSTABLE_LOAD * cores:
-        yield f"{loads.value:.1f} processes were running on {cores:.0f} cores"
+        yield f"{loads.value:.1f} processes were running on {cores:.0f} core{'s' * (cores != 1)}"
 
 
 def _over(samples: Sequence[Sample], read: Callable[[Sample], float]) -> Estimate:

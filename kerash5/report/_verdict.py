@@ -64,7 +64,7 @@ def describe_machine(comparison: Comparison) -> str:
     cores, gpus = machine.get("cores"), machine.get("gpus")
     parts = [
         str(machine.get("processor") or "unknown processor"),
-        f"{cores} cores" if cores else "",
+        f"{cores} core{'s' * (cores != 1)}" if cores else "",
         listed([str(gpu) for gpu in gpus]) if gpus else "no GPU",
     ]
     return ", ".join(part for part in parts if part)

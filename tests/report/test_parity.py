@@ -89,3 +89,10 @@ def test_a_loosened_bound_is_wider_and_says_why(how: dict[str, Any], word: str) 
     checks = judged["torch", "plain"][1]
     assert all(word in check.loosened for check in checks)
     assert all(check.bound <= 0.1 for check in checks)
+
+
+def test_single_losses_late_in_sgd_may_differ_but_not_their_mean() -> None:
+    # As found: sound backends drift apart, now above and now below each other.
+    late = numbers()
+    late["sgd"] = late["sgd"] * np.where(np.arange(64) < 60, 1.0, [0.97, 1.03] * 32)
+    assert failed({"jax": numbers(), "torch": late})["torch"] == []
