@@ -6,49 +6,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kerash5._arena._resident import HeldBlocks
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
+from kerash5._arena._window import Held, Part, Piece, copy_part, cut_pieces, join_parts
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan, Span, Window
 from kerash5.h5 import Source
-from kerash5.h5._memory import Memory, empty
-from kerash5.h5._readers import as_copied
-
-Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
+from kerash5.h5._memory import Memory
 
 INDEX_BYTES: Final = 24  # what a window knows of a row beside its data: numbers and places
-# Pieces that a window is loaded in, so that no thread waits long for the last one.
-_FEWEST_PIECES: Final = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
-    """Something to load by one thread: rows of some blocks, or a share of the chunks of one."""
-
-    rows: NDArray[np.int64]
-    places: NDArray[np.int64]  # in the order that they are served in
-    share: tuple[int, int] = (0, 1)  # the how manyeth of how many
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A window in memory, or on its way there. It stays as long as somebody has it pinned."""
-
-    arrays: Arrays  # its rows in the order they are served in, or as `order` says
-    rows: NDArray[np.int64]  # their numbers, in the order they are served in
-    order: NDArray[np.int64] | None  # where they are in the arrays; None: one after another
-    waiting: list[_Piece]  # what is still to be loaded
-    given: set[int] = field(default_factory=set)  # starts of the spans that are the caller's now
-    pins: int = 1
-    is_here: bool = False
-    has_failed: bool = False
-    num_loading: int = 0
 
 
 @final
@@ -92,7 +62,7 @@ class WindowRows(AbstractRows, Shared):
 
     def _setup(self) -> None:
         self._changed = threading.Condition()
-        self._windows: dict[Window, _Held] = {}
+        self._windows: dict[Window, Held] = {}
         self._memory = Memory(most_free=1 << 62)  # what is free is never more than the windows had
         self._most_rows = 0
         self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
@@ -115,13 +85,13 @@ class WindowRows(AbstractRows, Shared):
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch, reading the windows it draws from if need be."""
-        return self._take(step, _copy)
+        return self._take(step, copy_part)
 
     def hand_out(self, step: int) -> Arrays:
         """Return what `take` does, as a view where one will do: it keeps its window's memory."""
         return self._take(step, self._give)
 
-    def _take(self, step: int, how: Callable[[_Held, Span], Part]) -> Arrays:
+    def _take(self, step: int, how: Callable[[Held, Span], Part]) -> Arrays:
         spans = self._begin(step)
         wanted = [span.window for span in spans]
         try:
@@ -134,13 +104,13 @@ class WindowRows(AbstractRows, Shared):
                 self._forget([wanted.pop(0)])
         finally:
             self._forget(wanted)
-        found, rows = parts[0] if len(parts) == 1 else _join(parts)
+        found, rows = parts[0] if len(parts) == 1 else join_parts(parts)
         if self._kept is None:
             return found
         found |= self._kept.take(rows)
         return {name: found[name] for name in self._names}
 
-    def _part(self, span: Span, step: int, how: Callable[[_Held, Span], Part]) -> Part:
+    def _part(self, span: Span, step: int, how: Callable[[Held, Span], Part]) -> Part:
         # A call of its own: a name for the last window would keep its memory while we wait for the
         # next one.
         held = self._pin(span.window, step)
@@ -150,18 +120,18 @@ class WindowRows(AbstractRows, Shared):
         finally:
             self._unpin(held)
 
-    def _reload(self, held: _Held, span: Span) -> Part:
+    def _reload(self, held: Held, span: Span) -> Part:
         """Read rows again that somebody was given, and may have changed."""
         rows = held.rows[span.start : span.stop]
         return self._source.load_rows(rows), rows
 
-    def _give(self, held: _Held, span: Span) -> Part:
+    def _give(self, held: Held, span: Span) -> Part:
         """Return rows of a window that are the caller's from now on."""
         # Copied before the end: a loop holds its last batch when it asks for the next one, and
         # would hold all this window's memory while another takes its place.
         is_near_end = len(held.rows) - span.stop < self._plan.batch_size
         if held.order is not None or is_near_end:
-            return _copy(held, span)
+            return copy_part(held, span)
         with self._changed:
             is_first = span.start not in held.given
             held.given.add(span.start)
@@ -257,12 +227,12 @@ class WindowRows(AbstractRows, Shared):
             self._wanted += Counter()  # drops what nobody wants
             self._changed.notify_all()
 
-    def _unpin(self, held: _Held) -> None:
+    def _unpin(self, held: Held) -> None:
         with self._changed:
             held.pins -= 1
             self._changed.notify_all()
 
-    def _pin(self, window: Window, step: int) -> _Held:
+    def _pin(self, window: Window, step: int) -> Held:
         """Return a window that stays until it is unpinned, loaded with whoever else waits."""
         with self._changed:
             self._changed.wait_for(
@@ -326,26 +296,19 @@ class WindowRows(AbstractRows, Shared):
             held.arrays = {}  # a thread that has just let go of it may still have a name for it
             self._changed.notify_all()
 
-    def _enter(self, window: Window) -> _Held:
+    def _enter(self, window: Window) -> Held:
         """Make place for a window."""
         rows, order = self._plan.window_rows(window), self._plan.window_order(window)
         places = np.arange(len(order))
         if self.hands_out:
             places[order] = places.copy()
         edges = np.flatnonzero(np.diff(self._blocks.of_rows(rows))) + 1
-        shares = min(self._source.num_shares, -(-_FEWEST_PIECES // (len(edges) + 1)))
-        if shares == 1:  # several blocks a piece
-            edges = edges[:: -(-(len(edges) + 1) // _FEWEST_PIECES)]
-        pieces = [
-            _Piece(*piece, (share, shares))
-            for piece in zip(np.split(rows, edges), np.split(places, edges), strict=True)
-            for share in range(shares)
-        ]
-        held = self._windows[window] = _Held(
+        pieces = cut_pieces(rows, places, edges, self._source.num_shares)
+        held = self._windows[window] = Held(
             self._arrays(len(rows)),
             rows[order],
             None if self.hands_out else order,
-            pieces[::-1],
+            pieces,
         )
         return held
 
@@ -359,7 +322,7 @@ class WindowRows(AbstractRows, Shared):
             for name, c in self._source.columns.items()
         }
 
-    def _load(self, window: Window, held: _Held) -> None:
+    def _load(self, window: Window, held: Held) -> None:
         """Load pieces of a window until none is left, then wait for those that others load."""
         while (piece := self._claim(held)) is not None:
             try:
@@ -382,36 +345,9 @@ class WindowRows(AbstractRows, Shared):
         with self._changed:
             self._changed.wait_for(lambda: held.is_here or held.has_failed)
 
-    def _claim(self, held: _Held) -> _Piece | None:
+    def _claim(self, held: Held) -> Piece | None:
         with self._changed:
             if not held.waiting:
                 return None
             held.num_loading += 1
             return held.waiting.pop()
-
-
-def _copy(held: _Held, span: Span) -> Part:
-    """Return rows of a window that are the caller's to keep, and their numbers."""
-    rows, found = held.rows[span.start : span.stop], {}
-    for name, array in held.arrays.items():
-        found[name] = out = empty((len(rows), *array.shape[1:]), array.dtype)
-        if held.order is None:
-            as_copied(out)[:] = as_copied(array)[span.start : span.stop]
-        else:
-            places = held.order[span.start : span.stop]
-            # The places are known to be right, and with "raise" NumPy would copy twice.
-            np.take(array, places, axis=0, out=out, mode="clip")
-    return found, rows
-
-
-def _join(parts: list[Part]) -> Part:
-    """Return the parts of a batch as one."""
-    rows = np.concatenate([numbers for _, numbers in parts])
-    found = {}
-    for name, first in parts[0][0].items():
-        found[name] = out = empty((len(rows), *first.shape[1:]), first.dtype)
-        end = 0
-        for arrays, numbers in parts:
-            begin, end = end, end + len(numbers)
-            as_copied(out)[begin:end] = as_copied(arrays[name])
-    return found, rows
