@@ -823,3 +823,17 @@ def test_the_folder_of_a_source_is_not_written_to(source: Source) -> None:
     for make in STORES.values():
         make(source).take(0)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_what_callers_bring_back_at_once_is_not_kept_beyond_the_windows(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_memory, "_SMALLEST", 0)
+    plan, _ = make_plan(source, window_blocks=4)
+    store = make_windows(source, window_blocks=4)
+    batches = list(walk(store, range(plan.steps_per_epoch), threads=2, hands_out=True))
+    assert len(batches) == plan.steps_per_epoch
+    del batches
+    gc.collect()
+    kept = sum(size * len(same) for size, same in store._memory._free.items())
+    assert 0 < kept <= 2 * 2 * _memory.round_up(1)  # two windows of two small columns

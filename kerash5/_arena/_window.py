@@ -69,6 +69,12 @@ def cut_pieces(
     return pieces[::-1]
 
 
+def view_part(held: Held, span: Span) -> Part:
+    """Return rows of a window that is in the order of serving, without a copy."""
+    part = slice(span.start, span.stop)
+    return {name: array[part] for name, array in held.arrays.items()}, held.rows[part]
+
+
 def copy_part(held: Held, span: Span) -> Part:
     """Return rows of a window that are the caller's to keep, and their numbers."""
     rows, found = held.rows[span.start : span.stop], {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Final, final
 
@@ -12,11 +11,11 @@ import numpy as np
 
 from kerash5._arena._resident import HeldBlocks
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
-from kerash5._arena._window import Held, Part, Piece, copy_part, cut_pieces, join_parts
+from kerash5._arena._window import Held, Part, Piece, copy_part, cut_pieces, join_parts, view_part
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan, Span, Window
 from kerash5.h5 import Source
-from kerash5.h5._memory import Memory
+from kerash5.h5._memory import Memory, round_up
 
 INDEX_BYTES: Final = 24  # what a window knows of a row beside its data: numbers and places
 
@@ -63,7 +62,7 @@ class WindowRows(AbstractRows, Shared):
     def _setup(self) -> None:
         self._changed = threading.Condition()
         self._windows: dict[Window, Held] = {}
-        self._memory = Memory(most_free=1 << 62)  # what is free is never more than the windows had
+        self._memory = Memory(most_free=0)  # made anew when the first window comes
         self._most_rows = 0
         self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
         self._starting: list[int] = []  # steps of which it is not known yet what they want
@@ -85,13 +84,13 @@ class WindowRows(AbstractRows, Shared):
 
     def take(self, step: int) -> Arrays:
         """Return the loaded rows of one batch, reading the windows it draws from if need be."""
-        return self._take(step, copy_part)
+        return self._take(step, gives=False)
 
     def hand_out(self, step: int) -> Arrays:
         """Return what `take` does, as a view where one will do: it keeps its window's memory."""
-        return self._take(step, self._give)
+        return self._take(step, gives=True)
 
-    def _take(self, step: int, how: Callable[[Held, Span], Part]) -> Arrays:
+    def _take(self, step: int, *, gives: bool) -> Arrays:
         spans = self._begin(step)
         wanted = [span.window for span in spans]
         try:
@@ -100,7 +99,7 @@ class WindowRows(AbstractRows, Shared):
             self._source.check_unchanged(self._plan.rows(step) if several else None)
             parts = []
             for span in spans:
-                parts.append(self._part(span, step, how))
+                parts.append(self._part(span, step, gives=gives))
                 self._forget([wanted.pop(0)])
         finally:
             self._forget(wanted)
@@ -110,35 +109,25 @@ class WindowRows(AbstractRows, Shared):
         found |= self._kept.take(rows)
         return {name: found[name] for name in self._names}
 
-    def _part(self, span: Span, step: int, how: Callable[[Held, Span], Part]) -> Part:
+    def _part(self, span: Span, step: int, *, gives: bool) -> Part:
         # A call of its own: a name for the last window would keep its memory while we wait for the
         # next one.
         held = self._pin(span.window, step)
         try:
-            is_given = held.order is None and span.start in held.given
-            return self._reload(held, span) if is_given else how(held, span)
+            # Copied before the end: a loop holds its last batch when it asks for the next one, and
+            # would hold all this window's memory while another takes its place.
+            is_near_end = len(held.rows) - span.stop < self._plan.batch_size
+            is_view = gives and held.order is None and not is_near_end
+            with self._changed:
+                is_given = span.start in held.given
+                if is_view:
+                    held.given.add(span.start)
+            if is_given:  # to somebody who may have changed it
+                rows = held.rows[span.start : span.stop]
+                return self._source.load_rows(rows), rows
+            return view_part(held, span) if is_view else copy_part(held, span)
         finally:
             self._unpin(held)
-
-    def _reload(self, held: Held, span: Span) -> Part:
-        """Read rows again that somebody was given, and may have changed."""
-        rows = held.rows[span.start : span.stop]
-        return self._source.load_rows(rows), rows
-
-    def _give(self, held: Held, span: Span) -> Part:
-        """Return rows of a window that are the caller's from now on."""
-        # Copied before the end: a loop holds its last batch when it asks for the next one, and
-        # would hold all this window's memory while another takes its place.
-        is_near_end = len(held.rows) - span.stop < self._plan.batch_size
-        if held.order is not None or is_near_end:
-            return copy_part(held, span)
-        with self._changed:
-            is_first = span.start not in held.given
-            held.given.add(span.start)
-        if not is_first:
-            return self._reload(held, span)
-        part = slice(span.start, span.stop)
-        return {name: array[part] for name, array in held.arrays.items()}, held.rows[part]
 
     def _begin(self, step: int) -> list[Span]:
         """Return the parts of a step, and let everybody know which windows it wants.
@@ -315,8 +304,11 @@ class WindowRows(AbstractRows, Shared):
     def _arrays(self, num_rows: int) -> Arrays:
         """Return arrays with room for a window, and memory that has room for any other."""
         if num_rows > self._most_rows:
-            self._memory.clear()
             self._most_rows = num_rows
+            columns = self._source.columns.values()
+            window = sum(round_up(num_rows * column.loaded_row_bytes) for column in columns)
+            # No more than the windows take, although callers may bring back a whole epoch at once.
+            self._memory = Memory(most_free=self._most * window)
         return {
             name: self._memory.empty((self._most_rows, *c.stored_shape), c.loaded_dtype)[:num_rows]
             for name, c in self._source.columns.items()

@@ -12,6 +12,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import product
 from typing import Final, NamedTuple, cast, final
 
@@ -106,27 +107,21 @@ class _ChunkedReader(AbstractReader):
         self._load(_split(rows, places, self._chunks[0]), tiles, out)
 
     def _load(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
-        if not self._is_small:
-            self._load_freely(parts, tiles, out)
-            return
-        with _TURN.lock:
-            self._load_freely(parts, tiles, out)
-
-    def _load_freely(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
         """Load parts of bands to their places, as far as some of the tiles hold them."""
         target, count = out.view(self._copied_as), len(self._tiles)
         fetched = self._fetch([part.band * count + tile for part in parts for tile in tiles])
         spare: np.ndarray | None = None
         whole = slice(0, self._chunks[0]) if self._holds_whole_rows else None
-        for band, inside, places in parts:
-            for tile in tiles:
-                number, stored = band * count + tile, next(fetched)
-                if whole is not None and isinstance(places, slice) and inside == whole:
-                    self._decode(number, stored, target[places])
-                    continue
-                spare = self._new_chunk() if spare is None else spare
-                self._decode(number, stored, spare)
-                self._copy(spare, tile, inside, target, places)
+        with _TURN.lock if self._is_small else nullcontext():
+            for band, inside, places in parts:
+                for tile in tiles:
+                    number, stored = band * count + tile, next(fetched)
+                    if whole is not None and isinstance(places, slice) and inside == whole:
+                        self._decode(number, stored, target[places])
+                        continue
+                    spare = self._new_chunk() if spare is None else spare
+                    self._decode(number, stored, spare)
+                    self._copy(spare, tile, inside, target, places)
 
     def _new_chunk(self) -> np.ndarray:
         return np.empty(self._chunks, self._copied_as)

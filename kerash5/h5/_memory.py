@@ -16,6 +16,11 @@ _SMALLEST: Final = 128 << 10  # bytes; below it the C library keeps memory by it
 _GRAIN: Final = 64 << 10  # sizes are rounded up to it: a short last batch fits where another was
 
 
+def round_up(num_bytes: int) -> int:
+    """Return how much memory is taken for an array of so many bytes."""
+    return -(-num_bytes // _GRAIN) * _GRAIN
+
+
 @final
 class Memory:
     """Lends arrays, and takes their memory back when they are gone.
@@ -37,7 +42,7 @@ class Memory:
         num_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         if num_bytes < _SMALLEST or kind.hasobject:
             return np.empty(shape, kind)
-        size = -(-num_bytes // _GRAIN) * _GRAIN
+        size = round_up(num_bytes)
         try:
             memory = self._free[size].pop()
         except (KeyError, IndexError):
