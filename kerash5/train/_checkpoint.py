@@ -14,7 +14,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, final
@@ -39,11 +39,13 @@ class Checkpoint:
     Args:
         arrays: By name; any NumPy type.
         state: What JSON can hold; NaN and infinities too.
+        files: What lies beside them, by name; such files are replaced, and never written into.
         path: Where it lies; None before it is written.
     """
 
     arrays: Mapping[str, np.ndarray]
     state: Mapping[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
     path: Path | None = None
 
 
@@ -78,6 +80,8 @@ class Checkpoints:
             partial.mkdir()
             _write(partial / ARRAYS_FILE, _pack(checkpoint.arrays))
             _write(partial / STATE_FILE, _format_state(checkpoint).encode())
+            for name, file in checkpoint.files.items():
+                link(file, partial / name)
             _force_to_disk(partial)
             partial.rename(path)
         except BaseException:
@@ -138,7 +142,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DamagedFileError(
             f"checkpoint {str(path)!r} is damaged ({ARRAYS_FILE} is not what was written)"
         )
-    return Checkpoint(arrays, written["state"], path)
+    own = (ARRAYS_FILE, STATE_FILE)
+    files = {file.name: file for file in path.iterdir() if file.name not in own}
+    return Checkpoint(arrays, written["state"], files, path)
+
+
+def link(file: Path, other: Path) -> None:
+    """Give a file another name that outlives the first; a copy, where there are no links."""
+    try:
+        os.link(file, other)
+    except OSError:
+        shutil.copyfile(file, other)
 
 
 def _read_body(path: Path) -> Mapping[str, Any]:

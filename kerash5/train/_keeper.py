@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
@@ -71,7 +72,7 @@ class Keeper:
         checkpoint, step = self._capture()
         state = {**checkpoint.state, "rank": None if math.isnan(rank) else rank}
         try:
-            path = self._checkpoints.save(Checkpoint(checkpoint.arrays, state), step)
+            path = self._checkpoints.save(replace(checkpoint, state=state), step)
             self.newest = path
             if not math.isnan(rank):
                 self._ranks[path] = rank

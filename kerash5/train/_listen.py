@@ -63,6 +63,9 @@ class Listener:
     def after_check(self, progress: Progress, metrics: Metrics) -> None:
         """Hear the metrics of a validation within the epoch; their names begin with "val_"."""
 
+    def before_cut(self) -> None:
+        """Hear that steps or time are used up, and the epoch will be ended before its last step."""
+
     def end_epoch(self, epoch: Epoch) -> None:
         """Hear what an epoch did, before Keras callbacks do."""
 

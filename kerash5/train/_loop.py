@@ -103,11 +103,15 @@ class Loop:
     @property
     def is_over(self) -> bool:
         """Whether nothing is left to do."""
-        limits = self._limits
         if self.stop_reason is not None:
             return True
-        if self.position.index:  # an epoch that was begun is ended, be it with no further step
-            return False
+        # An epoch that was begun is ended, be it with no further step.
+        return self.position.index == 0 and self.is_exhausted
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the limits allow no further step."""
+        limits = self._limits
         return (limits.max_epochs is not None and self.position.epoch >= limits.max_epochs) or (
             limits.max_steps is not None and self.step >= limits.max_steps
         )
@@ -233,7 +237,11 @@ class Loop:
         metrics = self.engine.metrics()
         self.engine.sync()
         position.seconds += time.perf_counter() - began
-        if self.stop_reason == "callback" and position.index < self.num_steps:
+        is_cut = position.index < self.num_steps
+        if is_cut and self.stop_reason in ("max_steps", "max_time"):
+            for listener in self.listeners:
+                listener.before_cut()
+        if is_cut and self.stop_reason == "callback":
             found: Metrics | None = position.check  # stopped at once, without validation
         else:
             found = self._check_at_end(metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
@@ -14,7 +15,7 @@ import yaml
 
 from kerash5._errors import FileError, RunError
 from kerash5._run import RUN_FILE, Run, replace_text
-from kerash5.train._checkpoint import Checkpoints
+from kerash5.train._checkpoint import Checkpoints, link
 from kerash5.train._lock import FolderLock
 
 CONFIG_FILE: Final = "config.yaml"
@@ -22,6 +23,7 @@ ENVIRONMENT_FILE: Final = "env.json"
 MODEL_FILE: Final = "model.json"
 LAST_WEIGHTS: Final = "last.weights.h5"
 BEST_WEIGHTS: Final = "best.weights.h5"
+BEST_BEFORE_CUT: Final = "best-before-cut.weights.h5"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 
 
@@ -62,6 +64,20 @@ class RunDir:
             partial.replace(self.path / name)
         finally:
             partial.unlink(missing_ok=True)
+
+    def hold(self, name: str, other: str) -> None:
+        """Give what a file holds now another name; it will be replaced."""
+        self.remove(other)
+        link(self.path / name, self.path / other)
+
+    def replace(self, name: str, content: Path | None) -> None:
+        """Make a file a copy of another one; None: there is none of it."""
+        if content is None:
+            self.remove(name)
+            return
+        partial = self.path / f"partial-{name}"
+        shutil.copyfile(content, partial)
+        partial.replace(self.path / name)
 
     def remove(self, name: str) -> None:
         """Delete a file of the run, if it is there."""

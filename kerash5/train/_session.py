@@ -31,7 +31,13 @@ from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
 from kerash5.train._resume import Resume, find_start
 from kerash5.train._roles import Data, describe_data, parts
-from kerash5.train._run_dir import LAST_WEIGHTS, RunDir, wanted_path
+from kerash5.train._run_dir import (
+    BEST_BEFORE_CUT,
+    BEST_WEIGHTS,
+    LAST_WEIGHTS,
+    RunDir,
+    wanted_path,
+)
 from kerash5.train._settings import Settings
 from kerash5.train._signals import Signals
 from kerash5.train._snapshot import (
@@ -84,6 +90,7 @@ class Session(Listener):
         self._class_weight = class_weight
         self._signals = Signals()
         self._before_hooks: Counted | None = None
+        self._cut: tuple[Checkpoint, int] | None = None
         self._fingerprint: dict[str, Any] = {}
         self._is_begun = False
         limits = settings.limits
@@ -158,6 +165,14 @@ class Session(Listener):
             self._keeper.save()
             self._loop.engine.begin()
 
+    def before_cut(self) -> None:
+        """Remember this state: a fit with more steps or time goes on here, as if never stopped."""
+        if self._keeper is None:
+            return
+        if self.run.best_epoch is not None:
+            self._record.keep(lambda: self._run_dir.hold(BEST_WEIGHTS, BEST_BEFORE_CUT))
+        self._cut = self._capture(BEST_BEFORE_CUT)
+
     def end_epoch(self, epoch: Epoch) -> None:
         """Keep what the epoch did."""
         self._loss.check(epoch.metrics)
@@ -186,7 +201,7 @@ class Session(Listener):
         self._loop.position = position_of(checkpoint, state["fingerprint"])
         limit = self._settings.limits.max_seconds
         is_over = (
-            self._loop.is_over
+            self._loop.is_exhausted
             or state["stop_reason"] == "callback"
             or (limit is not None and state["seconds"] >= limit)
         )
@@ -266,6 +281,9 @@ class Session(Listener):
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Put everything back to where the checkpoint was."""
         self._loop.position = position_of(checkpoint, self._fingerprint)
+        best = checkpoint.files.get(BEST_WEIGHTS)
+        if best is not None or checkpoint.state["best_epoch"] is None:
+            self._record.keep(lambda: self._run_dir.replace(BEST_WEIGHTS, best))
         self._hooks.begin_training()
         if self._loop.position.index:  # hooks of the epoch's begin run before what they change
             self._loop.begin_epoch()
@@ -284,6 +302,7 @@ class Session(Listener):
         if self._keeper is not None:
             self._loop.engine.sync()
             self._keeper.save(self._record.rank)
+            self._run_dir.remove(BEST_BEFORE_CUT)
         self._is_begun = False  # what comes now belongs to no checkpoint
         finalize(self.model)
         self._hooks.end_training(self._loop.logs)
@@ -311,11 +330,16 @@ class Session(Listener):
             self._loop.stop_reason = "asked"
         return found
 
-    def _capture(self) -> tuple[Checkpoint, int]:
+    def _capture(self, best: str = BEST_WEIGHTS) -> tuple[Checkpoint, int]:
+        if self._cut is not None:
+            return self._cut
+        file = self._run_dir.path / best
+        has_best = self.run.best_epoch is not None and file.exists()
         snapshot = take_snapshot(
             self.model,
             self._loop.position,
             self._before_hooks or self._count(),
+            {BEST_WEIGHTS: file} if has_best else {},
             step=self._loop.step,
             stop_reason=self._loop.stop_reason,
             fingerprint=self._fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, final
 
 import keras
@@ -66,7 +67,11 @@ def count_up(
 
 
 def take_snapshot(
-    model: keras.Model, position: Position, counted: Counted, **state: object
+    model: keras.Model,
+    position: Position,
+    counted: Counted,
+    files: Mapping[str, Path],
+    **state: object,
 ) -> Checkpoint:
     """Return a fit as a checkpoint. The variables must be current.
 
@@ -74,6 +79,7 @@ def take_snapshot(
         model: With its optimizer and metrics.
         position: Where it is.
         counted: What it has counted.
+        files: What belongs to it and lies in files.
         **state: What else to note, as JSON has it.
     """
     arrays = capture_variables(model)
@@ -93,6 +99,7 @@ def take_snapshot(
             "random": random,
             **state,
         },
+        files,
     )
 
 

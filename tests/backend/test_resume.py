@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import threading
@@ -20,13 +21,14 @@ from kerash5._batches import Batch
 from kerash5._errors import FileMissingError, OptionError, RunError
 from kerash5.train import _session
 from kerash5.train._checkpoint import Checkpoints
-from kerash5.train._run_dir import reopen_run_dir
+from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
 from kerash5.train._state import variables_of
 from kerash5.train.engines import AbstractEngine, make_engine
 
 NUM_ROWS: Final = 40
 BATCH_SIZE: Final = 6  # 5 batches of 30 rows; in the last epoch's last, none is short
 IMAGES: Final = np.random.default_rng(2).integers(0, 256, (NUM_ROWS, 4, 4), dtype=np.uint8)
+KERNEL, BIAS = "dense/vars/0", "dense_1/vars/1"  # of the first layer, of the last
 LABELS: Final = np.arange(NUM_ROWS) % 3
 
 
@@ -285,6 +287,81 @@ def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(train: str, tmp_
     assert_same(model, expected)
 
 
+@pytest.mark.parametrize("first", [3, 7, 10, 13])
+def test_a_fit_that_used_up_its_steps_goes_on_where_more_are_asked_for(
+    train: str, tmp_path: Path, served: list[bytes], first: int
+) -> None:
+    expected, run = unbroken(train, tmp_path, max_steps=14)
+    planned = list(served)
+    served.clear()
+
+    def go_on(max_steps: int, model: keras.Model) -> k5.Run:
+        trainer = make_trainer(tmp_path / "a", max_steps=max_steps, callbacks=counting_callbacks())
+        return trainer.fit(model, open_module(train), resume="auto")
+
+    short = go_on(first, build())
+    assert (short.status, len(short.epochs), len(served)) == ("done", -(-first // 5), first)
+    assert go_on(first, build(seed=99)) == short  # nothing is left, and nothing is lost
+    assert len(served) == first
+    model = build(seed=99)
+    resumed = go_on(14, model)
+    assert served == planned
+    assert plain(resumed) == plain(run)
+    assert resumed.best_epoch == run.best_epoch
+    assert_same(model, expected)
+    kept = tmp_path / "a" / BEST_WEIGHTS
+    assert_array_equal(weight(kept, KERNEL), weight(tmp_path / "unbroken" / BEST_WEIGHTS, KERNEL))
+    left = {path.name for path in (tmp_path / "a").glob("*.weights.h5")}
+    assert left == {BEST_WEIGHTS, LAST_WEIGHTS}
+    assert steps_logged(tmp_path / "a") == steps_logged(tmp_path / "unbroken")
+
+
+def steps_logged(run_dir: Path) -> list[str]:
+    """Return the lines of metrics.csv without what is measured."""
+    with (run_dir / "metrics.csv").open() as stream:
+        return [f"{row['epoch']} {row['loss']} {row['val_loss']}" for row in csv.DictReader(stream)]
+
+
+def weight(path: Path, name: str) -> np.ndarray:
+    """Return a weight from a file of Keras: layer "dense_1", "1" for its bias."""
+    with h5py.File(path) as file:
+        return np.asarray(file[f"layers/{name}"])
+
+
+class Biased(keras.callbacks.Callback):
+    """Decides how good the model is after a step: the larger the bias, the worse."""
+
+    def __init__(self, biases: dict[int, float]) -> None:
+        super().__init__()
+        self._biases = biases
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        if step in self._biases:
+            self.model.layers[-1].bias.assign([self._biases[step], 0.0, 0.0])
+
+
+def test_an_epoch_that_was_best_when_cut_may_not_be_the_best_of_a_longer_fit(
+    train: str, tmp_path: Path
+) -> None:
+    for max_steps, best in ((7, 1), (10, 0)):
+        model = build()
+        model.optimizer.learning_rate = 0.0
+        trainer = make_trainer(
+            tmp_path / "a", max_steps=max_steps, callbacks=[Biased({5: 20.0, 7: 0.0, 10: 40.0})]
+        )
+        run = trainer.fit(model, open_module(train), resume="auto")
+        assert (run.best_epoch, len(run.epochs)) == (best, 2)
+        bias = weight(tmp_path / "a" / BEST_WEIGHTS, BIAS)
+        assert_array_equal(bias, [{0: 20.0, 1: 0.0}[best], 0.0, 0.0])
+    # In a new folder too.
+    model.optimizer.learning_rate = 0.0
+    trainer = make_trainer(tmp_path / "b", callbacks=[Biased({15: 50.0})])
+    run = trainer.fit(model, open_module(train), resume=tmp_path / "a")
+    assert (run.best_epoch, len(run.epochs)) == (0, 3)
+    assert_array_equal(weight(tmp_path / "b" / BEST_WEIGHTS, BIAS), [20.0, 0.0, 0.0])
+
+
 def test_the_best_epoch_can_be_gone_on_from(train: str, tmp_path: Path) -> None:
     _, run = unbroken(train, tmp_path)
     assert run.best_epoch is not None
@@ -309,6 +386,8 @@ def test_a_path_begins_a_new_run_from_that_state(train: str, tmp_path: Path) -> 
     )
     assert (resumed.run_dir, plain(resumed)) == (str(tmp_path / "b"), plain(run))
     assert_same(model, expected)
+    best, wanted = (tmp_path / folder / BEST_WEIGHTS for folder in ("b", "unbroken"))
+    assert_array_equal(weight(best, KERNEL), weight(wanted, KERNEL))
     assert {path: path.read_bytes() for path in kept} == kept
 
 
