@@ -109,6 +109,8 @@ class TrainerOptions:
         save_top_k: Keep the checkpoints of so many of the best epochs.
         enable_checkpointing: Write checkpoints: without them nothing can be resumed.
         steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
+        device_cache: Keep training rows on the device if they take no more than so many bytes (or
+            2GB); 0 for never.
         enable_progress_bar: Show progress.
         enable_model_summary: Show the model's layers first.
     """
@@ -139,6 +141,7 @@ class TrainerOptions:
     save_top_k: int = 1
     enable_checkpointing: bool = True
     steps_per_dispatch: int | Literal["auto"] = "auto"
+    device_cache: int | float | str = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True
 

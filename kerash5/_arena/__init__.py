@@ -5,7 +5,7 @@ all of it fits. `WindowRows` holds the window being served and the next one. Wha
 to drop follows from the plan: nothing is guessed.
 """
 
-from kerash5._arena._cache import AUTO_CACHE_BYTES, parse_cache
+from kerash5._arena._cache import AUTO_CACHE_BYTES, parse_cache, parse_size
 from kerash5._arena._direct import DirectRows
 from kerash5._arena._resident import HeldBlocks, ResidentRows
 from kerash5._arena._rows import AbstractRows, Arrays
@@ -21,4 +21,5 @@ __all__ = [
     "ResidentRows",
     "WindowRows",
     "parse_cache",
+    "parse_size",
 ]

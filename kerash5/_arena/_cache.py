@@ -40,19 +40,37 @@ def parse_cache(cache: float | str) -> int:
     free = psutil.virtual_memory().available
     if cache == "auto":
         return min(AUTO_CACHE_BYTES, int(free * _AUTO_FREE_SHARE))
-    number = _parse_size(cache) if isinstance(cache, str) else cache
+    number = _parse_text(cache) if isinstance(cache, str) else cache
     if isinstance(number, float | np.floating) and 0 <= number <= 1:
         return int(free * float(number))
-    is_number = isinstance(number, int | float | np.integer | np.floating)
-    if number is None or not is_number or isinstance(number, bool) or number < 0 or number % 1:
+    found = _parse_bytes(number)
+    if found is None:
         raise OptionError(
             f"cache={cache!r}; give bytes, a size such as '2GB', a fraction of free memory such as "
             "0.5, or 'auto'"
         )
-    return int(number)
+    return found
 
 
-def _parse_size(text: str) -> float | None:
+def parse_size(size: float | str) -> int:
+    """Return the bytes of a number or of a text such as "2GB" or "512 MiB".
+
+    Raises:
+        OptionError: It is neither.
+    """
+    found = _parse_bytes(_parse_text(size) if isinstance(size, str) else size)
+    if found is None:
+        raise OptionError(f"{size!r} is no size; give bytes, or a text such as '2GB'")
+    return found
+
+
+def _parse_bytes(number: object) -> int | None:
+    if not isinstance(number, int | float | np.integer | np.floating) or isinstance(number, bool):
+        return None
+    return int(number) if number >= 0 and number % 1 == 0 else None
+
+
+def _parse_text(text: str) -> float | None:
     """Return bytes for a text with a unit, the number itself for one without, None for others."""
     match = _SIZE.fullmatch(text)
     if match is None or match[2].lower() not in _UNITS:

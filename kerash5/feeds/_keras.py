@@ -270,6 +270,11 @@ class H5Dataset(PyDataset):
         """Yield every row once, in the given order, whatever the shuffle; read ahead on threads."""
         return self._batches_for("predict").epoch(0)
 
+    def rows_in_order(self) -> NDArray[np.int64]:
+        """Return the row numbers of what `batches_in_order` yields, shape (num_rows_in_order,)."""
+        plan = self._batches_for("predict").plan
+        return np.concatenate([plan.rows(step) for step in range(plan.steps_per_epoch)])
+
     @property
     def num_rows_in_order(self) -> int:
         """The rows that `batches_in_order` yields: all of this shard, a short last batch too."""

@@ -71,7 +71,7 @@ def compare(
         settings: "plain", `model.fit` as users get it; "tuned", our Trainer.
         repeats: Processes for each backend, setting and batch size.
         steps: Steps in an epoch; fewer where the data have fewer rows.
-        epochs: Timed epochs in a process; one more goes before, as warm-up.
+        epochs: Timed epochs in a process; two more go before, as warm-up.
         threads: Threads each backend may compute with; None: one per core this process may use.
         precision: "float32", "bf16-mixed" or "16-mixed".
         tf32: Allow matrix products in TF32 on GPUs.

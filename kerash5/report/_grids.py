@@ -72,7 +72,7 @@ def settings_grid(comparison: Comparison) -> Grid:
         "Settings": ", ".join(SETTING_WORDS[setting] for setting in method.settings),
         "Rounds": str(method.repeats),
         "Steps in an epoch": f"{method.num_steps:,}",
-        "Epochs timed in a process": f"{method.num_epochs}, and one before them to warm up",
+        "Epochs timed in a process": f"{method.num_epochs}, and two before them to warm up",
         "Threads": str(method.threads),
         "Precision": f"{method.precision}, TF32 {'allowed' if method.tf32 else 'off'}",
         "Seed": str(method.seed),

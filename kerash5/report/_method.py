@@ -15,9 +15,9 @@ _PARAGRAPHS: Final = (
         "What is measured",
         "Every number comes from a process of its own. In each of {repeats} rounds every backend "
         "runs once in each setting, in random order; all start from the same weights, read the "
-        "same batches in the same order, and may use {threads} threads. A process trains one "
-        "epoch to warm up and {epochs} that are timed, {steps} steps each, with no callback that "
-        "acts on batches; its speed is the median of those. \u201cAs users get it\u201d is "
+        "same batches in the same order, and may use {threads} threads. A process trains "
+        "two epochs to warm up and {epochs} that are timed, {steps} steps each, with no callback "
+        "that acts on batches; its speed is the median of those. \u201cAs users get it\u201d is "
         "model.fit with Keras' defaults, \u201ctuned\u201d is kerash5's Trainer.",
     ),
     (

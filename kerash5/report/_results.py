@@ -43,7 +43,8 @@ class Sample:
         error: One sentence; "" if ok.
         num_steps: Steps in an epoch.
         num_rows: Rows in an epoch.
-        epoch_seconds: Of each epoch, device waited for; the first is the warm-up.
+        epoch_seconds: Of each epoch, device waited for; the first are the warm-up.
+        warm_up_epochs: How many of them.
         cached_epoch_seconds: The same, later, with one batch that is in memory for every step.
         import_seconds: From the start of the process to Keras and its backend being imported.
         build_seconds: To make the model and load its weights.
@@ -75,6 +76,7 @@ class Sample:
     num_steps: int = 0
     num_rows: int = 0
     epoch_seconds: tuple[float, ...] = ()
+    warm_up_epochs: int = 1
     cached_epoch_seconds: tuple[float, ...] = ()
     import_seconds: float = math.nan
     build_seconds: float = math.nan
@@ -100,12 +102,12 @@ class Sample:
     @property
     def step_seconds(self) -> float:
         """Seconds of a step: the median over epochs without the warm-up; NaN where none is."""
-        return _median(self.epoch_seconds[1:]) / self.num_steps if self.num_steps else math.nan
+        return self._timed_seconds / self.num_steps if self.num_steps else math.nan
 
     @property
     def rows_per_second(self) -> float:
         """Rows trained on per second: the median over epochs without the warm-up."""
-        seconds = _median(self.epoch_seconds[1:])
+        seconds = self._timed_seconds
         return self.num_rows / seconds if seconds > 0 else math.nan
 
     @property
@@ -114,7 +116,7 @@ class Sample:
 
         The same epoch on one cached batch against the file; 0 where the cached one was slower.
         """
-        from_file, cached = _median(self.epoch_seconds[1:]), _median(self.cached_epoch_seconds)
+        from_file, cached = self._timed_seconds, _median(self.cached_epoch_seconds)
         share = 1 - cached / from_file if from_file > 0 else math.nan
         return share if math.isnan(share) else max(0.0, share)
 
@@ -125,14 +127,20 @@ class Sample:
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling cost in all: the first step, and what the warm-up took beyond an epoch.
+        """What compiling cost in all: the first step, and what the warm-up took beyond its epochs.
 
         A trainer that takes many steps at once compiles those in the warm-up.
         """
-        if len(self.epoch_seconds) < 2:
+        if math.isnan(self._timed_seconds):
             return math.nan
-        extra = self.epoch_seconds[0] - _median(self.epoch_seconds[1:])
+        warm_up = self.epoch_seconds[: self.warm_up_epochs]
+        extra = sum(warm_up) - self.warm_up_epochs * self._timed_seconds
         return self.first_step_seconds + max(0.0, extra)
+
+    @property
+    def _timed_seconds(self) -> float:
+        """Of an epoch after the warm-up, the median."""
+        return _median(self.epoch_seconds[self.warm_up_epochs :])
 
     def to_json(self) -> str:
         """Return the sample as JSON text; NaN becomes null, for JSON has none."""

@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import keras
 
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics
 from kerash5.feeds._keras import H5Dataset
+from kerash5.train._device_cache import HeldRows
 from kerash5.train._hooks import Hooks
 from kerash5.train._limits import Limits
 from kerash5.train._listen import Listener, Progress
@@ -66,6 +67,7 @@ class Loop:
     Attributes:
         position: Where it is; set before `run` to begin elsewhere.
         listeners: Who is told.
+        held: Where the rows are that the engine holds on the device; None where it holds none.
         stop_reason: Why it ends early; set from outside, it ends after the steps under way.
         is_between_steps: Whether the variables are those of `position`.
     """
@@ -82,6 +84,7 @@ class Loop:
     ) -> None:
         self.position = Position()
         self.listeners: Sequence[Listener] = ()
+        self.held: HeldRows | None = None
         self.stop_reason: StopReason | None = None
         self.is_between_steps = True
         self.num_steps = limits.steps_per_epoch(len(train))
@@ -152,11 +155,13 @@ class Loop:
         self._resume_training()
         self._note_max_steps()
         epoch = self._plan_epoch(self.position.epoch)
-        with _closed(self._train.batches(epoch, start=self.position.index)) as feed:
+        start = self.position.index
+        asked = self._train.batches if self.held is None else self.held.places
+        with _closed(asked(epoch, start=start)) as feed:
             while self.position.index < self.num_steps and self.stop_reason is None:
                 self._dispatch(feed)
 
-    def _dispatch(self, feed: Iterator[Batch]) -> None:
+    def _dispatch(self, feed: Iterator[Any]) -> None:
         """Run as many steps as may be run at once, then do what is due."""
         position, began = self.position, time.perf_counter()
         batches = list(islice(feed, self._next_count()))
@@ -177,7 +182,7 @@ class Loop:
         if most is not None and self.step >= most and self.stop_reason is None:
             self.stop_reason = "max_steps"
 
-    def _train_on(self, batches: Sequence[Batch]) -> None:
+    def _train_on(self, batches: Sequence[Any]) -> None:
         hooks, engine = self._hooks, self.engine
         first, count = self.position.index, len(batches)
         if hooks.wants_steps:
@@ -185,7 +190,10 @@ class Loop:
         if hooks.needs_every_step:  # a hook may have changed any variable
             engine.begin()
         self.is_between_steps = False
-        engine.train(batches)
+        if self.held is None:
+            engine.train(batches)
+        else:
+            engine.train_held(batches)
         self.position.index += count
         self.is_between_steps = True
         if hooks.needs_every_step:
@@ -345,7 +353,7 @@ def _kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
 
 
 @contextmanager
-def _closed(feed: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
+def _closed(feed: Iterator[Any]) -> Iterator[Iterator[Any]]:
     """Stop reading ahead when done."""
     try:
         yield feed

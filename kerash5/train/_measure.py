@@ -32,6 +32,8 @@ from kerash5.train._trainer import Trainer
 
 PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
 SGD_RATE: Final = 0.01
+# In the first our Trainer finds out how many steps to run at once, in the second it compiles those.
+WARM_UP_EPOCHS: Final = 2
 _PARENT_SECONDS: Final = 2.0
 
 
@@ -165,17 +167,19 @@ def measure_sample(place: Workplace) -> dict[str, Any]:
     one = place.repeated([train.read(0)], 1)
     first = place.fit(setting, model, one, 1)
     load_before = _load()
-    fitted = place.fit(setting, model, train, 1 + job.num_epochs)
+    fitted = place.fit(setting, model, train, WARM_UP_EPOCHS + job.num_epochs)
     load_after = _load()
     host, device = peak_host(), peak_device()
     final = model.evaluate(test, verbose=0, return_dict=True)
     # Last, for it spoils the weights; and with a warm-up of its own, for it may be traced anew.
-    cached = place.fit(setting, model, place.repeated([train.read(0)], job.num_steps), 3)
+    repeated = place.repeated([train.read(0)], job.num_steps)
+    cached = place.fit(setting, model, repeated, WARM_UP_EPOCHS + 2)
     return {
         "num_steps": len(train),
         "num_rows": len(train) * job.batch_size,
         "epoch_seconds": fitted.epoch_seconds,
-        "cached_epoch_seconds": cached.epoch_seconds[1:],
+        "warm_up_epochs": WARM_UP_EPOCHS,
+        "cached_epoch_seconds": cached.epoch_seconds[WARM_UP_EPOCHS:],
         "build_seconds": build_seconds,
         "first_step_seconds": first.setup_seconds + first.epoch_seconds[0],
         "peak_host_bytes": host[0],

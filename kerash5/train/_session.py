@@ -18,6 +18,7 @@ from kerash5._run import Epoch, Metrics, Run
 from kerash5.train._best import is_larger_better
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._determinism import make_deterministic
+from kerash5.train._device_cache import hold_rows
 from kerash5.train._fingerprint import fingerprint, name_differences
 from kerash5.train._hooks import Hooks
 from kerash5.train._keeper import Keeper
@@ -257,6 +258,7 @@ class Session(Listener):
         self.save(num_parameters=self.model.count_params())
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
+        self._hold_rows()
         self._loop.listeners = (self, *self._watchers)
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
@@ -269,6 +271,13 @@ class Session(Listener):
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
         if self._keeper is not None and is_new:
             self._keeper.save()
+
+    def _hold_rows(self) -> None:
+        """Put the rows on the device if they may live there."""
+        limit, loop = self._settings.device_cache, self._loop
+        loop.held, said = hold_rows(loop.engine, self._train, limit, loop.first_batch())
+        if limit:
+            self._say(said)
 
     def _build(self) -> None:
         if not self._settings.is_dev_run:

@@ -12,6 +12,7 @@ import keras
 
 from kerash5._errors import OptionError
 from kerash5.train._checks import POLICIES
+from kerash5.train._device_cache import parse_device_cache
 from kerash5.train._limits import Limits, check_count, parse_duration, parse_limits
 from kerash5.train._loggers import AbstractLogger
 from kerash5.train._logging import describe_loggers, parse_loggers
@@ -58,6 +59,7 @@ class Settings:
     optimizer: OptimizerSettings
     early_stopping: int | None
     deterministic: bool
+    device_cache: int | None
     is_dev_run: bool
     enable_progress_bar: bool
     enable_model_summary: bool
@@ -80,6 +82,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
     if precision is not None and precision not in POLICIES:
         raise OptionError(f"precision={precision!r}; choose {', '.join(map(repr, POLICIES))}")
     parse_steps(options["steps_per_dispatch"])
+    device_cache = parse_device_cache(options["device_cache"])
     check_count("early_stopping", options["early_stopping"], "the number of epochs to wait")
     return Settings(
         limits=parse_limits(**{name: options[name] for name in _LIMITS}),
@@ -100,6 +103,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
         ),
         early_stopping=options["early_stopping"],
         deterministic=bool(options["deterministic"]),
+        device_cache=0 if options["fast_dev_run"] else device_cache,
         is_dev_run=bool(options["fast_dev_run"]),
         enable_progress_bar=options["enable_progress_bar"],
         enable_model_summary=options["enable_model_summary"],

@@ -82,6 +82,9 @@ class Trainer:
         save_top_k: Keep the checkpoints of so many of the best epochs.
         enable_checkpointing: Write checkpoints: without them nothing can be resumed.
         steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
+        device_cache: Keep the training rows on the device, where steps pick them, if they take no
+            more than so many bytes (or "2GB"); "auto": 32 MiB on a CPU, or a quarter of a GPU's
+            free memory. 0: never. No bit of the training depends on it.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Show the model's layers before the first epoch.
 
@@ -129,6 +132,7 @@ class Trainer:
         save_top_k: int = 1,
         enable_checkpointing: bool = True,
         steps_per_dispatch: int | Literal["auto"] = "auto",
+        device_cache: float | str = "auto",
         enable_progress_bar: bool = True,
         enable_model_summary: bool = True,
     ) -> None:

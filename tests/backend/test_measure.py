@@ -121,7 +121,8 @@ def test_a_sample_says_all_that_a_process_can_know_in_both_settings(tmp_path: Pa
     samples = [measure(tmp_path / setting, setting) for setting in SETTINGS]
     for sample in samples:
         assert (sample.num_steps, sample.num_rows) == (STEPS, STEPS * BATCH_SIZE)
-        assert len(sample.epoch_seconds) == len(sample.epoch_losses) == 3
+        assert len(sample.epoch_seconds) == len(sample.epoch_losses) == 4
+        assert sample.warm_up_epochs == 2
         assert len(sample.cached_epoch_seconds) == 2
         assert min(*sample.epoch_seconds, *sample.cached_epoch_seconds, sample.build_seconds) > 0
         assert sample.epoch_losses[0] > sample.epoch_losses[-1]
@@ -222,7 +223,7 @@ def own_package() -> Iterator[None]:
 
 def test_every_process_measures(comparison: Comparison) -> None:
     assert [sample.error for sample in comparison.samples] == ["", ""]
-    assert {len(sample.epoch_seconds) for sample in comparison.samples} == {3}
+    assert {len(sample.epoch_seconds) for sample in comparison.samples} == {4}
     assert comparison.versions[BACKEND]["keras"] == keras.__version__
 
 

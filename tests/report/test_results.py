@@ -95,6 +95,7 @@ SAMPLES = st.builds(
     error=st.text(),
     num_steps=st.integers(0, 1000),
     epoch_seconds=SEVERAL,
+    warm_up_epochs=st.integers(1, 2),
     cached_epoch_seconds=SEVERAL,
     import_seconds=NUMBERS,
     peak_host_bytes=st.none() | st.integers(0, 1 << 50),
@@ -179,6 +180,8 @@ def test_no_comparison_at_all_is_an_error_that_names_the_place(tmp_path: Path) -
 def test_the_warm_up_does_not_count_for_the_speed() -> None:
     assert SAMPLE.step_seconds == 0.3
     assert SAMPLE.rows_per_second == pytest.approx(320 / 3)
+    assert replace(SAMPLE, warm_up_epochs=2).step_seconds == 0.35
+    assert math.isnan(replace(SAMPLE, warm_up_epochs=4).step_seconds)
 
 
 def test_input_wait_is_what_one_cached_batch_would_save() -> None:
@@ -189,6 +192,8 @@ def test_input_wait_is_what_one_cached_batch_would_save() -> None:
 def test_compiling_is_the_first_step_and_what_the_warm_up_took_beyond_an_epoch() -> None:
     assert SAMPLE.compile_seconds == 2.25
     assert replace(SAMPLE, epoch_seconds=(1.0, 3.0)).compile_seconds == 0.25
+    assert replace(SAMPLE, warm_up_epochs=2).compile_seconds == 0.25
+    assert math.isnan(replace(SAMPLE, warm_up_epochs=4).compile_seconds)
     assert SAMPLE.time_to_first_step_seconds == 1.75
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5._errors import OptionError
@@ -31,6 +33,7 @@ class AbstractEngine(ABC):
         self.model = model
         self._weights = None if class_weight is None else ClassWeights(class_weight)
         self._logs: dict[str, Any] = {}  # of the last step
+        self._held: Batch | None = None  # rows on the device
 
     @property
     def steps_per_dispatch(self) -> int:
@@ -51,6 +54,22 @@ class AbstractEngine(ABC):
     @abstractmethod
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch, in order; may return before the device is done."""
+
+    def why_not_held(self) -> str | None:
+        """Say why rows cannot live on the device, where steps would pick them; None if they can."""
+        return "this engine takes batches from the host"
+
+    def hold(self, rows: Batch) -> None:
+        """Put rows on the device, for steps that are given their places alone.
+
+        Args:
+            rows: All that steps will ask for, as one batch.
+        """
+        raise NotImplementedError
+
+    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+        """As `train`, on rows that `hold` was given: for each step their places, shape (rows,)."""
+        raise NotImplementedError
 
     def metrics(self) -> dict[str, float]:
         """Return the running averages since `reset_metrics` under Keras' names, "loss" first.

@@ -14,6 +14,8 @@ from typing import Any, Final, final
 
 import jax
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
@@ -62,10 +64,25 @@ class JaxEngine(AbstractEngine):
 
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch; returns while the device still works."""
-        weighed = [self._weigh(batch) for batch in batches]
-        for shapes, alike in split_alike(weighed):
-            for group in self._groups(shapes, alike):
-                self._dispatch(shapes, group)
+        self._train([self._weigh(batch) for batch in batches])
+
+    def why_not_held(self) -> str | None:
+        """Say that rows can live on the device."""
+        return None
+
+    def hold(self, rows: Batch) -> None:
+        """Put rows on the device."""
+        self._held = jax.tree.map(jax.numpy.asarray, self._weigh(rows))
+
+    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+        """As `train`, on rows that are on the device."""
+        self._train([(one,) for one in places], self._held)
+
+    def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
+        for shapes, alike in split_alike(batches):
+            key = (held is not None, *shapes)
+            for group in self._groups(key, alike, held):
+                self._dispatch(key, group, held)
 
     def metrics(self) -> dict[str, float]:
         """Return the running averages; waits for the device."""
@@ -96,22 +113,24 @@ class JaxEngine(AbstractEngine):
         )
         return f"JAX, {self._pace.steps} compiled steps per dispatch{why}"
 
-    def _groups(self, shapes: Shapes, batches: list[Batch]) -> list[list[Batch]]:
+    def _groups(
+        self, shapes: Shapes, batches: list[Batch], held: Batch | None
+    ) -> list[list[Batch]]:
         """Split batches of the same shapes into dispatches; compiles what is new."""
         if shapes not in self._programs:
             self.sync()  # Keras may look at the variables
-            build_variables(self.model, batches[0])
-            found = self._programs[shapes] = _Programs(self.model, batches[0])
+            build_variables(self.model, _pick(held, batches[0]))
+            found = self._programs[shapes] = _Programs(self.model, held, batches[0])
             bytes_each = count_bytes(batches[0]) + 1
             self._pace.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
         return in_groups(batches, self._pace.steps)
 
-    def _dispatch(self, shapes: Shapes, batches: list[Batch]) -> None:
+    def _dispatch(self, shapes: Shapes, batches: list[Batch], held: Batch | None) -> None:
         programs = self._programs[shapes]
         if self._state is None:
             self._state = _take(self.model)
         began, is_compiled = time.perf_counter(), programs.is_compiled(len(batches))
-        self._state, self._logs, token = programs.run(self._state, batches)
+        self._state, self._logs, token = programs.run(self._state, held, batches)
         self._in_flight.append(token)
         if not self._pace.is_settled:
             token.block_until_ready()
@@ -127,13 +146,14 @@ class _Programs:
 
     Args:
         model: Built; its variables hold values.
+        held: Rows on the device, of which batches say the places; None: they are the rows.
         batch: Of these shapes.
     """
 
-    def __init__(self, model: keras.Model, batch: Batch) -> None:
+    def __init__(self, model: keras.Model, held: Batch | None, batch: Batch) -> None:
         self._model = model
         traced = jax.make_jaxpr(model.train_step, return_shape=True)
-        jaxpr, (logs, _) = traced(_take(model), batch)
+        jaxpr, (logs, _) = traced(_take(model), _pick(held, batch))
         # Averages are read from the metrics' variables; what else a step returns is carried along.
         self._logs = {} if set(logs) == set(model.get_metrics_result()) else logs
         self.is_single = jax.default_backend() == "cpu" and _CONVOLUTION in str(jaxpr)
@@ -145,7 +165,9 @@ class _Programs:
         """Say whether `run` will compile nothing for so many batches."""
         return any(count <= size for size in self._sizes)
 
-    def run(self, state: State, batches: list[Batch]) -> tuple[State, dict[str, Any], jax.Array]:
+    def run(
+        self, state: State, held: Batch | None, batches: list[Batch]
+    ) -> tuple[State, dict[str, Any], jax.Array]:
         """Run one step per batch.
 
         Returns:
@@ -154,9 +176,9 @@ class _Programs:
         """
         size = self._size_for(len(batches))
         if size == 1:
-            found = self._one(state, batches[0])
+            found = self._one(state, held, batches[0])
         else:
-            found = self._many(state, stack(batches, size), len(batches))
+            found = self._many(state, held, stack(batches, size), len(batches))
         state, logs, token = found
         return state, logs, token
 
@@ -169,24 +191,35 @@ class _Programs:
         self._sizes = sorted([*self._sizes, size])
         return size
 
-    def _run_one(self, state: State, batch: Batch) -> tuple[State, dict[str, Any], jax.Array]:
-        return (*self._step(state, batch), jax.numpy.ones(()))
+    def _run_one(
+        self, state: State, held: Batch | None, batch: Batch
+    ) -> tuple[State, dict[str, Any], jax.Array]:
+        return (*self._step(state, held, batch), jax.numpy.ones(()))
 
     def _run_many(
-        self, state: State, stacked: Batch, count: jax.Array
+        self, state: State, held: Batch | None, stacked: Batch, count: jax.Array
     ) -> tuple[State, dict[str, Any], jax.Array]:
         def turn(index: jax.Array, carry: tuple[State, Any]) -> tuple[State, Any]:
-            batch = jax.tree.map(lambda array: array[index], stacked)
-            # Fused with what follows, picking the batch could change how its numbers are added up.
-            return self._step(carry[0], jax.lax.optimization_barrier(batch))
+            return self._step(carry[0], held, jax.tree.map(lambda array: array[index], stacked))
 
         logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), self._logs)
         found = jax.lax.fori_loop(0, count, turn, (state, logs))
         return (*found, count + 1)
 
-    def _step(self, state: State, batch: Batch) -> tuple[State, dict[str, Any]]:
+    def _step(self, state: State, held: Batch | None, batch: Batch) -> tuple[State, dict[str, Any]]:
+        # Fused with what follows, picking the batch could change how its numbers are added up.
+        batch = jax.lax.optimization_barrier(_pick(held, batch))
         logs, new = self._model.train_step(state, batch)
         return _like(new, state), {name: logs[name] for name in self._logs}
+
+
+def _pick(held: Batch | None, batch: Batch) -> Batch:
+    """Return a batch as it came, or, where it came as places, the rows on the device there."""
+    if held is None:
+        return batch
+    (places,) = batch
+    picked: Batch = jax.tree.map(lambda rows: rows.at[places].get(mode="promise_in_bounds"), held)
+    return picked
 
 
 def _like(new: Sequence[Any], old: State) -> State:

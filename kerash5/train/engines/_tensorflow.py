@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
@@ -53,10 +55,25 @@ class TensorFlowEngine(AbstractEngine):
 
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch."""
-        weighed = [self._weigh(batch) for batch in batches]
-        for shapes, alike in split_alike(weighed):
-            for group in self._groups(shapes, alike):
-                self._dispatch(shapes, group)
+        self._train([self._weigh(batch) for batch in batches])
+
+    def why_not_held(self) -> str | None:
+        """Say that rows can live on the device."""
+        return None
+
+    def hold(self, rows: Batch) -> None:
+        """Put rows on the device."""
+        self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
+
+    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+        """As `train`, on rows that are on the device."""
+        self._train([(one,) for one in places], self._held)
+
+    def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
+        for shapes, alike in split_alike(batches):
+            key = (held is not None, *shapes)
+            for group in self._groups(key, alike, held):
+                self._dispatch(key, group)
 
     def sync(self) -> None:
         """Do nothing: reading a variable waits for what changes it."""
@@ -67,11 +84,13 @@ class TensorFlowEngine(AbstractEngine):
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
         return f"TensorFlow, {self._pace.steps} steps per call of one graph, with {update}"
 
-    def _groups(self, shapes: Shapes, batches: list[Batch]) -> list[list[Batch]]:
+    def _groups(
+        self, shapes: Shapes, batches: list[Batch], held: Batch | None
+    ) -> list[list[Batch]]:
         """Split batches of the same shapes into dispatches."""
         if shapes not in self._graphs:
-            build_variables(self.model, batches[0])
-            self._graphs[shapes] = _Graph(self.model, batches[0])
+            build_variables(self.model, _pick(held, batches[0]))
+            self._graphs[shapes] = _Graph(self.model, held, batches[0])
             self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._pace.steps)
 
@@ -89,10 +108,12 @@ class _Graph:
 
     Args:
         model: Built.
+        held: Rows on the device, of which batches say the places; None: they are the rows.
         batch: Of this shape.
     """
 
-    def __init__(self, model: keras.Model, batch: Batch) -> None:
+    def __init__(self, model: keras.Model, held: Batch | None, batch: Batch) -> None:
+        self._held = held
         self.is_traced = False
         self._optimizer = model.optimizer
         self._names = set(model.get_metrics_result())
@@ -118,7 +139,8 @@ class _Graph:
         count = tf.shape(leaves_of(stacked)[0])[0]
 
         def turn(index: tf.Tensor) -> tuple[tf.Tensor]:
-            self._keep(self._step(keras.tree.map_structure(lambda array: array[index], stacked)))
+            batch = keras.tree.map_structure(lambda array: array[index], stacked)
+            self._keep(self._step(_pick(self._held, batch)))
             return (index + 1,)
 
         # One turn at a time: steps depend on each other, and the default of 10 is twice as slow.
@@ -136,3 +158,12 @@ class _Graph:
                     zeros = tf.zeros(value.shape, value.dtype)
                     self._logs[name] = tf.Variable(zeros, trainable=False)
             self._logs[name].assign(value)
+
+
+def _pick(held: Batch | None, batch: Batch) -> Batch:
+    """Return a batch as it came, or, where it came as places, the rows on the device there."""
+    if held is None:
+        return batch
+    (places,) = batch
+    picked: Batch = keras.tree.map_structure(lambda rows: tf.gather(rows, places), held)
+    return picked

@@ -12,6 +12,7 @@ from typing import Any, Final, final
 import keras
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
@@ -56,19 +57,48 @@ class TorchEngine(AbstractEngine):
         device = None
         for batch in map(self._weigh, batches):
             if device is None:
-                build_variables(self.model, batch)
-                device = _device(self.model)
-                self._values = flatten(values_of(self.model))
+                device = self._prepare(batch)
             shapes = shapes_of(batch)
-            tensors = [_tensor(array, device) for array in leaves_of(batch)]
-            if self._reason is None and shapes not in self._codes:
-                self._record(shapes, fill(batch, tensors))
-            if self._reason is None:
-                with torch.inference_mode():
-                    self._codes[shapes](*self._values, *tensors)
-            else:
-                self._run_eagerly(fill(batch, tensors))
+            self._step(shapes, batch, [_tensor(array, device) for array in leaves_of(batch)])
         self._values = []
+
+    def why_not_held(self) -> str | None:
+        """Say that rows can live on the device."""
+        return None
+
+    def hold(self, rows: Batch) -> None:
+        """Put rows on the device."""
+        rows = self._weigh(rows)
+        device = _device(self.model)
+        self._held = fill(rows, [_tensor(array, device) for array in leaves_of(rows)])
+
+    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+        """As `train`, on rows that are on the device."""
+        held = self._held or ()
+        columns, device = leaves_of(held), None
+        for one in places:
+            if device is None:
+                device = self._prepare(fill(held, [column[: len(one)] for column in columns]))
+            chosen = _tensor(one, device)
+            tensors = [column.index_select(0, chosen) for column in columns]
+            self._step((True, len(one)), held, tensors)
+        self._values = []
+
+    def _prepare(self, batch: Batch) -> torch.device:
+        """Make variables where there are none; return where they are."""
+        build_variables(self.model, batch)
+        self._values = flatten(values_of(self.model))
+        return _device(self.model)
+
+    def _step(self, shapes: Shapes, like: Batch, tensors: list[torch.Tensor]) -> None:
+        """Run a step on the batch of these tensors, which is built like another."""
+        if self._reason is None and shapes not in self._codes:
+            self._record(shapes, fill(like, tensors))
+        if self._reason is None:
+            with torch.inference_mode():
+                self._codes[shapes](*self._values, *tensors)
+        else:
+            self._run_eagerly(fill(like, tensors))
 
     def sync(self) -> None:
         """Do nothing: the variables are changed in place."""

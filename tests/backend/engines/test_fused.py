@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kerash5._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine, why_not_fused
+from kerash5.train.engines._stack import fill, leaves_of
 from tests.backend.engines.cases import CASES, TRACED, Case, dense
 
 NUM_STEPS: Final = 10
@@ -68,6 +69,30 @@ def test_a_fast_engine_gives_what_the_plain_one_gives(name: str) -> None:
         assert_allclose(found[path], value, rtol=tolerance, atol=tolerance / 10, err_msg=path)
     assert list(found_averages) == list(averages)
     assert_allclose(list(found_averages.values()), list(averages.values()), rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_on_the_device_give_what_batches_from_the_host_give(name: str) -> None:
+    case = CASES[name]
+    model = case.build()
+    engine = make_engine(model, steps_per_dispatch=8, **case.options)
+    if (reason := engine.why_not_held()) is not None:
+        pytest.skip(reason)
+    batches = case.batches(NUM_STEPS)
+    engine.build(batches[0])
+    # The rows lie there in another order.
+    columns = [np.concatenate(parts) for parts in zip(*map(leaves_of, batches), strict=True)]
+    order = np.random.default_rng(5).permutation(len(columns[0]))
+    engine.hold(fill(batches[0], [column[order] for column in columns]))
+    ends = np.cumsum([len(leaves_of(batch)[0]) for batch in batches])[:-1]
+    places = np.split(np.argsort(order).astype(np.int32), ends)
+    engine.begin()
+    for start, count in ((0, 3), (3, 7)):
+        engine.train_held(places[start : start + count])
+    engine.sync()
+    expected, averages = trained(case, [3, 7])
+    assert_same(state(model), expected)
+    assert engine.metrics() == averages
 
 
 @pytest.mark.parametrize("name", ["short last batch", "convolution", "own step"])

@@ -1,0 +1,139 @@
+"""Rows that live on the device: a step is then told their places, and picks them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, final
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._arena import parse_size
+from kerash5._batches import Batch
+from kerash5._errors import OptionError
+from kerash5.feeds._keras import H5Dataset
+from kerash5.train.engines import AbstractEngine
+from kerash5.train.engines._stack import count_bytes, fill, leaves_of
+
+DeviceCache = float | str | bool
+
+# As much as a stack of batches may take: a model and its data are small, or this is no matter.
+_AUTO_BYTES: Final = 32 << 20
+_AUTO_FREE_SHARE: Final = 0.25  # of the memory of a GPU
+
+
+@final
+class HeldRows:
+    """The rows of a data set on the device. Made by `hold_rows`.
+
+    Args:
+        train: What they are of.
+        rows: Their numbers, in the order in which they lie there.
+    """
+
+    def __init__(self, train: H5Dataset, rows: NDArray[np.int64]) -> None:
+        self._train = train
+        self._is_all = bool(np.array_equal(rows, np.arange(len(rows))))
+        self._order = np.argsort(rows, kind="stable").astype(np.int32)
+        self._sorted = rows[self._order]
+
+    def places(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int32]]:
+        """Yield the places of each batch's rows, shape (rows,), as `H5Dataset.batches` the rows.
+
+        Raises:
+            FileChangedError: A file changed since it was opened.
+        """
+        train = self._train
+        for index in range(start, len(train)):
+            rows = train.plan.rows(epoch * len(train) + index)
+            train.source.check_unchanged(rows)
+            if self._is_all:
+                yield rows.astype(np.int32)
+            else:
+                yield self._order[np.searchsorted(self._sorted, rows)]
+
+
+def parse_device_cache(device_cache: DeviceCache) -> int | None:
+    """Return the bytes that rows may take on the device; None for "auto".
+
+    Raises:
+        OptionError: It is no size.
+    """
+    if device_cache == "auto":
+        return None
+    try:
+        return 0 if device_cache is False else parse_size(device_cache)
+    except OptionError as error:
+        raise OptionError(
+            f"device_cache={device_cache!r}; give 'auto', bytes, a size such as '2GB', or 0"
+        ) from error
+
+
+def hold_rows(
+    engine: AbstractEngine, train: H5Dataset, limit: int | None, batch: Batch
+) -> tuple[HeldRows | None, str]:
+    """Put the rows of a data set on the device, where that is possible and worth it.
+
+    Args:
+        engine: Built.
+        train: What it will be trained on.
+        limit: Bytes that may be taken; None: 32 MiB, or a quarter of a GPU's free memory.
+        batch: One of its batches.
+
+    Returns:
+        The rows, or None; and in words what has been done, or why not.
+    """
+    num_bytes = count_bytes(batch) // len(leaves_of(batch)[0]) * train.num_rows
+    most = _auto_limit() if limit is None else limit
+    reason = engine.why_not_held() or _why_not(train)
+    if reason is None and num_bytes > most:
+        reason = f"they take {num_bytes:,} bytes, and {most:,} are allowed"
+    if reason is not None:
+        return None, f"rows are not kept on the device: {reason}"
+    rows = train.rows_in_order()
+    engine.hold(_read_all(train, len(rows)))
+    return HeldRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
+
+
+def _why_not(train: H5Dataset) -> str | None:
+    if train.is_transformed:
+        return "a transform makes each batch anew"
+    if train.plan.shard[1] > 1:
+        return "this process has a shard of each epoch, never the same rows"
+    return None
+
+
+def _read_all(train: H5Dataset, count: int) -> Batch:
+    """Return all rows as one batch."""
+    found: list[np.ndarray] = []
+    start, batch = 0, ()
+    for batch in train.batches_in_order():
+        parts = leaves_of(batch)
+        found = found or [np.empty((count, *part.shape[1:]), part.dtype) for part in parts]
+        for whole, part in zip(found, parts, strict=True):
+            whole[start : start + len(part)] = part
+        start += len(parts[0])
+    return fill(batch, found)
+
+
+def _auto_limit() -> int:
+    """Return how many bytes rows may take that nobody has asked to be kept."""
+    free = _free_gpu_bytes()
+    return _AUTO_BYTES if free is None else int(free * _AUTO_FREE_SHARE)
+
+
+def _free_gpu_bytes() -> int | None:
+    """Return the free memory of the GPU that will be used; None without one."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+    if backend == "jax":
+        import jax
+
+        known = jax.local_devices()[0].memory_stats() or {}
+        if "bytes_limit" in known:
+            return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
+    return None
