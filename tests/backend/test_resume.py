@@ -184,6 +184,27 @@ def test_a_fit_that_failed_goes_on_as_if_it_had_not(
     assert served == planned  # a step that was done is not done again: its error saved it
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16", "mixed_float16"])
+def test_any_precision_goes_on_to_the_bit(train: str, tmp_path: Path, policy: str) -> None:
+    def fit(name: str, callbacks: list[keras.callbacks.Callback], resume: str) -> keras.Model:
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = build()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        trainer = make_trainer(tmp_path / name, max_epochs=2, callbacks=callbacks)
+        trainer.fit(model, open_module(train), resume=resume)
+        return model
+
+    expected = fit("unbroken", [], "auto")
+    with pytest.raises(WeatherError):
+        fit("a", [StopAt(rain, step=8)], "auto")
+    found = fit("a", [], "last")
+    assert_same(found, expected)
+    kinds = {str(variable.dtype) for variable in found.trainable_variables}
+    assert kinds == {"bfloat16" if policy == "bfloat16" else "float32"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_step_saves_and_is_raised(
     train: str, tmp_path: Path, served: list[bytes], number: signal.Signals
