@@ -1,8 +1,8 @@
 """The process that `test_kill.py` kills: trains a small model in a folder, and resumes there.
 
-Usage: kill_child.py TRAIN RUN_DIR LOG SECONDS. After so many seconds from its first step the
-process kills itself with SIGKILL, wherever it is; 0 lets it end. LOG gets a line for each batch
-handed to the engine, and at the end a digest of every variable.
+Usage: python -m tests.backend.kill_child TRAIN RUN_DIR LOG SECONDS DEVICE_CACHE. After so many
+seconds from its first step the process kills itself with SIGKILL, wherever it is; 0 lets it end.
+LOG gets a line for each batch handed to the engine, and at the end a digest of every variable.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 import kerash5 as k5
-from kerash5._batches import Batch
 from kerash5.train import _session
 from kerash5.train._state import variables_of
-from kerash5.train.engines import AbstractEngine, make_engine
+from tests.backend.handed import engines_that_tell
 
 
-def main(train: str, run_dir: str, log: str, seconds: float) -> None:
+def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) -> None:
     watch(Path(log), seconds)
     data = k5.H5DataModule(
         train, x="image", y="label", batch_size=8, validation=0.2, seed=1, shuffle="rows"
@@ -41,6 +40,7 @@ def main(train: str, run_dir: str, log: str, seconds: float) -> None:
             keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5, min_delta=1.0),
         ],
         checkpoint_every_steps=3,
+        device_cache=device_cache,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -73,20 +73,11 @@ def watch(log: Path, seconds: float) -> None:
     if seconds:
         threading.Thread(target=kill_later, args=(begun, seconds), daemon=True).start()
 
-    def watched(*args: Any, **options: Any) -> AbstractEngine:
-        engine = make_engine(*args, **options)
-        run = engine.train
+    def note(x: NDArray[Any]) -> None:
+        begun.set()
+        write_line(log, f"batch {hashlib.sha256(x.tobytes()).hexdigest()[:12]}")
 
-        def train(batches: Sequence[Batch]) -> None:
-            begun.set()
-            for batch in batches:
-                write_line(log, f"batch {hashlib.sha256(batch[0].tobytes()).hexdigest()[:12]}")
-            run(batches)
-
-        setattr(engine, "train", train)  # noqa: B010  to look on
-        return engine
-
-    setattr(_session, "make_engine", watched)  # noqa: B010  the same
+    setattr(_session, "make_engine", engines_that_tell(note))  # noqa: B010  to look on
 
 
 def kill_later(begun: threading.Event, seconds: float) -> None:
@@ -110,4 +101,4 @@ def write_line(log: Path, line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]), sys.argv[5])

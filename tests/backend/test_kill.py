@@ -1,5 +1,7 @@
 """Killed for real: SIGKILL at random moments, resumed, compared with the unbroken run to the byte.
 
+The unbroken run reads its batches; each life of the other may keep its rows on the device.
+
 `KERASH5_KILLS` says how many lives the run has: 3 unless it is set.
 """
 
@@ -19,8 +21,9 @@ import pytest
 
 import kerash5 as k5
 from kerash5.assets import digits_train
+from tests.markdown import ROOT
 
-CHILD: Final = Path(__file__).with_name("kill_child.py")
+CHILD: Final = "tests.backend.kill_child"
 KILLS: Final = int(os.environ.get("KERASH5_KILLS", "3"))
 KILLS_PER_RUN: Final = 6  # then the run is allowed to end, and another begins
 NUM_ROWS: Final = 400
@@ -35,10 +38,17 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def live(train: str, run_dir: Path, log: Path, seconds: float) -> int:
+def live(train: str, run_dir: Path, log: Path, seconds: float, device_cache: str) -> int:
     """Run the child until it ends or is killed; return its exit code."""
-    command = [sys.executable, str(CHILD), train, str(run_dir), str(log), str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    words = [train, str(run_dir), str(log), str(seconds), device_cache]
+    done = subprocess.run(
+        [sys.executable, "-m", CHILD, *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=ROOT,
+    )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
 
@@ -57,7 +67,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
     train: str, tmp_path: Path
 ) -> None:
     began = time.perf_counter()
-    assert live(train, tmp_path / "unbroken", tmp_path / "unbroken.log", 0) == 0
+    assert live(train, tmp_path / "unbroken", tmp_path / "unbroken.log", 0, "0") == 0
     planned, said = read_log(tmp_path / "unbroken.log")
     span = k5.Run.load(tmp_path / "unbroken").seconds
     assert len(planned) == 4 * STEPS_PER_EPOCH
@@ -80,10 +90,11 @@ def kill_and_compare(
     log, killed = run_dir.with_suffix(".log"), 0
     for _ in range(kills):
         # Each life has about a share of the way to go, so that some are killed late.
-        if live(train, run_dir, log, moments.uniform(0.001, span * 0.5)) == 0:
+        seconds, device_cache = moments.uniform(0.001, span * 0.5), moments.choice(["auto", "0"])
+        if live(train, run_dir, log, seconds, device_cache) == 0:
             return killed
         killed += 1
-    assert live(train, run_dir, log, 0) == 0
+    assert live(train, run_dir, log, 0, "auto") == 0
     return killed
 
 

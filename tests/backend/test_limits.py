@@ -15,8 +15,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
+from kerash5.train import _session
 from kerash5.train._limits import Limits, parse_duration
 from kerash5.train._run_dir import BEST_WEIGHTS
+from tests.backend.handed import engines_that_tell
 
 NUM_ROWS: Final = 30
 IMAGES: Final = np.random.default_rng(3).integers(0, 256, (NUM_ROWS, 2, 3), dtype=np.uint8)
@@ -153,19 +155,19 @@ def test_the_clock_ends_a_fit(data: k5.H5DataModule, tmp_path: Path) -> None:
     assert run.status == "done"
 
 
+@pytest.mark.parametrize("device_cache", ["auto", 0])
 def test_overfitting_sees_the_same_batches_in_every_epoch(
-    data: k5.H5DataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: k5.H5DataModule,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device_cache: str | int,
 ) -> None:
-    asked: list[tuple[int, int]] = []
-    batches = k5.H5Dataset.batches
-
-    def watched(ds: k5.H5Dataset, epoch: int = 0, *, start: int = 0) -> Any:
-        asked.append((epoch, start))
-        return batches(ds, epoch, start=start)
-
-    monkeypatch.setattr(k5.H5Dataset, "batches", watched)
-    _, called, _ = fit(data, tmp_path, overfit_batches=1)
-    assert asked == [(0, 0), (0, 0)]
+    handed: list[bytes] = []
+    make = engines_that_tell(lambda x: handed.append(x.tobytes()))
+    monkeypatch.setattr(_session, "make_engine", make)
+    _, called, _ = fit(data, tmp_path, overfit_batches=1, device_cache=device_cache)
+    planned = [x.tobytes() for x, _ in data.train.batches(0)]
+    assert handed == [planned[0]] * 2
     once = ["step 0", "test", "tested 0"]
     assert called == [*once, "epoch 0", *once, "epoch 1"]
 

@@ -6,7 +6,7 @@ import csv
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +17,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import kerash5 as k5
-from kerash5._batches import Batch
 from kerash5._errors import FileMissingError, OptionError, RunError
 from kerash5.train import _session
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
 from kerash5.train._state import variables_of
-from kerash5.train.engines import AbstractEngine, make_engine
+from tests.backend.handed import engines_that_tell
 
 NUM_ROWS: Final = 40
 BATCH_SIZE: Final = 6  # 5 batches of 30 rows; in the last epoch's last, none is short
@@ -39,21 +38,10 @@ def train(tmp_path: Path) -> str:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every batch that an engine was handed, in order."""
+    """The x of every batch that an engine was handed, in order, from the host or on the device."""
     batches: list[bytes] = []
-
-    def watched(*args: Any, **options: Any) -> AbstractEngine:
-        engine = make_engine(*args, **options)
-        run = engine.train
-
-        def train(given: Sequence[Batch]) -> None:
-            batches.extend(batch[0].tobytes() for batch in given)
-            run(given)
-
-        monkeypatch.setattr(engine, "train", train)
-        return engine
-
-    monkeypatch.setattr(_session, "make_engine", watched)
+    make = engines_that_tell(lambda x: batches.append(x.tobytes()))
+    monkeypatch.setattr(_session, "make_engine", make)
     return batches
 
 
@@ -181,6 +169,7 @@ def test_a_fit_that_failed_goes_on_as_if_it_had_not(
     assert plain(resumed) == plain(run)
     assert resumed.run_dir == str(tmp_path / "a")
     assert (resumed.status, resumed.best_epoch) == ("done", run.best_epoch)
+    assert len(planned) == 15
     assert served == planned  # a step that was done is not done again: its error saved it
 
 

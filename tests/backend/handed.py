@@ -1,0 +1,45 @@
+"""Looks on at what a trainer hands to its engine: batches, or places of rows on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._batches import Batch
+from kerash5.train.engines import AbstractEngine, make_engine
+
+
+def engines_that_tell(note: Callable[[NDArray[Any]], None]) -> Callable[..., AbstractEngine]:
+    """Return `make_engine` for engines that tell of the x of each batch before they train on it."""
+
+    def make(*args: Any, **options: Any) -> AbstractEngine:
+        engine = make_engine(*args, **options)
+        train, hold, train_held = engine.train, engine.hold, engine.train_held
+        held: list[NDArray[Any]] = []
+
+        def watched(batches: Sequence[Batch]) -> None:
+            for batch in batches:
+                note(batch[0])
+            train(batches)
+
+        def watched_hold(rows: Batch) -> None:
+            held[:] = [np.array(rows[0])]
+            hold(rows)
+
+        def watched_held(places: Sequence[NDArray[np.int32]]) -> None:
+            for each in places:
+                note(held[0][each])
+            train_held(places)
+
+        for name, call in {
+            "train": watched,
+            "hold": watched_hold,
+            "train_held": watched_held,
+        }.items():
+            setattr(engine, name, call)
+        return engine
+
+    return make
