@@ -94,10 +94,11 @@ def wait_share_of_difference(row: Row, fastest: Row) -> float | None:
         A share from 0 to 1; None where the waits do not differ beyond doubt, or it is not slower.
     """
     lost = row.step_seconds.value - fastest.step_seconds.value
-    if row.standing != "slower" or not lost > 0 or not row.input_wait.low > fastest.input_wait.high:
+    # Not the shares: of two that do little but wait, one can wait longer all the same.
+    mine, least = row.wait_seconds, fastest.wait_seconds
+    if row.standing != "slower" or not lost > 0 or not mine.low > least.high:
         return None
-    waits = row.input_wait.value * row.step_seconds.value
-    return min(1.0, (waits - fastest.input_wait.value * fastest.step_seconds.value) / lost)
+    return min(1.0, (mine.value - least.value) / lost)
 
 
 def _find_table(comparison: Comparison, batch_size: int, setting: Setting) -> Table:

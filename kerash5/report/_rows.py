@@ -71,6 +71,11 @@ class Row:
         return self.standing != "unranked"
 
     @property
+    def wait_seconds(self) -> Estimate:
+        """Seconds of a step that input costs, over processes."""
+        return _over(self.samples, lambda sample: sample.input_wait_share * sample.step_seconds)
+
+    @property
     def host_bytes(self) -> Estimate:
         """Peak memory of the process."""
         return _over(self.samples, lambda sample: _or_nan(sample.peak_host_bytes))

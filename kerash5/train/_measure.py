@@ -242,9 +242,14 @@ def _losses(
     if name == "sgd":
         model.compile(optimizer=keras.optimizers.SGD(SGD_RATE), loss=model.loss)
     if setting == "plain":
-        # Each call begins its averages anew, so its loss is that of the step.
-        return [float(model.train_on_batch(x, y, return_dict=True)["loss"]) for x, y in batches]
+        return [_step(model, x, y) for x, y in batches]
     return place.fit(setting, model, place.repeated(batches, len(batches)), 1).losses
+
+
+def _step(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
+    """Train on a batch; return its loss."""
+    model.reset_metrics()  # as newer versions of Keras do here on every backend
+    return float(model.train_on_batch(x, y, return_dict=True)["loss"])
 
 
 def _sleeper(seconds: float) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import csv
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,14 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     make = engines_that_tell(lambda x: batches.append(x.tobytes()))
     monkeypatch.setattr(_session, "make_engine", make)
     return batches
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C is heeded: what a shell runs in the background ignores it, and so does a fit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def write(path: Path, images: np.ndarray = IMAGES) -> str:
@@ -194,6 +202,7 @@ def test_any_precision_goes_on_to_the_bit(train: str, tmp_path: Path, policy: st
     assert kinds == {"bfloat16" if policy == "bfloat16" else "float32"}
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_step_saves_and_is_raised(
     train: str, tmp_path: Path, served: list[bytes], number: signal.Signals

@@ -210,6 +210,23 @@ def test_a_slow_input_is_blamed_for_what_it_costs() -> None:
     assert wait_share_of_difference(fastest, slower) is None
 
 
+def test_of_two_that_do_little_but_wait_the_longer_wait_is_blamed() -> None:
+    speeds = {"jax": 800.0, "jax-2": 800.0}
+    comparison = make_comparison(speeds, waits={"jax": 6.0, "jax-2": 8.0})
+    samples = tuple(
+        replace(
+            s, cached_epoch_seconds=tuple(c * (1 + s.repeat / 2) for c in s.cached_epoch_seconds)
+        )
+        for s in comparison.samples
+    )
+    table = only_table(replace(comparison, samples=samples))
+    fastest, slower = (row.input_wait for row in table.rows)
+    assert min(fastest.value, slower.value) > 0.95
+    assert slower.low < fastest.high
+    share = wait_share_of_difference(table.rows[1], table.rows[0])
+    assert share == pytest.approx(1, abs=0.1)
+
+
 def test_a_slow_computation_is_not_blamed_on_the_input() -> None:
     table = only_table(make_comparison({"jax": 800.0, "jax-2": 600.0}))
     share = wait_share_of_difference(table.rows[1], table.rows[0])

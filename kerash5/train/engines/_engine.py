@@ -80,9 +80,9 @@ class AbstractEngine(ABC):
         found = self.model.get_metrics_result()
         if self._logs and set(self._logs) != set(found):
             found = self._logs
-        return {
-            name: float(value) for name, value in keras.tree.map_structure(_scalar, found).items()
-        }
+        found = keras.tree.map_structure(_scalar, found)
+        first = [name for name in ("loss",) if name in found]  # Keras 3.13 sorts the names
+        return {name: float(found[name]) for name in dict.fromkeys([*first, *found])}
 
     def reset_metrics(self) -> None:
         """Begin the averages anew."""

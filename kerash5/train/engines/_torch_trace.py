@@ -7,13 +7,14 @@ What the graph becomes is the affair of `_torch_code`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, final
 
 import keras
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from kerash5._batches import Batch
 from kerash5.train.engines._private import fused_update
@@ -66,8 +67,34 @@ def record_step(model: keras.Model, values: Values, batch: Batch) -> torch.fx.Gr
 
     copies = [value.clone() for value in flatten(values)]
     devices = {copy.device for copy in copies if copy.is_cuda}
-    with torch.random.fork_rng(sorted(devices, key=str)), fused_update(model.optimizer):
+    with (
+        torch.random.fork_rng(sorted(devices, key=str)),
+        fused_update(model.optimizer),
+        _OneHotByScatter(),
+    ):
         return make_fx(run)(*copies, *arrays)
+
+
+@final
+class _OneHotByScatter(TorchFunctionMode):
+    """`one_hot` without its look at the values, which no graph can hold.
+
+    The sparse cross-entropy of Keras before 3.15 uses it. What is out of range is an error still.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  whatever the function returns
+        known = dict(kwargs or {})
+        if func is not torch.nn.functional.one_hot:
+            return func(*args, **known)
+        x, num_classes = (*args, *known.values())[:2]
+        zeros = torch.zeros((*x.shape, num_classes), dtype=x.dtype, device=x.device)
+        return zeros.scatter(-1, x.unsqueeze(-1), 1)
 
 
 def _step(model: keras.Model, values: Values, batch: Batch) -> Values:

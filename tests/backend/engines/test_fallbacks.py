@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kerash5.train.engines import _private, make_engine, why_not_fused
 from kerash5.train.engines._private import build_variables
-from tests.backend.engines.cases import CASES, Penalty, dense
+from tests.backend.engines.cases import CASES, NUM_CLASSES, Penalty, dense
 
 IS_TORCH: Final = keras.backend.backend() == "torch"
 only_torch = pytest.mark.skipif(not IS_TORCH, reason="PyTorch alone records steps")
@@ -93,6 +93,26 @@ def test_jit_compile_says_that_foreign_layers_may_be_recorded() -> None:
     engine = make_engine(dense(Penalty, jit_compile=True)())
     engine.train(CASES["plain"].batches(1))
     assert engine.describe() == "PyTorch, recorded steps with a fused Adam"
+
+
+@only_torch
+def test_a_loss_that_makes_labels_one_hot_is_recorded_and_labels_out_of_range_are_an_error() -> (
+    None
+):
+    def squares(y: Any, answer: Any) -> Any:
+        y = keras.ops.one_hot(keras.ops.reshape(y, (-1,)), NUM_CLASSES)
+        return keras.ops.sum(keras.ops.square(y - answer), axis=-1)
+
+    x, y = CASES["plain"].batches(1)[0]
+    model, twin = dense(loss=squares, jit_compile=True)(), dense(loss=squares)()
+    engine = make_engine(model)
+    for each in (engine, make_engine(twin, is_plain=True)):
+        each.train([(x, y), (x, y)])
+    assert "recorded steps" in engine.describe()
+    for one, other in zip(values(model.weights), values(twin.weights), strict=True):
+        assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        engine.train([(x, y + NUM_CLASSES)])
 
 
 @only_torch
