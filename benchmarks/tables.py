@@ -152,8 +152,9 @@ def write_notes(
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     source = (
         f"{what} of {most} rounds, " * (most > 1) + f"`benchmarks/{about['benchmark']}.py`; "
-        f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, "
-        f"{about['system']}, Python {about['python']}{', ' * bool(versions)}{versions}; "
+        f"{about['processor']}, {about['cores']} core{'s' * (about['cores'] != 1)}, "
+        f"{about['memory_gb']} GB, {about['system']}, "
+        f"Python {about['python']}{', ' * bool(versions)}{versions}; "
         f"{about['date']}, commit {about['commit']}."
     )
     return "\n".join([*lines, *[""] * bool(lines), source])
