@@ -136,14 +136,18 @@ class Batches:
                 f"epoch {epoch} from batch {start}; epochs count from 0, and batches from 0 to "
                 f"{len(self)}"
             )
-        if self._warning is not None:
-            warnings.warn(self._warning, stacklevel=2)
-            self._warning = None
+        self.warn()
         first = epoch * len(self)
         steps = range(first + start, first + len(self))
         if self._threads == 0 or (self._store.is_in_memory() and self._transform is None):
             return (self.read(step) for step in steps)
         return self._ahead(steps)
+
+    def warn(self) -> None:
+        """Warn, once, of an order that mixes classes badly."""
+        if self._warning is not None:
+            warnings.warn(self._warning, stacklevel=3)
+            self._warning = None
 
     def in_given_order(self) -> Batches:
         """Return the batches of the same rows without shuffling; what is in memory is shared."""

@@ -266,6 +266,10 @@ class H5Dataset(PyDataset):
         """
         return self._batches.epoch(epoch, start)
 
+    def warn(self) -> None:
+        """Warn, once, of an order that mixes classes badly, as asking for its batches does."""
+        self._batches.warn()
+
     def batches_in_order(self) -> Iterator[Batch]:
         """Yield every row once, in the given order, whatever the shuffle; read ahead on threads."""
         return self._batches_for("predict").epoch(0)

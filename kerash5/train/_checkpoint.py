@@ -82,12 +82,12 @@ class Checkpoints:
             _write(partial / STATE_FILE, _format_state(checkpoint).encode())
             for name, file in checkpoint.files.items():
                 link(file, partial / name)
-            _force_to_disk(partial)
+            force_to_disk(partial)
             partial.rename(path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _force_to_disk(self.folder)
+        force_to_disk(self.folder)
         return path
 
     def newest(self, *, is_wanted: Callable[[Path], bool] = lambda _: True) -> Checkpoint | None:
@@ -135,16 +135,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         written = _read_body(path)
         arrays = _unpack((path / ARRAYS_FILE).read_bytes())
-        is_sound = _digest_arrays(arrays) == written["arrays"]
+        files = dict(written.get("files", {}))
+        found = {name: _digest_file(path / name) for name in files}
+        damaged = [name for name, digest in files.items() if digest != found[name]]
+        if _digest_arrays(arrays) != written["arrays"]:
+            damaged.append(ARRAYS_FILE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(f"checkpoint {str(path)!r} is damaged ({error})") from error
-    if not is_sound:
+    if damaged:
         raise DamagedFileError(
-            f"checkpoint {str(path)!r} is damaged ({ARRAYS_FILE} is not what was written)"
+            f"checkpoint {str(path)!r} is damaged ({damaged[0]} is not what was written)"
         )
-    own = (ARRAYS_FILE, STATE_FILE)
-    files = {file.name: file for file in path.iterdir() if file.name not in own}
-    return Checkpoint(arrays, written["state"], files, path)
+    return Checkpoint(arrays, written["state"], {name: path / name for name in files}, path)
 
 
 def link(file: Path, other: Path) -> None:
@@ -152,7 +154,30 @@ def link(file: Path, other: Path) -> None:
     try:
         os.link(file, other)
     except OSError:
-        shutil.copyfile(file, other)
+        copy(file, other)
+
+
+def copy(file: Path, other: Path) -> None:
+    """Copy a file, whole or not at all."""
+    partial = other.with_name(f"{_PARTIAL}{other.name}")
+    try:
+        shutil.copyfile(file, partial)
+        force_to_disk(partial)
+        partial.replace(other)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def force_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name != "posix":  # there, a folder cannot be opened
+        return
+    # Not every system writes out a file that is open for reading only.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_body(path: Path) -> Mapping[str, Any]:
@@ -165,9 +190,12 @@ def _read_body(path: Path) -> Mapping[str, Any]:
 
 
 def _format_state(checkpoint: Checkpoint) -> str:
-    body = json.dumps(
-        {"arrays": _digest_arrays(checkpoint.arrays), "state": dict(checkpoint.state)}, indent=1
-    )
+    written = {
+        "arrays": _digest_arrays(checkpoint.arrays),
+        "files": {name: _digest_file(file) for name, file in checkpoint.files.items()},
+        "state": dict(checkpoint.state),
+    }
+    body = json.dumps(written, indent=1)
     return json.dumps({"format": _FORMAT, "sha256": _digest_text(body)}) + "\n" + body
 
 
@@ -222,6 +250,11 @@ def _digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _digest_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -231,16 +264,6 @@ def _write(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _force_to_disk(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _number_of(path: Path) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, final
 
-import keras
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from kerash5._arena import parse_size
@@ -20,7 +20,7 @@ DeviceCache = float | str | bool
 
 # As much as a stack of batches may take: a model and its data are small, or this is no matter.
 _AUTO_BYTES: Final = 32 << 20
-_AUTO_FREE_SHARE: Final = 0.25  # of the memory of a GPU
+_AUTO_FREE_SHARE: Final = 0.25  # of the memory of a GPU, and of the host's
 
 
 @final
@@ -71,28 +71,34 @@ def parse_device_cache(device_cache: DeviceCache) -> int | None:
 
 
 def hold_rows(
-    engine: AbstractEngine, train: H5Dataset, limit: int | None, batch: Batch
+    engine: AbstractEngine, train: H5Dataset, limit: int | None, batch: Batch, most_rows: int | None
 ) -> tuple[HeldRows | None, str]:
     """Put the rows of a data set on the device, where that is possible and worth it.
 
     Args:
         engine: Built.
         train: What it will be trained on.
-        limit: Bytes that may be taken; None: 32 MiB, or a quarter of a GPU's free memory.
+        limit: Bytes that may be taken; None: 32 MiB, or a quarter of a GPU's free memory, but no
+            more than a quarter of the host's, and no rows for a fit that will not see each once.
         batch: One of its batches.
+        most_rows: How many rows the fit will ask for at most, repeats included; None: no limit.
 
     Returns:
         The rows, or None; and in words what has been done, or why not.
     """
     num_bytes = count_bytes(batch) // len(leaves_of(batch)[0]) * train.num_rows
-    most = _auto_limit() if limit is None else limit
+    most = _auto_limit(engine) if limit is None else limit
     reason = engine.why_not_held() or _why_not(train)
+    if reason is None and limit is None and most_rows is not None and most_rows < train.num_rows:
+        reason = f"the fit asks for {most_rows:,} of {train.num_rows:,} rows"
     if reason is None and num_bytes > most:
         reason = f"they take {num_bytes:,} bytes, and {most:,} are allowed"
     if reason is not None:
         return None, f"rows are not kept on the device: {reason}"
+    train.warn()
     rows = train.rows_in_order()
     engine.hold(_read_all(train, len(rows)))
+    train.release()
     return HeldRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
 
 
@@ -117,23 +123,10 @@ def _read_all(train: H5Dataset, count: int) -> Batch:
     return fill(batch, found)
 
 
-def _auto_limit() -> int:
+def _auto_limit(engine: AbstractEngine) -> int:
     """Return how many bytes rows may take that nobody has asked to be kept."""
-    free = _free_gpu_bytes()
-    return _AUTO_BYTES if free is None else int(free * _AUTO_FREE_SHARE)
-
-
-def _free_gpu_bytes() -> int | None:
-    """Return the free memory of the GPU that will be used; None without one."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        import torch
-
-        return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
-    if backend == "jax":
-        import jax
-
-        known = jax.local_devices()[0].memory_stats() or {}
-        if "bytes_limit" in known:
-            return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
-    return None
+    free = engine.free_device_bytes()
+    if free is None:
+        return _AUTO_BYTES
+    # All rows are in the host's memory for a moment.
+    return int(min(free, psutil.virtual_memory().available) * _AUTO_FREE_SHARE)

@@ -124,6 +124,17 @@ class Loop:
         """The metrics of the last epoch that ended here."""
         return self._logs
 
+    @property
+    def most_rows(self) -> int | None:
+        """How many rows will be asked for at most, repeats included; None: there is no limit."""
+        limits, batch_size = self._limits, self._train.batch_size
+        if limits.overfit_batches is not None:
+            return self.num_steps * batch_size
+        epochs = limits.max_epochs
+        steps = [limits.max_steps, None if epochs is None else epochs * self.num_steps]
+        asked = [most - self.step for most in steps if most is not None]
+        return max(0, min(asked)) * batch_size if asked else None
+
     def plan_step(self, step: int) -> int:
         """Return the plan's step behind a step of this fit: `train.plan.rows` takes it."""
         epoch, index = divmod(step, self.num_steps)
@@ -133,6 +144,11 @@ class Loop:
         """Return the batch of the step that comes next, or of one like it."""
         index = min(self.position.index, len(self._train) - 1)
         return self._train.read(self._plan_epoch(self.position.epoch) * len(self._train) + index)
+
+    def let_go(self) -> None:
+        """Forget the rows on the device."""
+        self.held = None
+        self.engine.let_go()
 
     def begin_epoch(self) -> None:
         """Begin the epoch of `position`, or go on with it. `run` does so where nobody has."""
@@ -154,6 +170,8 @@ class Loop:
     def _run_steps(self) -> None:
         self._resume_training()
         self._note_max_steps()
+        if self.stop_reason is None and 0 < self.position.index < self.num_steps:
+            self._check_if_due()  # where it was stopped just before that
         epoch = self._plan_epoch(self.position.epoch)
         start = self.position.index
         asked = self._train.batches if self.held is None else self.held.places

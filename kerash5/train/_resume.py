@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -83,17 +84,33 @@ def _go_on(resume: str, run_dir: RunDir) -> Start:
 
 
 def best_checkpoint(checkpoints: Checkpoints) -> Checkpoint | None:
-    """Return the checkpoint of the best epoch; None where none is kept."""
-    ranks = ranks_of(checkpoints)
-    return load_checkpoint(min(ranks, key=lambda path: ranks[path])) if ranks else None
+    """Return the checkpoint of the best epoch, be it one cut short at the end of the run.
+
+    None where none is kept.
+    """
+    newest = checkpoints.paths()[:1]
+    ranks = {**ranks_of(checkpoints), **_find_ranks(checkpoints, newest)}
+    best = min(
+        ranks, key=lambda path: (ranks[path], path.name), default=None
+    )  # the first of equals
+    return None if best is None else load_checkpoint(best)
 
 
 def ranks_of(checkpoints: Checkpoints) -> dict[Path, float]:
     """Return the rank of each sound checkpoint that ends an epoch; the best has the smallest."""
+    return _find_ranks(checkpoints, checkpoints.paths(), is_cut=False)
+
+
+def _find_ranks(
+    checkpoints: Checkpoints, paths: Iterable[Path], *, is_cut: bool = True
+) -> dict[Path, float]:
+    """Return the ranks of these that have one; `is_cut`: those within an epoch too."""
     ranks: dict[Path, float] = {}
-    for path in checkpoints.paths():
-        rank = checkpoints.read_state(path).get("rank")
-        if rank is not None and rank == rank:  # noqa: PLR0124  NaN is no rank
+    for path in paths:
+        state = checkpoints.read_state(path)
+        rank = state.get("rank")
+        is_wanted = is_cut or state.get("position", {}).get("index") == 0
+        if is_wanted and rank is not None and rank == rank:  # noqa: PLR0124  NaN is no rank
             ranks[path] = rank
     return ranks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
@@ -15,7 +14,7 @@ import yaml
 
 from kerash5._errors import FileError, RunError
 from kerash5._run import RUN_FILE, Run, replace_text
-from kerash5.train._checkpoint import Checkpoints, link
+from kerash5.train._checkpoint import Checkpoints, copy, force_to_disk, link
 from kerash5.train._lock import FolderLock
 
 CONFIG_FILE: Final = "config.yaml"
@@ -61,6 +60,7 @@ class RunDir:
         partial = self.path / f"partial-{name}"
         try:
             model.save_weights(partial, overwrite=True)
+            force_to_disk(partial)
             partial.replace(self.path / name)
         finally:
             partial.unlink(missing_ok=True)
@@ -75,9 +75,7 @@ class RunDir:
         if content is None:
             self.remove(name)
             return
-        partial = self.path / f"partial-{name}"
-        shutil.copyfile(content, partial)
-        partial.replace(self.path / name)
+        copy(content, self.path / name)
 
     def remove(self, name: str) -> None:
         """Delete a file of the run, if it is there."""

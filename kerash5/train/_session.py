@@ -240,6 +240,7 @@ class Session(Listener):
         finally:
             for watcher in self._watchers:
                 watcher.close()
+            self._loop.let_go()
             self._train.release()
         self._record.keep(lambda: self._record.save_timed(status="done"))
         if self._signals.caught is not None:  # it came when all was done
@@ -275,7 +276,9 @@ class Session(Listener):
     def _hold_rows(self) -> None:
         """Put the rows on the device if they may live there."""
         limit, loop = self._settings.device_cache, self._loop
-        loop.held, said = hold_rows(loop.engine, self._train, limit, loop.first_batch())
+        loop.held, said = hold_rows(
+            loop.engine, self._train, limit, loop.first_batch(), loop.most_rows
+        )
         if limit:
             self._say(said)
 
@@ -310,7 +313,7 @@ class Session(Listener):
             raise self._signals.error()
         if self._keeper is not None:
             self._loop.engine.sync()
-            self._keeper.save(self._record.rank)
+            self._keeper.save(self._record.rank, is_cut=self._cut is not None)
             self._run_dir.remove(BEST_BEFORE_CUT)
         self._is_begun = False  # what comes now belongs to no checkpoint
         finalize(self.model)
@@ -385,7 +388,7 @@ class Session(Listener):
         settings = self._settings
         watchers: list[Listener] = []
         if settings.profile == "simple":
-            watchers.append(SimpleProfiler(self._train, self._keep_profile))
+            watchers.append(SimpleProfiler(self._train, self._is_held, self._keep_profile))
         elif settings.profile == "trace":
             watchers.append(Tracer(lambda: self.run.run_dir, self._say))
         watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
@@ -399,6 +402,9 @@ class Session(Listener):
             return []
         mode = "max" if is_larger_better(monitor) else "min"
         return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode)]
+
+    def _is_held(self) -> bool:
+        return self._loop.held is not None
 
     def _keep_profile(self, profile: Profile) -> None:
         self.save(profile=profile.to_plain())

@@ -83,8 +83,9 @@ class Trainer:
         enable_checkpointing: Write checkpoints: without them nothing can be resumed.
         steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
         device_cache: Keep the training rows on the device, where steps pick them, if they take no
-            more than so many bytes (or "2GB"); "auto": 32 MiB on a CPU, or a quarter of a GPU's
-            free memory. 0: never. No bit of the training depends on it.
+            more than so many bytes (or "2GB"); "auto": 32 MiB on a CPU, a quarter of a GPU's free
+            memory (and of the host's) on JAX and PyTorch, and nothing for a fit that sees fewer
+            rows than there are. 0: never. No bit of the training depends on it.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Show the model's layers before the first epoch.
 

@@ -15,8 +15,9 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import FileChangedError, OptionError
+from kerash5.train import _session
 from kerash5.train._device_cache import HeldRows, parse_device_cache
-from kerash5.train.engines import AbstractEngine
+from kerash5.train.engines import AbstractEngine, make_engine
 
 NUM_ROWS: Final = 60
 IMAGES: Final = np.random.default_rng(4).integers(0, 256, (NUM_ROWS, 4, 4), dtype=np.uint8)
@@ -61,7 +62,7 @@ def fit(
             keras.Input((4, 4)),
             keras.layers.Rescaling(1 / 255),
             keras.layers.Flatten(),
-            keras.layers.Dense(3, "softmax"),
+            keras.layers.Dense(10, "softmax"),
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -128,12 +129,61 @@ def test_who_asks_for_them_is_told(
     assert "on the device" not in capsys.readouterr().err
 
 
+def test_what_a_short_fit_would_never_see_is_not_put_there(
+    path: str, tmp_path: Path, held_steps: list[int]
+) -> None:
+    for number, asked in enumerate(({"max_steps": 5}, {"overfit_batches": 3}, {"max_steps": 9})):
+        fit(path, tmp_path / str(number), {}, device_cache="auto", **asked)
+    assert held_steps == [9]
+    fit(path, tmp_path / "asked for", {}, device_cache="1MB", max_steps=5)
+    assert held_steps == [9, 5]
+
+
+def test_rows_are_let_go_at_the_end(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[AbstractEngine] = []
+
+    def watched(*args: Any, **options: Any) -> AbstractEngine:
+        engines.append(make_engine(*args, **options))
+        return engines[-1]
+
+    class Fail(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            assert engines[-1]._held is not None
+            if epoch == 1:
+                raise RuntimeError("rain")
+
+    monkeypatch.setattr(_session, "make_engine", watched)
+    fit(path, tmp_path / "run", {}, device_cache="1MB", max_epochs=1, callbacks=[Fail()])
+    with pytest.raises(RuntimeError, match="rain"):
+        fit(path, tmp_path / "fails", {}, device_cache="1MB", callbacks=[Fail()])
+    assert [engine._held for engine in engines] == [None, None]
+
+
+@pytest.mark.parametrize("device_cache", [0, "1MB"])
+def test_an_order_that_mixes_classes_badly_is_warned_of(
+    tmp_path: Path, device_cache: int | str
+) -> None:
+    with h5py.File(tmp_path / "sorted.h5", "w") as file:
+        file.create_dataset("image", data=np.tile(IMAGES, (10, 1, 1)), chunks=(4, 4, 4))
+        file["label"] = np.repeat(np.arange(10), NUM_ROWS)
+    options = {"shuffle": "chunks", "cache": 800}
+    with pytest.warns(UserWarning, match="a batch of 7 holds .* labels"):
+        fit(str(tmp_path / "sorted.h5"), tmp_path, options, device_cache=device_cache, max_epochs=1)
+
+
+def test_no_time_is_put_down_to_a_way_that_no_batch_takes(path: str, tmp_path: Path) -> None:
+    profiles = [
+        fit(path, tmp_path / str(cache), {}, device_cache=cache, profile="simple")[0].profile
+        for cache in (0, "1MB")
+    ]
+    assert [profile["transfer"] > 0 for profile in profiles if profile] == [True, False]
+
+
 def test_a_plain_engine_takes_batches_from_the_host(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from kerash5.train import _session
-    from kerash5.train.engines import make_engine
-
     def plain(*args: Any, **options: Any) -> AbstractEngine:
         return make_engine(*args, **options, is_plain=True)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,10 +19,11 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import kerash5 as k5
-from kerash5._errors import FileMissingError, OptionError, RunError
+from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
 from kerash5.train import _session
-from kerash5.train._checkpoint import Checkpoints
-from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
+from kerash5.train._checkpoint import Checkpoints, load_checkpoint
+from kerash5.train._resume import best_checkpoint
+from kerash5.train._run_dir import BEST_BEFORE_CUT, BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
 from kerash5.train._state import variables_of
 from tests.backend.handed import engines_that_tell
 
@@ -373,12 +376,46 @@ def test_an_epoch_that_was_best_when_cut_may_not_be_the_best_of_a_longer_fit(
         assert (run.best_epoch, len(run.epochs)) == (best, 2)
         bias = weight(tmp_path / "a" / BEST_WEIGHTS, BIAS)
         assert_array_equal(bias, [{0: 20.0, 1: 0.0}[best], 0.0, 0.0])
+        kept = best_checkpoint(Checkpoints(tmp_path / "a" / "checkpoints"))
+        assert kept is not None
+        at = kept.state["position"]
+        assert (at["epoch"], at["index"]) == {0: (1, 0), 1: (1, 2)}[best]
     # In a new folder too.
     model.optimizer.learning_rate = 0.0
     trainer = make_trainer(tmp_path / "b", callbacks=[Biased({15: 50.0})])
     run = trainer.fit(model, open_module(train), resume=tmp_path / "a")
     assert (run.best_epoch, len(run.epochs)) == (0, 3)
     assert_array_equal(weight(tmp_path / "b" / BEST_WEIGHTS, BIAS), [20.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("is_eager", [True, False], ids=["one by one", "in groups"])
+def test_a_validation_that_was_due_when_it_was_stopped_is_made_first(
+    train: str, tmp_path: Path, *, is_eager: bool
+) -> None:
+    class Tested(keras.callbacks.Callback):
+        async_safe = True
+
+        def on_test_begin(self, logs: Any = None) -> None:
+            found.append(int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)))
+
+    def fit(name: str, max_steps: int) -> list[int]:
+        found.clear()
+        model = build()
+        model.run_eagerly = is_eager
+        make_trainer(
+            tmp_path / name,
+            max_steps=max_steps,
+            max_epochs=1,
+            val_check_interval=2,
+            callbacks=[Tested()],
+            num_sanity_val_steps=0,
+        ).fit(model, open_module(train), resume="auto")
+        return list(found)
+
+    found: list[int] = []
+    assert fit("unbroken", 5) == [2, 4, 5]
+    assert fit("a", 2) == [2]
+    assert fit("a", 5) == [2, 4, 5]
 
 
 def test_the_best_epoch_can_be_gone_on_from(train: str, tmp_path: Path) -> None:
@@ -511,6 +548,44 @@ def damage(path: Path, how: str) -> None:
     else:
         content[-40] ^= 1
     path.write_bytes(bytes(content))
+
+
+def test_best_weights_are_kept_whole_where_a_disk_without_links_fills_up(
+    train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full: list[str] = []
+
+    def no_link(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    def fill(source: Path, target: Path) -> None:
+        content = source.read_bytes()
+        is_full = BEST_BEFORE_CUT in target.name and not full
+        target.write_bytes(content[: len(content) // 2] if is_full else content)
+        if is_full:
+            full.append(target.name)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_link)
+    monkeypatch.setattr(shutil, "copyfile", fill)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        make_trainer(tmp_path / "a", max_steps=7).fit(build(), open_module(train))
+    assert [path.name for path in (tmp_path / "a").rglob("partial-*")] == []
+    newest, before, *_ = Checkpoints(tmp_path / "a" / "checkpoints").paths()
+    assert full
+    assert not (newest / BEST_WEIGHTS).exists()
+    assert weight(before / BEST_WEIGHTS, KERNEL).size
+    assert load_checkpoint(newest).state["position"]["index"] == 2
+
+
+def test_weights_beside_a_checkpoint_that_are_damaged_damage_it(train: str, tmp_path: Path) -> None:
+    unbroken(train, tmp_path)
+    (newest, *_) = Checkpoints(tmp_path / "unbroken" / "checkpoints").paths()
+    content = (newest / BEST_WEIGHTS).read_bytes()
+    (newest / BEST_WEIGHTS).unlink()  # another name of the run's own file
+    (newest / BEST_WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DamagedFileError, match=f"{BEST_WEIGHTS} is not what was written"):
+        load_checkpoint(newest)
 
 
 @pytest.mark.parametrize("how", ["cut short", "a bit turned over"])

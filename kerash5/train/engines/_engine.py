@@ -71,6 +71,14 @@ class AbstractEngine(ABC):
         """As `train`, on rows that `hold` was given: for each step their places, shape (rows,)."""
         raise NotImplementedError
 
+    def let_go(self) -> None:
+        """Forget the rows that `hold` was given."""
+        self._held = None
+
+    def free_device_bytes(self) -> int | None:
+        """Return the free memory of the device that rows would be held on; None: the host's."""
+        return None
+
     def metrics(self) -> dict[str, float]:
         """Return the running averages since `reset_metrics` under Keras' names, "loss" first.
 

@@ -74,6 +74,13 @@ class JaxEngine(AbstractEngine):
         """Put rows on the device."""
         self._held = jax.tree.map(jax.numpy.asarray, self._weigh(rows))
 
+    def free_device_bytes(self) -> int | None:
+        """Return the free memory of the first GPU; None without one."""
+        known = jax.local_devices()[0].memory_stats() or {}
+        if "bytes_limit" not in known:
+            return None
+        return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
+
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
         """As `train`, on rows that are on the device."""
         self._train([(one,) for one in places], self._held)

@@ -65,6 +65,15 @@ class TensorFlowEngine(AbstractEngine):
         """Put rows on the device."""
         self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
 
+    def let_go(self) -> None:
+        """Forget the rows, and the graphs that know them."""
+        super().let_go()
+        self._graphs = {key: graph for key, graph in self._graphs.items() if not key[0]}
+
+    def free_device_bytes(self) -> int | None:
+        """Return 0 with a GPU, whose free memory TensorFlow does not tell; None without one."""
+        return 0 if tf.config.list_physical_devices("GPU") else None
+
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
         """As `train`, on rows that are on the device."""
         self._train([(one,) for one in places], self._held)

@@ -70,7 +70,13 @@ class TorchEngine(AbstractEngine):
         """Put rows on the device."""
         rows = self._weigh(rows)
         device = _device(self.model)
-        self._held = fill(rows, [_tensor(array, device) for array in leaves_of(rows)])
+        # Not through pinned memory: PyTorch would keep it, rounded up, to the end of the process.
+        self._held = fill(rows, [_host_tensor(array).to(device) for array in leaves_of(rows)])
+
+    def free_device_bytes(self) -> int | None:
+        """Return the free memory of the model's GPU, None without one."""
+        device = _device(self.model)
+        return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
         """As `train`, on rows that are on the device."""
@@ -159,10 +165,15 @@ def _device(model: keras.Model) -> torch.device:
 
 
 def _tensor(array: Any, device: torch.device) -> torch.Tensor:  # noqa: ANN401  an array
+    tensor = _host_tensor(array)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _host_tensor(array: Any) -> torch.Tensor:  # noqa: ANN401  an array
+    """Return the tensor of an array, where it lies if torch knows its type."""
     if not isinstance(array, np.ndarray) or array.dtype.char not in _DIRECT:
         tensor: torch.Tensor = keras.ops.convert_to_tensor(array)
         return tensor
-    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
