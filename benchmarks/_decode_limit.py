@@ -4,6 +4,10 @@ No file is opened, no row is gathered, no checksum is compared: the stored bytes
 the clock starts, and each chunk is decoded by a bare call of the codec library into its place in
 one arena, whose pages are warm and used again and again. Which codec of those that can, and how
 many chunks a thread takes at a time, is found out first; the best is the limit.
+
+Rows that are mixed within a window have to be copied once more, from the chunk to their place. What
+that makes of the limit is measured too: each chunk is decoded into one that stays in the caches of
+the processor, and its rows are copied to random places of the arena with one call of NumPy's.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ class DecodeLimit:
             creation = dataset.id.get_create_plist()
             filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
             chunk_bytes = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
+            self._chunk_rows = dataset.chunks[0]
             places: list[tuple[int, int]] = []
             dataset.id.chunk_iter(lambda info: places.append((info.byte_offset, info.size)))
         with path.open("rb") as opened:
@@ -67,6 +72,13 @@ class DecodeLimit:
         """Return the time to decode every chunk once."""
         return self._timed(self._decode, self.at_a_time)
 
+    def mixing_seconds(self) -> float:
+        """Return the time to decode every chunk once and to copy its rows to random places.
+
+        Only where chunks hold whole rows.
+        """
+        return self._timed(self._decode, self.at_a_time, mixes=True)
+
     def _choose(self, codecs: dict[str, Callable[..., Any]]) -> tuple[str, int]:
         """Return the fastest codec, and the number of chunks a thread should take at a time."""
         most = max(1, len(self._stored) // (4 * num_cores()))
@@ -78,11 +90,12 @@ class DecodeLimit:
         }
         return min(trials, key=trials.__getitem__)
 
-    def _timed(self, decode: Callable[..., Any], at_a_time: int) -> float:
+    def _timed(self, decode: Callable[..., Any], at_a_time: int, *, mixes: bool = False) -> float:
         turn = count(0, at_a_time)
+        do = self._mix if mixes else self._work
         with ThreadPoolExecutor(num_cores()) as executor:
             start = time.perf_counter()
-            work = [executor.submit(self._work, decode, turn, at_a_time, a) for a in self._arenas]
+            work = [executor.submit(do, decode, turn, at_a_time, a) for a in self._arenas]
             for each in work:
                 each.result()
             return time.perf_counter() - start
@@ -94,3 +107,14 @@ class DecodeLimit:
         while (first := next(turn)) < len(self._stored):
             for stored in self._stored[first : first + at_a_time]:
                 decode(stored, next(places))
+
+    def _mix(
+        self, decode: Callable[..., Any], turn: Iterator[int], at_a_time: int, arena: np.ndarray
+    ) -> None:
+        rows = arena.reshape(-1, arena.shape[1] // self._chunk_rows)
+        order = np.random.default_rng(0).permutation(len(rows)).reshape(-1, self._chunk_rows)
+        chunk, places = np.empty(arena.shape[1], np.uint8), cycle(order)
+        while (first := next(turn)) < len(self._stored):
+            for stored in self._stored[first : first + at_a_time]:
+                decode(stored, chunk)
+                rows[next(places)] = chunk.reshape(self._chunk_rows, -1)
