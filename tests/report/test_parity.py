@@ -96,3 +96,17 @@ def test_single_losses_late_in_sgd_may_differ_but_not_their_mean() -> None:
     late = numbers()
     late["sgd"] = late["sgd"] * np.where(np.arange(64) < 60, 1.0, [0.97, 1.03] * 32)
     assert failed({"jax": numbers(), "torch": late})["torch"] == []
+
+
+def test_a_loss_that_has_all_but_vanished_may_have_lost_its_digits() -> None:
+    falling = [2.3, 1.0, 0.1, *[4e-5] * 7]
+    losses = {
+        "jax": falling,
+        "torch": [*falling[:-1], 4e-5 + 6e-8],
+        "tensorflow": [*falling[:-1], 4e-5 + 6e-5],
+        "another": [2.3, 1.0, 0.1002, *falling[3:]],
+        "one more": falling,
+    }
+    found = failed({name: numbers() | {"adam": adam} for name, adam in losses.items()})
+    assert [name for name, checks in found.items() if checks] == ["tensorflow", "another"]
+    assert failed({name: numbers() | {"adam": [0.0] * 10} for name in losses})["jax"] == []
