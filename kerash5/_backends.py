@@ -35,6 +35,7 @@ _PACKAGES: Final = (
     "numpy",
     "grain",
 )
+_OTHER_BUILDS: Final = {"keras-nightly": "keras"}  # the same package under another name
 
 
 def installed_backends() -> tuple[Backend, ...]:
@@ -120,9 +121,9 @@ def _configured_backend() -> str:
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that shape a result, by name."""
     found = {}
-    for name in _PACKAGES:
+    for name in (*_OTHER_BUILDS, *_PACKAGES):
         try:
-            found[name] = metadata.version(name)
+            found[_OTHER_BUILDS.get(name, name)] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found

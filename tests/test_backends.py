@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,6 +123,16 @@ def test_versions_and_environment_are_json_and_name_what_shapes_a_result() -> No
     assert found["cores"] >= 1
     assert found["processor"]
     assert found["versions"] == versions()
+
+
+def test_a_nightly_keras_is_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "keras-nightly":
+            raise metadata.PackageNotFoundError
+        return "3.99.0.dev0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert versions() == {"keras": "3.99.0.dev0"}
 
 
 # Which process of a group this is
