@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -88,28 +88,24 @@ def best_checkpoint(checkpoints: Checkpoints) -> Checkpoint | None:
 
     None where none is kept.
     """
-    newest = checkpoints.paths()[:1]
-    ranks = {**ranks_of(checkpoints), **_find_ranks(checkpoints, newest)}
-    best = min(
-        ranks, key=lambda path: (ranks[path], path.name), default=None
-    )  # the first of equals
+    ranks = ranks_of(checkpoints, cut=checkpoints.paths()[:1])
+    # The first of equals.
+    best = min(ranks, key=lambda path: (ranks[path], path.name), default=None)
     return None if best is None else load_checkpoint(best)
 
 
-def ranks_of(checkpoints: Checkpoints) -> dict[Path, float]:
-    """Return the rank of each sound checkpoint that ends an epoch; the best has the smallest."""
-    return _find_ranks(checkpoints, checkpoints.paths(), is_cut=False)
+def ranks_of(checkpoints: Checkpoints, cut: Sequence[Path] = ()) -> dict[Path, float]:
+    """Return the rank of each sound checkpoint that ends an epoch; the best has the smallest.
 
-
-def _find_ranks(
-    checkpoints: Checkpoints, paths: Iterable[Path], *, is_cut: bool = True
-) -> dict[Path, float]:
-    """Return the ranks of these that have one; `is_cut`: those within an epoch too."""
+    Args:
+        checkpoints: Of a run.
+        cut: Those that count, too, where a limit has cut their epoch short.
+    """
     ranks: dict[Path, float] = {}
-    for path in paths:
+    for path in checkpoints.paths():
         state = checkpoints.read_state(path)
         rank = state.get("rank")
-        is_wanted = is_cut or state.get("position", {}).get("index") == 0
+        is_wanted = path in cut or state.get("position", {}).get("index") == 0
         if is_wanted and rank is not None and rank == rank:  # noqa: PLR0124  NaN is no rank
             ranks[path] = rank
     return ranks

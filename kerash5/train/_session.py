@@ -14,6 +14,7 @@ import keras
 from rich.console import Console
 
 from kerash5._backends import environment
+from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run
 from kerash5.train._best import is_larger_better
 from kerash5.train._checkpoint import Checkpoint
@@ -251,7 +252,7 @@ class Session(Listener):
         is_known = self.model.built
         if is_known:  # once the optimizer is built, a summary counts its variables as parameters
             self._summarize()
-        self._build()
+        batch = self._build()
         if not is_known:
             self._summarize()
         self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part: from now on they are older ones
@@ -259,7 +260,7 @@ class Session(Listener):
         self.save(num_parameters=self.model.count_params())
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
-        self._hold_rows()
+        self._hold_rows(batch)
         self._loop.listeners = (self, *self._watchers)
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
@@ -273,22 +274,23 @@ class Session(Listener):
         if self._keeper is not None and is_new:
             self._keeper.save()
 
-    def _hold_rows(self) -> None:
+    def _hold_rows(self, batch: Batch) -> None:
         """Put the rows on the device if they may live there."""
         limit, loop = self._settings.device_cache, self._loop
-        loop.held, said = hold_rows(
-            loop.engine, self._train, limit, loop.first_batch(), loop.most_rows
-        )
+        loop.held, said = hold_rows(loop.engine, self._train, limit, batch, loop.most_rows)
         if limit:
             self._say(said)
 
-    def _build(self) -> None:
+    def _build(self) -> Batch:
+        """Make every variable, and the fingerprint; return the batch that they were made for."""
         if not self._settings.is_dev_run:
             self._train.offer_scratch(self._run_dir.path)
-        self._loop.engine.build(self._loop.first_batch())
+        batch = self._loop.first_batch()
+        self._loop.engine.build(batch)
         self._fingerprint = fingerprint(
             self.model, self._train, self._settings.limits, self._class_weight
         )
+        return batch
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Put everything back to where the checkpoint was."""

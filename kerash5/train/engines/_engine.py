@@ -57,7 +57,7 @@ class AbstractEngine(ABC):
 
     def why_not_held(self) -> str | None:
         """Say why rows cannot live on the device, where steps would pick them; None if they can."""
-        return "this engine takes batches from the host"
+        return None
 
     def hold(self, rows: Batch) -> None:
         """Put rows on the device, for steps that are given their places alone.
@@ -89,8 +89,8 @@ class AbstractEngine(ABC):
         if self._logs and set(self._logs) != set(found):
             found = self._logs
         found = keras.tree.map_structure(_scalar, found)
-        first = [name for name in ("loss",) if name in found]  # Keras 3.13 sorts the names
-        return {name: float(found[name]) for name in dict.fromkeys([*first, *found])}
+        names = sorted(found, key=lambda name: name != "loss")  # Keras 3.13 sorts by the alphabet
+        return {name: float(found[name]) for name in names}
 
     def reset_metrics(self) -> None:
         """Begin the averages anew."""

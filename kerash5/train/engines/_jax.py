@@ -66,10 +66,6 @@ class JaxEngine(AbstractEngine):
         """Run one optimizer step per batch; returns while the device still works."""
         self._train([self._weigh(batch) for batch in batches])
 
-    def why_not_held(self) -> str | None:
-        """Say that rows can live on the device."""
-        return None
-
     def hold(self, rows: Batch) -> None:
         """Put rows on the device."""
         self._held = jax.tree.map(jax.numpy.asarray, self._weigh(rows))

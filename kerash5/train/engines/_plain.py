@@ -38,6 +38,10 @@ class PlainEngine(AbstractEngine):
             for batch in batches:
                 self._logs = self.model.train_on_batch(*self._weigh(batch), return_dict=True)
 
+    def why_not_held(self) -> str | None:
+        """Say why rows do not live on the device."""
+        return "this engine takes batches from the host"
+
     def sync(self) -> None:
         """Do nothing: the variables are current after each step."""
 

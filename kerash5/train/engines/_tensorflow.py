@@ -57,10 +57,6 @@ class TensorFlowEngine(AbstractEngine):
         """Run one optimizer step per batch."""
         self._train([self._weigh(batch) for batch in batches])
 
-    def why_not_held(self) -> str | None:
-        """Say that rows can live on the device."""
-        return None
-
     def hold(self, rows: Batch) -> None:
         """Put rows on the device."""
         self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))

@@ -62,10 +62,6 @@ class TorchEngine(AbstractEngine):
             self._step(shapes, batch, [_tensor(array, device) for array in leaves_of(batch)])
         self._values = []
 
-    def why_not_held(self) -> str | None:
-        """Say that rows can live on the device."""
-        return None
-
     def hold(self, rows: Batch) -> None:
         """Put rows on the device."""
         rows = self._weigh(rows)
