@@ -78,13 +78,13 @@ def test_a_batch_asks_only_for_the_files_of_its_rows(
     for _ in batches.epoch(0):
         pass  # all is in memory now
     asked: list[str] = []
-    of = _file.FileIdentity.of
+    check = _file.H5File.check_unchanged
 
-    def noted(path: str) -> _file.FileIdentity:
-        asked.append(path)
-        return of(path)
+    def noted(file: _file.H5File) -> None:
+        asked.append(file.path)
+        check(file)
 
-    monkeypatch.setattr(_file.FileIdentity, "of", noted)
+    monkeypatch.setattr(_file.H5File, "check_unchanged", noted)
     batches.read(5)
     rows = batches.plan.rows(5)
     assert sorted(asked) == sorted({batches.source.paths[row // ROWS] for row in rows})

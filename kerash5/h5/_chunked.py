@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import product
 from typing import Final, NamedTuple, cast, final
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError
 from kerash5.h5._chunks import ChunkMap
 from kerash5.h5._clock import clocked
-from kerash5.h5._descriptors import read_places
+from kerash5.h5._descriptors import read_in_turn, read_places
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._filters import CodecError, Pipeline
 from kerash5.h5._layout import Layout
@@ -35,11 +36,13 @@ _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time
 # Read through a gap between two chunks up to this: a second system call costs more than the bytes.
 _GAP_BYTES: Final = 16 << 10
 
+_SMALL_READ: Final = 8 << 10  # bytes of a read that is better done together with others
+
 # Decoding less than this is over so soon that two threads wait for each other's GIL all the time:
 # chunks of 9 kB took two threads twice as long as one.
 _SMALL_BYTES: Final = 64 << 10
 
-Stored = tuple[memoryview | None, int]  # bytes (None: never written), filter mask
+Stored = tuple[np.ndarray | None, int]  # bytes (None: never written), filter mask
 
 
 class _ChunkedReader(AbstractReader):
@@ -104,27 +107,39 @@ class _ChunkedReader(AbstractReader):
         """Read rows in the order asked for; each chunk is decoded once."""
         count = len(self._tiles)
         tiles = range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
-        self._load(_split(rows, places, self._chunks[0]), tiles, out)
+        if tiles:
+            self._load(_split(rows, places, self._chunks[0]), tiles, out)
 
     def _load(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
         """Load parts of bands to their places, as far as some of the tiles hold them."""
         target, count = out.view(self._copied_as), len(self._tiles)
         fetched = self._fetch([part.band * count + tile for part in parts for tile in tiles])
-        spare: np.ndarray | None = None
-        whole = slice(0, self._chunks[0]) if self._holds_whole_rows else None
         with _TURN.lock if self._is_small else nullcontext():
+            if self._holds_whole_rows:
+                self._load_rows(parts, fetched, target)
+                return
+            spare = self._new_chunk()
             for band, inside, places in parts:
                 for tile in tiles:
-                    number, stored = band * count + tile, next(fetched)
-                    if whole is not None and isinstance(places, slice) and inside == whole:
-                        self._decode(number, stored, target[places])
-                        continue
-                    spare = self._new_chunk() if spare is None else spare
-                    self._decode(number, stored, spare)
+                    self._decode(band * count + tile, next(fetched), spare)
                     self._copy(spare, tile, inside, target, places)
 
+    def _load_rows(
+        self, parts: Sequence[_Part], fetched: Iterator[Stored], target: np.ndarray
+    ) -> None:
+        """Load parts of chunks that hold whole rows."""
+        whole = slice(0, self._chunks[0])
+        spare: np.ndarray | None = None
+        for (band, inside, places), stored in zip(parts, fetched, strict=True):
+            if isinstance(places, slice) and inside == whole:
+                self._decode(band, stored, target[places])
+                continue
+            spare = self._new_chunk() if spare is None else spare
+            self._decode(band, stored, spare)
+            target[places] = spare[inside]
+
     def _new_chunk(self) -> np.ndarray:
-        return np.empty(self._chunks, self._copied_as)
+        return empty(self._chunks, self._copied_as)
 
     def _copy(
         self,
@@ -195,30 +210,52 @@ class MappedReader(_ChunkedReader):
         if self._misplaced:
             self._refuse_misplaced(chunks)
         numbers = np.asarray(chunks, np.int64)
+        offsets, sizes = self._map.offsets[numbers], self._map.sizes[numbers]
+        masks = self._map.masks[numbers].tolist()
+        num_joined = np.count_nonzero(offsets[1:] == offsets[:-1] + sizes[:-1])
+        is_small = sizes.sum() < _SMALL_READ * len(sizes)
+        stored = zip(offsets.tolist(), sizes.tolist(), masks, strict=True)
+        # One by one, each is in the processor's cache when it is decoded; for small ones and for
+        # neighbours more calls cost more than that gains.
+        if is_small or 2 * num_joined > len(sizes):
+            return self._fetch_groups(stored)
+        return self._fetch_each(list(stored))
+
+    def _fetch_each(self, stored: list[tuple[int, int, int]]) -> Iterator[Stored]:
+        """Yield stored chunks, all of them in the same memory: it is the next one's after that."""
+        data = np.empty(max((size for _, size, _ in stored), default=0), np.uint8)
+        places = [(offset, size) for offset, size, _ in stored if offset >= 0]
+        reads = read_in_turn(self._file, self._path, places, data)
+        for offset, size, mask in stored:
+            if offset < 0:
+                yield None, 0
+            else:
+                next(reads)
+                yield data[:size], mask
+
+    def _fetch_groups(self, stored: Iterable[tuple[int, int, int]]) -> Iterator[Stored]:
         group = _Group()
         # Lists, not arrays: each of a dozen NumPy calls costs as much as a dozen steps of this.
-        for offset, size, mask in zip(
-            self._map.offsets[numbers].tolist(),
-            self._map.sizes[numbers].tolist(),
-            self._map.masks[numbers].tolist(),
-            strict=True,
-        ):
-            if not group.takes(offset, size):
+        for offset, size, mask in stored:
+            if not group.takes(offset, size, mask):
                 yield from self._fetch_group(group)
                 group = _Group()
-            group.add(offset, size, mask)
+                group.takes(offset, size, mask)
         yield from self._fetch_group(group)
 
     def _fetch_group(self, group: _Group) -> Iterator[Stored]:
         data = empty((group.num_bytes,), np.uint8)
-        if group.reads:
-            offsets, sizes, places = np.array(group.reads, np.int64).T
+        if group.offsets:
             read_places(
-                self._file, self._path, offsets=offsets, sizes=sizes, out=data, places=places
+                self._file,
+                self._path,
+                offsets=np.array(group.offsets),
+                sizes=np.array(group.sizes),
+                out=data,
+                places=np.array(group.places),
             )
-        memory = data.data
         for place, size, mask in group.chunks:
-            yield (None, 0) if place is None else (memory[place : place + size], mask)
+            yield (None, 0) if place is None else (data[place : place + size], mask)
 
 
 class _Turn:
@@ -250,34 +287,31 @@ class _Group:
 
     def __init__(self) -> None:
         self.num_bytes = 0
-        self.reads: list[list[int]] = []  # offset in the file, bytes, place in memory
+        self.offsets: list[int] = []  # of each read: where in the file,
+        self.sizes: list[int] = []  # how many bytes,
+        self.places: list[int] = []  # and where in memory
         self.chunks: list[tuple[int | None, int, int]] = []  # place (None: no bytes), bytes, mask
+        self._end = -1  # of the last read, in the file
 
-    def takes(self, offset: int, size: int) -> bool:
-        """Whether there is room for another chunk."""
-        more = 0 if offset < 0 else size + max(0, self._gap(offset))
-        return self.num_bytes + more <= _GROUP_BYTES or not self.num_bytes
-
-    def add(self, offset: int, size: int, mask: int) -> None:
-        """Add a chunk; at offset -1 are those that were never written."""
+    def takes(self, offset: int, size: int, mask: int) -> bool:
+        """Add a chunk if there is room for it; at offset -1 are those that were never written."""
         if offset < 0:
             self.chunks.append((None, 0, 0))
-            return
-        gap = self._gap(offset)
-        if gap < 0:
-            self.reads.append([offset, size, self.num_bytes])
+            return True
+        gap = offset - self._end
+        is_near = bool(self.offsets) and 0 <= gap <= _GAP_BYTES
+        place = self.num_bytes + gap if is_near else self.num_bytes
+        if place + size > _GROUP_BYTES and self.num_bytes:
+            return False
+        if is_near:
+            self.sizes[-1] += gap + size
         else:
-            self.num_bytes += gap
-            self.reads[-1][1] += gap + size
-        self.chunks.append((self.num_bytes, size, mask))
-        self.num_bytes += size
-
-    def _gap(self, offset: int) -> int:
-        """Return the bytes from the end of the last read to here; -1 if they are not read, too."""
-        if not self.reads:
-            return -1
-        gap = offset - self.reads[-1][0] - self.reads[-1][1]
-        return gap if 0 <= gap <= _GAP_BYTES else -1
+            self.offsets.append(offset)
+            self.sizes.append(size)
+            self.places.append(place)
+        self.chunks.append((place, size, mask))
+        self.num_bytes, self._end = place + size, offset + size
+        return True
 
 
 @final
@@ -307,50 +341,54 @@ class DirectReader(_ChunkedReader):
                 mask, data = file[self._path].id.read_direct_chunk(coordinates)
             except HDF5_ERRORS as error:
                 raise self._damaged(number, f"cannot be read ({words_of(error)})") from error
-        return memoryview(data), mask
+        return np.frombuffer(data, np.uint8), mask
 
 
 def _split(
     rows: NDArray[np.int64], places: NDArray[np.int64] | None, band_rows: int
 ) -> list[_Part]:
     """Cut rows, and where they go, into those of each band, as slices where they are neighbours."""
-    if not len(rows):
-        return []
-    bands = rows // band_rows
-    if (rows[1:] < rows[:-1]).any():
-        order = np.argsort(bands, kind="stable")
-        bands, rows = bands[order], rows[order]
+    is_ascending = _is_ascending(rows)
+    if not is_ascending:
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
         places = order if places is None else places[order]
     elif places is None:
         places = np.arange(len(rows))
-    edges = np.flatnonzero(np.concatenate([[True], bands[1:] != bands[:-1], [True]]))
-    first, last = edges[:-1], edges[1:] - 1
-    inside = rows - bands * band_rows
-    # How often neighbours end, up to each row: where the count stays the same they are a run.
-    breaks = np.cumsum(np.append(False, (np.diff(rows) != 1) | (np.diff(places) != 1)))
-    is_run = breaks[first] == breaks[last]
-    bounds = zip(
-        bands[first].tolist(),
-        first.tolist(),
-        last.tolist(),
-        inside[first].tolist(),
-        places[first].tolist(),
-        is_run.tolist(),
-        strict=True,
-    )
-    parts = []
-    for band, low, high, begin, place, together in bounds:
-        count = high - low + 1
-        if together:
-            part = _Part(band, slice(begin, begin + count), slice(place, place + count))
+    if band_rows == 1 and is_ascending:
+        one = slice(0, 1)
+        pairs = zip(rows.tolist(), places.tolist(), strict=True)
+        return [_Part(row, one, slice(place, place + 1)) for row, place in pairs]
+    parts, low, count = [], 0, len(rows)
+    # Chunk by chunk: NumPy lets the GIL go to look at more than 500 rows at once, and each time
+    # another thread may take it.
+    while low < count:
+        first = int(rows[low])
+        band = first // band_rows
+        end = (band + 1) * band_rows
+        high = low + end - first  # if the rest of the chunk follows, and no row twice
+        is_run = is_ascending and high <= count and int(rows[high - 1]) == end - 1
+        if not is_run:
+            high = bisect_left(rows, end, low, count)
+            is_run = _is_run(rows[low:high])
+        goes = places[low:high]
+        # Rows in file order are copied once from a slice, and twice from a list of places.
+        if not is_run:
+            part = _Part(band, rows[low:high] - band * band_rows, goes)
         else:
-            some = inside[low : high + 1]
-            # Rows in file order are copied once from a slice, and twice from a list of places.
-            is_slice = int(some[-1]) - begin == count - 1 and bool((np.diff(some) == 1).all())
-            part = _Part(
-                band,
-                slice(begin, begin + count) if is_slice else some,
-                places[low : high + 1],
-            )
+            inside = slice(first - band * band_rows, first - band * band_rows + high - low)
+            is_slice = _is_run(goes)
+            part = _Part(band, inside, slice(int(goes[0]), int(goes[-1]) + 1) if is_slice else goes)
         parts.append(part)
+        low = high
     return parts
+
+
+def _is_run(numbers: NDArray[np.int64]) -> bool:
+    """Whether each number is one more than that before it."""
+    has_ends = int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1
+    return has_ends and _is_ascending(numbers)
+
+
+def _is_ascending(numbers: NDArray[np.int64]) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,15 +18,12 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError
 from kerash5.h5 import _gather
 from kerash5.h5._clock import clocked
-from kerash5.h5._file import FileIdentity, H5File
+from kerash5.h5._file import H5File
 
 _MAX_DESCRIPTORS: Final = 64
 _MAX_PREAD: Final = 1 << 30  # one call returns at most 2,147,479,552 bytes on Linux
 _FEW: Final = 4  # runs that are not worth a list of them
-# A run this slow came from a disk and not from memory; the next ones are then asked for ahead.
-_SLOW_SECONDS: Final = 20e-6
-_SLOW_BYTES_PER_SECOND: Final = 1e9
-_ADVISED_READS: Final = 16  # so many reads are announced before it is measured again
+_AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)  # read what is in memory, and wait for no disk
 
 
 @clocked("read")
@@ -54,19 +51,49 @@ def read_places(
         FileChangedError: It is not the file it was.
     """
     descriptor = _DESCRIPTORS.get(file)
-    unread = np.arange(len(offsets))
+    left = np.arange(len(offsets))
     if len(offsets) > _FEW and int(sizes.max()) <= _gather.MOST_BYTES:
-        descriptor.announce(offsets, sizes)
-        start = time.perf_counter()
-        unread = _gather.gather(descriptor.number, offsets, sizes, out, places)
-        descriptor.learn(time.perf_counter() - start, len(offsets), int(sizes.sum()))
+        if descriptor.tells_what_is_cached:
+            left = descriptor.gather(offsets, sizes, out, places, at_once=True)
+        if len(left):
+            descriptor.announce(zip(offsets[left].tolist(), sizes[left].tolist(), strict=True))
+            left = left[descriptor.gather(offsets[left], sizes[left], out, places[left])]
     # What was not read, or not to its end: here it is read, or it is clear why not.
     memory = out.data
-    for number in unread.tolist():
+    for number in left.tolist():
         place, size = int(places[number]), int(sizes[number])
         _read(descriptor, file, path, int(offsets[number]), memory[place : place + size])
 
 
+def read_in_turn(
+    file: H5File, path: str, runs: Sequence[tuple[int, int]], out: NDArray[np.uint8]
+) -> Iterator[None]:
+    """Read runs of bytes of a file to the front of the same array, each when it is asked for.
+
+    For runs that take some time to make use of: they are then still in the processor's cache.
+
+    Args:
+        file: The file.
+        path: The data set, for the message.
+        runs: Where each begins in the file, and how many bytes it has.
+        out: Shape (bytes,), C-contiguous, with room for the longest.
+
+    Raises:
+        DamagedFileError: The file ends before; the message names data set `path`.
+        FileChangedError: It is not the file it was.
+    """
+    descriptor, memory, is_cold = _DESCRIPTORS.get(file), out.data, False
+    for number, (offset, size) in enumerate(runs):
+        done = 0 if is_cold else descriptor.read_at_once(offset, memory[:size])
+        if done < size:
+            if not is_cold:
+                descriptor.announce(runs[number:])
+                is_cold = True
+            _read(descriptor, file, path, offset + done, memory[done:size])
+        yield
+
+
+@clocked("read")
 def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: memoryview) -> None:
     # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
     # than asked.
@@ -88,29 +115,47 @@ class _Descriptor:
     def __init__(self, file: H5File) -> None:
         file.check_unchanged()
         self.number = os.open(file.place, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        stat = os.fstat(self.number)  # again: it may have been replaced between the two calls
-        if FileIdentity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) != file.identity:
+        # Again: it may have been replaced between the two calls.
+        if not file.identity.is_of(os.fstat(self.number)):
             file.check_unchanged()
+        self.tells_what_is_cached = _AT_ONCE is not None  # until it has failed to
+        self.read_at_once(0, memoryview(bytearray(1)))
 
-        self._num_announced = 0  # reads that are still to be announced; lost updates do no harm
+    @clocked("read")
+    def read_at_once(self, offset: int, place: memoryview) -> int:
+        """Read what is in memory already; return how many bytes that was, from the first on."""
+        if not self.tells_what_is_cached:
+            return 0
+        try:
+            return os.preadv(self.number, [place[:_MAX_PREAD]], offset, _AT_ONCE or 0)
+        except BlockingIOError:
+            return 0
+        except OSError:  # not on this file system, or not with this kernel; or not at all
+            self.tells_what_is_cached = False
+            return 0
 
-    def announce(self, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
-        """Tell the kernel what will be read, if reading was slow: a disk then works on all of it.
+    def gather(
+        self,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        out: NDArray[np.uint8],
+        places: NDArray[np.int64],
+        *,
+        at_once: bool = False,
+    ) -> NDArray[np.int64]:
+        """Read many runs with few calls; return the numbers of those that were not read whole."""
+        flags = (_AT_ONCE or 0) if at_once else 0
+        return _gather.gather(self.number, offsets, sizes, out, places, flags=flags)
+
+    def announce(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Tell the kernel what will be read, so that a disk works on all of it at once.
 
         Seen to make scattered rows of 9 kB come 4 to 8 times as fast from a cold file. From memory
-        they come a fifth slower, so it is not done always.
+        they come a fifth slower, so it is told only what is not there.
         """
-        if self._num_announced <= 0 or not hasattr(os, "posix_fadvise"):
-            return
-        self._num_announced -= 1
-        for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
-            os.posix_fadvise(self.number, offset, size, os.POSIX_FADV_WILLNEED)
-
-    def learn(self, seconds: float, num_runs: int, num_bytes: int) -> None:
-        """Take note of how long a read took."""
-        usual = num_runs * _SLOW_SECONDS + num_bytes / _SLOW_BYTES_PER_SECOND
-        if self._num_announced <= 0 and seconds > usual:
-            self._num_announced = _ADVISED_READS
+        if hasattr(os, "posix_fadvise"):
+            for offset, size in runs:
+                os.posix_fadvise(self.number, offset, size, os.POSIX_FADV_WILLNEED)
 
     def __del__(self) -> None:
         if hasattr(self, "number"):

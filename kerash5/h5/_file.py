@@ -72,8 +72,21 @@ class FileIdentity:
     @classmethod
     def of(cls, path: str) -> FileIdentity:
         """Ask the file system."""
-        stat = os.stat(path)
+        return cls.from_stat(os.stat(path))
+
+    @classmethod
+    def from_stat(cls, stat: os.stat_result) -> FileIdentity:
+        """Take it from what the file system said."""
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+    def is_of(self, stat: os.stat_result) -> bool:
+        """Whether the file system still says the same; asked for every batch."""
+        return (
+            stat.st_mtime_ns == self.modified_ns
+            and stat.st_size == self.num_bytes
+            and stat.st_ino == self.inode
+            and stat.st_dev == self.device
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +115,14 @@ class H5File:
             FileChangedError: It was replaced, cut short, written to or removed.
         """
         try:
-            now = FileIdentity.of(self.place)
+            stat = os.stat(self.place)
         except OSError as error:
             raise FileChangedError(
                 f"{self.path!r} was there when reading began and is gone now "
                 f"({error.strerror}); put it back and start again"
             ) from error
-        if now != self.identity:
+        if not self.identity.is_of(stat):
+            now = FileIdentity.from_stat(stat)
             what = (
                 f"had {self.identity.num_bytes} bytes and has {now.num_bytes}"
                 if now.num_bytes != self.identity.num_bytes

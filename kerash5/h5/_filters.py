@@ -83,7 +83,7 @@ class Pipeline:
         """Whether the stored bytes of a chunk with this mask are its array: no filter applied."""
         return all(mask >> position & 1 for position in range(len(self._filters)))
 
-    def decode(self, stored: bytes | memoryview, mask: int, out: Bytes) -> None:
+    def decode(self, stored: bytes | Bytes, mask: int, out: Bytes) -> None:
         """Decode one chunk into its place.
 
         Args:

@@ -16,7 +16,9 @@ import os
 import platform
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -52,6 +54,8 @@ def gather(
     sizes: NDArray[np.int64],
     out: NDArray[np.uint8],
     places: NDArray[np.int64],
+    *,
+    flags: int = 0,
 ) -> NDArray[np.int64]:
     """Read bytes from many places of a file to many places of an array.
 
@@ -61,6 +65,7 @@ def gather(
         sizes: Bytes of each run, shape (n,), at most `MOST_BYTES`.
         out: Shape (bytes,), C-contiguous.
         places: Where each run goes in `out`, shape (n,); they do not overlap.
+        flags: Of preadv2, such as `os.RWF_NOWAIT`.
 
     Returns:
         The runs that were not read, or not to their end: ascending numbers. All of them, where the
@@ -72,16 +77,11 @@ def gather(
     if context is None:
         return np.arange(len(offsets))
     try:
-        address = out.ctypes.data
+        addresses = places + _address(out)
         for start in range(0, len(offsets), _MOST_READS):
             part = slice(start, start + _MOST_READS)
-            requests = np.zeros(len(offsets[part]), _IOCB)
-            requests["data"] = np.arange(len(requests))
-            requests["descriptor"] = descriptor
-            requests["buffer"] = address + places[part]
-            requests["num_bytes"] = sizes[part]
-            requests["offset"] = offsets[part]
-            context.read(requests, found[part])
+            context.prepare(descriptor, offsets[part], sizes[part], addresses[part], flags)
+            context.read(found[part])
     except BaseException:
         context.destroy()  # waits for what is under way: nobody writes to `out` after this
         raise
@@ -94,78 +94,120 @@ def _check_places(
 ) -> None:
     # The kernel believes addresses. A wrong one would overwrite what is not ours.
     is_sound = len(sizes) == 0 or (
-        int(sizes.min()) >= 0
-        and int(places.min()) >= 0
-        and int((places + sizes).max()) <= out.size
-        and int(sizes.max()) <= MOST_BYTES
+        np.minimum.reduce(sizes) >= 0
+        and np.minimum.reduce(places) >= 0
+        and np.maximum.reduce(places + sizes) <= out.size
+        and np.maximum.reduce(sizes) <= MOST_BYTES
     )
     if not is_sound or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError("a run of bytes lies outside its array")
 
 
+def _address(array: np.ndarray) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
 class _Context:
-    """A queue of reads of the kernel's; used by one thread at a time."""
+    """A queue of reads of the kernel's, and their descriptions; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._number = ctypes.c_ulong(0)
-        self._events = np.zeros(_MOST_READS, _EVENT)
-        if _call(0, _MOST_READS, ctypes.byref(self._number)) != 0:
+        if _KERNEL.setup(_MOST_READS, ctypes.byref(self._number)) != 0:
             raise OSError(ctypes.get_errno(), "io_setup")
+        requests = np.zeros(_MOST_READS, _IOCB)
+        requests["data"] = np.arange(_MOST_READS)
+        # Looking a field up costs as much as filling it.
+        self._descriptors, self._buffers = requests["descriptor"], requests["buffer"]
+        self._sizes, self._offsets = requests["num_bytes"], requests["offset"]
+        self._flags = requests["rw_flags"]
+        self._pointers = np.arange(_MOST_READS) * _IOCB.itemsize + requests.ctypes.data
+        self._pointers_at = _address(self._pointers)
+        self._events = np.zeros(_MOST_READS, _EVENT)
+        self._events_at = self._events.ctypes.data
 
-    def read(self, requests: np.ndarray, found: NDArray[np.int64]) -> None:
-        """Do all requests; `found` becomes the bytes each has read, or stays as it was."""
-        pointers = requests.ctypes.data + np.arange(len(requests)) * _IOCB.itemsize
+    def prepare(
+        self,
+        descriptor: int,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        addresses: NDArray[np.int64],
+        flags: int,
+    ) -> None:
+        """Describe what is read next: sizes[i] bytes from offsets[i] on to addresses[i]."""
+        count = len(offsets)
+        self._descriptors[:count] = descriptor
+        self._flags[:count] = flags
+        self._buffers[:count] = addresses
+        self._sizes[:count] = sizes
+        self._offsets[:count] = offsets
+
+    def read(self, found: NDArray[np.int64]) -> None:
+        """Do all reads; `found` becomes the bytes each has read, or an error's negative number.
+
+        Where a read is not even begun, its number stays as it was.
+        """
+        count = len(found)
         submitted = 0
-        while submitted < len(requests):
+        while submitted < count:
             # Less than asked for where a request is bad; the rest is left to the caller.
-            count = _call(2, self._number, len(requests) - submitted, pointers[submitted:])
-            if count <= 0:
+            pointers = self._pointers_at + submitted * self._pointers.itemsize
+            taken = _KERNEL.submit(self._number, count - submitted, pointers)
+            if taken <= 0:
                 break
-            submitted += count
-        while submitted:
-            count = _call(3, self._number, submitted, submitted, self._events, None)
-            if count < 0 and ctypes.get_errno() != errno.EINTR:
-                raise OSError(ctypes.get_errno(), "io_getevents")
-            events = self._events[: max(count, 0)]
-            found[events["data"].astype(np.int64)] = events["result"]
-            submitted -= len(events)
+            submitted += taken
+        # Nearly always all is there, and the GIL need not be let go and waited for to see it.
+        left = submitted - self._take_events(_KERNEL.look, 0, submitted, found)
+        while left:
+            left -= self._take_events(_KERNEL.wait, left, left, found)
+
+    def _take_events(
+        self, ask: Callable[..., int], fewest: int, most: int, found: NDArray[np.int64]
+    ) -> int:
+        count = ask(self._number, fewest, most, self._events_at, None)
+        if count < 0 and ctypes.get_errno() != errno.EINTR:
+            raise OSError(ctypes.get_errno(), "io_getevents")
+        events = self._events[: max(count, 0)]
+        found[events["data"].astype(np.int64)] = events["result"]
+        return len(events)
 
     def destroy(self) -> None:
         """Wait for all reads, and give the queue back to the kernel."""
-        _call(1, self._number)
+        _KERNEL.destroy(self._number)
 
 
 _FREE: Final[list[_Context]] = []  # append and pop are one step each, so there is no lock
 
 
 class _Kernel:
-    """Whether this system reads many places at once; found out by trying, once."""
+    """The system calls, and whether this system has them; found out by trying, once."""
 
     def __init__(self) -> None:
         self.numbers = _NUMBERS.get(platform.machine()) if sys.platform == "linux" else None
         if struct.calcsize("P") != 8 or sys.byteorder != "little":
             self.numbers = None
-        self.call = None if self.numbers is None else ctypes.CDLL(None, use_errno=True).syscall
-        if self.call is not None:
-            self.call.restype = ctypes.c_long
+        if self.numbers is None:
+            return
+        setup, destroy, submit, getevents = self.numbers
+        number, size, place = ctypes.c_ulong, ctypes.c_long, ctypes.c_void_p
+        library = ctypes.CDLL(None, use_errno=True)
+        self.setup = _system_call(library, setup, size, place)
+        self.destroy = _system_call(library, destroy, number)
+        self.submit = _system_call(library, submit, number, size, place)
+        self.wait = _system_call(library, getevents, number, size, size, place, place)
+        # The same, for when it returns at once: this one keeps the GIL.
+        library = ctypes.PyDLL(None, use_errno=True)
+        self.look = _system_call(library, getevents, number, size, size, place, place)
+
+
+def _system_call(library: ctypes.CDLL, number: int, *types: type) -> Callable[..., int]:
+    """Return a system call; it gives -1 where it fails, and leaves its errno."""
+    call = library["syscall"]  # a new function each time it is asked for, with types of its own
+    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, *types]
+    return partial(call, number)
 
 
 _KERNEL: Final = _Kernel()
-
-
-def _call(which: int, *arguments: object) -> int:
-    """Make one of the four system calls, without the GIL; -1 where it fails."""
-    numbers, call = _KERNEL.numbers, _KERNEL.call
-    if numbers is None or call is None:
-        return -1
-    found: int = call(ctypes.c_long(numbers[which]), *map(_as_argument, arguments))
-    return found
-
-
-def _as_argument(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return ctypes.c_void_p(value.ctypes.data)
-    return ctypes.c_long(value) if isinstance(value, int) else value
 
 
 def _borrow() -> _Context | None:

@@ -7,6 +7,7 @@ the caller's to keep all the same: its memory comes back only when the last view
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, final
 
 import numpy as np
@@ -39,7 +40,7 @@ class Memory:
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Return an uninitialised array, as `numpy.empty` does."""
         kind = np.dtype(dtype)
-        num_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        num_bytes = math.prod(shape) * kind.itemsize
         if num_bytes < _SMALLEST or kind.hasobject:
             return np.empty(shape, kind)
         size = round_up(num_bytes)

@@ -78,9 +78,9 @@ class ContiguousReader(AbstractReader):
         """Read rows in the order asked for, neighbours with one system call."""
         if not len(rows) or share[0]:
             return
-        is_new = np.diff(rows) != 1
+        is_new = rows[1:] - rows[:-1] != 1
         if places is not None:
-            is_new |= np.diff(places) != 1
+            is_new |= places[1:] - places[:-1] != 1
         edges = np.flatnonzero(np.concatenate([[True], is_new, [True]]))
         first = edges[:-1]
         self._read(rows[first], np.diff(edges), out, first if places is None else places[first])

@@ -7,7 +7,7 @@ its files in the process that reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -78,6 +78,7 @@ class Source:
         lengths = [part.num_rows for part in first.parts]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._behind = [self._find_files_behind(part) for part in range(len(lengths))]
+        self._all_behind = self._files_behind(range(len(lengths)))
         if len(self) == 0:
             raise ColumnError(
                 f"column {first.column.path!r} of {files[0].path!r} has no rows; "
@@ -197,12 +198,10 @@ class Source:
             share: Do the how manyeth part of the work of how many, at most `num_shares`; all of
                 them may be done at the same time.
         """
-        part_of = self._part_of(rows)
-        for part in np.unique(part_of).tolist() if len(rows) else ():
+        for part, chosen in self._by_part(rows):
             self._check_file(part)
             here, goes = rows, places
-            if len(self._behind) > 1:
-                chosen = np.flatnonzero(part_of == part)
+            if chosen is not None:
                 here = rows[chosen] - self._starts[part]
                 goes = chosen if places is None else places[chosen]
             for name, column in self._columns.items():
@@ -224,12 +223,10 @@ class Source:
             runs: The rows.
             out: One array per column, shape (n, *row_shape).
         """
-        part_of = self._part_of(runs.starts)
-        for part in np.unique(part_of).tolist() if len(runs) else ():
+        for part, chosen in self._by_part(runs.starts):
             self._check_file(part)
             here = runs
-            if len(self._behind) > 1:
-                chosen = np.flatnonzero(part_of == part)
+            if chosen is not None:
                 here = runs[chosen].counted_from(int(self._starts[part]))
             for name, column in self._columns.items():
                 if column.labels is None:
@@ -277,12 +274,10 @@ class Source:
             rows: Look only at the files that these rows lie in, of which there may be thousands;
                 None for all files.
         """
-        if rows is None or len(self._behind) == 1:
-            parts = range(len(self._behind))
-        else:
-            parts = np.unique(self._part_of(rows)).tolist()
-        # Each once: a file may hold many parts.
-        for file in dict.fromkeys(file for part in parts for file in self._behind[part]):
+        files = self._all_behind
+        if rows is not None and len(self._behind) > 1:
+            files = self._files_behind(np.unique(self._part_of(rows)).tolist())
+        for file in files:
             file.check_unchanged()
 
     def fingerprint(self) -> dict[str, object]:
@@ -341,9 +336,23 @@ class Source:
             return np.zeros(len(rows), np.int64)
         return np.searchsorted(self._starts, rows, side="right") - 1
 
+    def _by_part(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
+        """Yield each part that some of the rows lie in, and which these are; None for all."""
+        if len(self._behind) == 1:
+            if len(rows):
+                yield 0, None
+            return
+        part_of = self._part_of(rows)
+        for part in np.unique(part_of).tolist():
+            yield part, np.flatnonzero(part_of == part)
+
     def _check_file(self, part: int) -> None:
         for file in self._behind[part]:
             file.check_unchanged()
+
+    def _files_behind(self, parts: Iterable[int]) -> tuple[H5File, ...]:
+        """Return the files that some parts lie in, each once: a file may hold many parts."""
+        return tuple(dict.fromkeys(file for part in parts for file in self._behind[part]))
 
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
         """Return the file that a part lies in, and those that its links lead to, each once."""

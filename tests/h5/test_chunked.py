@@ -170,9 +170,11 @@ def test_neighbouring_chunks_are_read_with_one_call() -> None:
     group = _Group()
     offsets = [100, 150, 205, 90_000, -1, -1, 90_100, 90_050]
     for offset, size in zip(offsets, [50, 50, 10, 100, 0, 0, 10, 10], strict=True):
-        group.add(offset, size, 0)
+        assert group.takes(offset, size, 0)
     # What was never written stands between its neighbours, and not in the file.
-    assert group.reads == [[100, 115, 0], [90_000, 110, 115], [90_050, 10, 225]]
+    assert group.offsets == [100, 90_000, 90_050]
+    assert group.sizes == [115, 110, 10]
+    assert group.places == [0, 115, 225]
     places = [0, 50, 105, 115, None, None, 215, 225]
     assert [place for place, *_ in group.chunks] == places
     assert group.num_bytes == 235
@@ -181,8 +183,8 @@ def test_neighbouring_chunks_are_read_with_one_call() -> None:
 def test_a_bounded_number_of_bytes_is_read_at_a_time() -> None:
     group = _Group()
     for offset in (0, 400_000):
-        assert group.takes(offset, 400_000)
-        group.add(offset, 400_000, 0)
-    assert not group.takes(800_000, 400_000)
-    assert group.takes(-1, 0)
-    assert _Group().takes(0, 1 << 30)
+        assert group.takes(offset, 400_000, 0)
+    assert not group.takes(800_000, 400_000, 0)
+    assert group.num_bytes == 800_000
+    assert group.takes(-1, 0, 0)
+    assert _Group().takes(0, 1 << 30, 0)

@@ -1,7 +1,9 @@
 """Many places with one call: the bytes that `pread` gives, or a word about which are missing."""
 
+import errno
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,13 +159,13 @@ def test_where_it_is_forbidden_is_found_out_once(
 ) -> None:
     asked = []
 
-    def refuse(which: int, *_: object) -> int:
-        asked.append(which)
+    def refuse(most: int, _: object) -> int:
+        asked.append(most)
         return -1
 
     monkeypatch.setattr(_gather, "_FREE", [])
     monkeypatch.setattr(_gather._KERNEL, "numbers", _gather._KERNEL.numbers)
-    monkeypatch.setattr(_gather, "_call", refuse)
+    monkeypatch.setattr(_gather._KERNEL, "setup", refuse, raising=False)
     for _ in range(3):
         unread = _gather.gather(descriptor, ints([0]), ints([1]), np.zeros(1, np.uint8), ints([0]))
         assert_array_equal(unread, [0])
@@ -223,27 +225,104 @@ def test_bytes_that_never_were_there_are_damage(tmp_path: Path) -> None:
         )
 
 
-def test_what_is_slow_is_announced_and_measured_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["x"] = np.arange(1000)
-    announced: list[int] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda *call: announced.append(call[1]), raising=False)
+# From a disk
+
+ROWS: Final = np.random.default_rng(2).integers(0, 256, (64, 30_000), np.uint8)
+SHUFFLED: Final = 8 * np.random.default_rng(3).permutation(8)  # far from each other in the file
+
+
+@pytest.fixture(params=["contiguous", "chunks", "small chunks"])
+def rows_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of rows in one layout."""
+    path, rows = tmp_path / "a.h5", ROWS if request.param != "small chunks" else ROWS[:, :3000]
+    options: dict[str, Any] = {"chunks": (1, rows.shape[1]), "compression": "gzip"}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=rows, **({} if request.param == "contiguous" else options))
+    return path
+
+
+@pytest.fixture
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the place of each run that is announced."""
+    found: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *call: found.append(call[1]), raising=False)
     monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
-    monkeypatch.setattr(_descriptors, "_SLOW_SECONDS", -1.0)  # everything is slow
-    source, rows = Source(tmp_path / "a.h5", x="x"), np.arange(0, 1000, 100)
-    source.read(rows)
-    assert not announced
-    for _ in range(_descriptors._ADVISED_READS):
-        assert_array_equal(source.read(rows)["x"], rows)
-    assert len(announced) == _descriptors._ADVISED_READS * len(rows)
-    monkeypatch.setattr(_descriptors, "_SLOW_SECONDS", 1e9)
-    for _ in range(_descriptors._ADVISED_READS):
-        source.read(rows)
+    return found
+
+
+def forget_pages(path: Path) -> None:
+    """Have the file read from its disk next time, or skip."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        for _ in range(20):  # pages that another processor is busy with stay
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.preadv(descriptor, [bytearray(1)], path.stat().st_size // 2, os.RWF_NOWAIT)
+            time.sleep(0.05)
+    except BlockingIOError:
+        return
+    except (AttributeError, OSError):
+        pytest.skip("this system does not tell what is in memory")
+    finally:
+        os.close(descriptor)
+    pytest.skip("this file system keeps everything in memory")
+
+
+def test_only_what_comes_from_the_disk_is_announced(
+    rows_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(rows_path, x="x")
+    expected = source.read(SHUFFLED)["x"]
+    forget_pages(rows_path)
+    announced: list[int] = []
+    advise = os.posix_fadvise
+
+    def counting(descriptor: int, offset: int, size: int, advice: int) -> None:
+        announced.append(offset)
+        advise(descriptor, offset, size, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", counting)
+    assert_array_equal(source.read(SHUFFLED)["x"], expected)
+    assert announced
     announced.clear()
-    source.read(rows)
+    assert_array_equal(source.read(SHUFFLED)["x"], expected)
     assert not announced
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_where_nobody_tells_what_is_in_memory_all_is_announced(
+    rows_path: Path, announced: list[int], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source = Source(rows_path, x="x")
+    expected = source.read(SHUFFLED)["x"]
+    read = os.preadv
+
+    def refusing(descriptor: int, places: Any, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(number, os.strerror(number))
+        return read(descriptor, places, offset)
+
+    monkeypatch.setattr(os, "preadv", refusing)
+    _descriptors._DESCRIPTORS._open.clear()
+    announced.clear()
+    for _ in range(2):
+        assert_array_equal(source.read(SHUFFLED)["x"], expected)
+    assert len(announced) >= 2
+
+
+def test_half_of_a_run_that_is_in_memory_is_read_to_its_end(
+    rows_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(rows_path, x="x")
+    expected = source.read(SHUFFLED)["x"]
+    read = os.preadv
+
+    def halving(descriptor: int, places: Any, offset: int, flags: int = 0) -> int:
+        return read(descriptor, [place[: len(place) // 2 + 1] for place in places], offset, flags)
+
+    monkeypatch.setattr(os, "preadv", halving)
+    assert_array_equal(source.read(SHUFFLED[:3])["x"], expected[:3])
+    assert_array_equal(source.read(SHUFFLED)["x"], expected)
 
 
 def _read_in_child(source: Source, rows: NDArray[np.int64], queue: Any) -> None:
