@@ -9,8 +9,10 @@ calls is only what would be computed again.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, TypeVar, final
 
 import numpy as np
@@ -107,7 +109,8 @@ class Plan:
             raise OptionError("shuffle='chunks' needs to know where chunks begin (cut=)")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memory": {}}
+        names = (each.name for each in fields(self))  # and nothing that is worked out from them
+        return {name: getattr(self, name) for name in names} | {"_memory": {}}
 
     def _check_shard(self) -> None:
         index, count = self.shard
@@ -138,13 +141,13 @@ class Plan:
         """Rows served in an epoch over all shards, before `drop_last` drops any."""
         return self.num_rows if self.rows_to_serve is None else len(self.rows_to_serve)
 
-    @property
+    @cached_property
     def shard_bounds(self) -> tuple[int, int]:
         """The part of an epoch's order that this shard serves: positions [start, stop)."""
         index, count = self.shard
         return self.num_served * index // count, self.num_served * (index + 1) // count
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch; the same on every shard, so that none waits for another for ever."""
         count = self.shard[1]
@@ -194,7 +197,8 @@ class Plan:
         edges = self._block_order(epoch).window_starts
         found = []
         while start < stop:
-            number = int(np.searchsorted(edges, start, side="right")) - 1
+            # Not NumPy's search: it lets the GIL go, and every batch would wait to have it back.
+            number = bisect_right(edges, start) - 1
             begin, end = int(edges[number]), min(stop, int(edges[number + 1]))
             found.append(Span(Window(epoch, number), start - begin, end - begin))
             start = end

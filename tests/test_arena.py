@@ -10,7 +10,8 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -355,6 +356,77 @@ def test_no_more_windows_are_held_when_threads_ask_for_anything(
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(store.take, steps))
     assert 0 < memory.peak <= most * 2 * BLOCK_BYTES
+
+
+class Noting(Executor):
+    """Does nothing with what it is given, until it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Note what is to be called."""
+        self.calls.append(partial(function, *arguments, **options))
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def do(self) -> None:
+        """Call the next one."""
+        self.calls.pop(0)()
+        self.futures.pop(0).set_result(None)
+
+
+def first_step_of(plan: Plan, number: int) -> int:
+    """Return the first step of epoch 0 that begins in a window."""
+    return next(step for step in range(99) if plan.spans(step)[0].window.number == number)
+
+
+def test_helpers_are_sent_once_for_a_window_and_anew_when_an_epoch_begins_anew(
+    source: Source,
+) -> None:
+    store, first, second = make_windows(source), Noting(), Noting()
+    for _ in range(3):
+        store.advance(0, first, 2)
+    assert len(first.calls) == 2
+    first.do()  # the window of step 0
+    for _ in range(3):
+        store.advance(0, first, 2)
+    assert len(first.calls) == 1 + 2  # and the next one
+    for future in first.futures:
+        future.cancel()
+    for _ in range(3):
+        store.advance(0, second, 2)
+    assert len(second.calls) == 2
+    second.do()
+    assert sorted(store._windows) == [(0, 0), (0, 1)]
+    store.advance(0, second, 2)
+    assert len(second.calls) == 1
+
+
+def test_a_helper_that_comes_too_late_loads_nothing(source: Source) -> None:
+    store, executor = make_windows(source), Noting()
+    store.advance(0, executor, 1)
+    later = first_step_of(make_plan(source)[0], 3)
+    store.advance(later, executor, 1)
+    executor.do()
+    assert not store._windows
+    executor.do()
+    assert list(store._windows) == [(0, 3)]
+
+
+def test_the_next_window_is_read_once_the_first_is_there_after_a_jump(source: Source) -> None:
+    store, executor = make_windows(source), Noting()
+    for step in (0, first_step_of(make_plan(source)[0], 4)):
+        store.advance(step, executor)
+        assert not executor.calls  # whoever takes the step loads its window
+        store.take(step)
+        for _ in range(2):
+            store.advance(step, executor)
+        assert len(executor.calls) == 1
+        executor.do()
+        store.advance(step, executor)
+        assert not executor.calls
 
 
 def test_what_is_released_is_gone(source: Source, memory: Counted) -> None:

@@ -84,13 +84,13 @@ class HeldBlocks(Shared):
 
         That the files of the others are what they were is for the caller to check.
         """
-        places = rows
-        if not (self.is_complete and self._has_all):
-            blocks = self._blocks.of_rows(rows)
-            slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
-            if not self.is_complete:
-                self._ensure(np.unique(slots))
-            places = rows - self._starts[slots] + self._places[slots]
+        if self.is_complete and self._has_all and self._shelf is not None:
+            return self._shelf.take(rows)
+        blocks = self._blocks.of_rows(rows)
+        slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
+        if not self.is_complete:
+            self._ensure(np.unique(slots))
+        places = rows - self._starts[slots] + self._places[slots]
         return self._known_shelf().take(places)
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:

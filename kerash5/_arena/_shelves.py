@@ -25,6 +25,7 @@ from kerash5.h5._gather import MOST_BYTES, gather
 from kerash5.h5._memory import empty
 
 _LOG: Final = logging.getLogger("kerash5")
+_LIGHT_ROW_BYTES: Final = 64
 _MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
 
 
@@ -53,7 +54,12 @@ class MemoryShelf(AbstractShelf):
 
     def take(self, places: NDArray[np.int64]) -> Arrays:
         """Return the rows at some places."""
-        return {name: np.take(array, places, axis=0) for name, array in self._arrays.items()}
+        found = {}
+        for name, array in self._arrays.items():
+            # `np.take` lets the GIL go, and having it back can take longer than copying labels.
+            is_light = array.nbytes <= _LIGHT_ROW_BYTES * len(array)
+            found[name] = array[places] if is_light else np.take(array, places, axis=0)
+        return found
 
 
 @final

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import pairwise
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._arena._rows import Arrays
-from kerash5._plan import Span
+from kerash5._blocks import Blocks
+from kerash5._plan import Plan, Span, Window
 from kerash5.h5._memory import empty
 from kerash5.h5._readers import as_copied
 
 Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
 
-# Pieces that a window is loaded in, so that no thread waits long for the last one.
-_FEWEST_PIECES: Final = 8
+_FEWEST_PIECES: Final = 8  # that a window is loaded in
+_SHARE_OF_REST: Final = 5  # a piece is a fifth of what is left, so that the last ones are small
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,30 +47,84 @@ class Held:
     num_loading: int = 0
 
 
-def cut_pieces(
-    rows: NDArray[np.int64], places: NDArray[np.int64], edges: NDArray[np.int64], num_shares: int
-) -> list[Piece]:
-    """Cut the rows of a window into pieces to load: few, and enough for threads to share.
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """What a window consists of."""
+
+    rows: NDArray[np.int64]  # in the order they are served in
+    order: NDArray[np.int64] | None  # as in `Held`
+    pieces: list[Piece]  # the last one first
+
+
+def find_contents(
+    plan: Plan, blocks: Blocks, num_shares: int, window: Window, *, in_order: bool
+) -> Contents:
+    """Find out what a window consists of.
 
     Args:
-        rows: In file order, shape (n,).
-        places: Where each goes, shape (n,).
-        edges: Where another block begins among the rows, but for the first.
+        plan: The order.
+        blocks: Rows that are best read together.
         num_shares: How many threads can load one block side by side.
-
-    Returns:
-        The pieces, the last one first.
+        window: One of the plan's.
+        in_order: Rows are loaded to the order they are served in; else to that of the file.
     """
-    shares = min(num_shares, -(-_FEWEST_PIECES // (len(edges) + 1)))
+    rows, order = plan.window_rows(window), plan.window_order(window)
+    places = np.arange(len(order))
+    if in_order:
+        places[order] = places.copy()
+    block = blocks.of_rows(rows)
+    stops = np.append(np.flatnonzero(block[1:] != block[:-1]) + 1, len(rows)).tolist()
+    shares = min(num_shares, -(-_FEWEST_PIECES // len(stops)))
     if shares == 1:  # several blocks a piece
-        each = -(-(len(edges) + 1) // _FEWEST_PIECES)
-        edges = edges[each - 1 :: each]
+        stops = _thin_out(stops)
     pieces = [
-        Piece(*piece, (share, shares))
-        for piece in zip(np.split(rows, edges), np.split(places, edges), strict=True)
+        Piece(rows[start:stop], places[start:stop], (share, shares))
+        for start, stop in pairwise([0, *stops])
         for share in range(shares)
     ]
-    return pieces[::-1]
+    return Contents(rows[order], None if in_order else order, pieces[::-1])
+
+
+def _thin_out(stops: list[int]) -> list[int]:
+    """Choose stops so that each piece is a share of what is left, and no thread waits for long."""
+    chosen, left = [], len(stops)
+    while left:
+        left -= -(-left // _SHARE_OF_REST)
+        chosen.append(stops[len(stops) - left - 1])
+    return chosen
+
+
+@final
+class Foresight:
+    """Finds out what a window consists of before it comes in: who lets it in holds up the others.
+
+    Args:
+        find: Returns the contents of a window.
+    """
+
+    def __init__(self, find: Callable[[Window], Contents]) -> None:
+        self._find = find
+        self._lock = threading.Lock()
+        self._known: tuple[Window, Contents] | None = None
+
+    def look_at(self, window: Window) -> None:
+        """Be ready to tell what this window consists of; who asks at the same time waits."""
+        with self._lock:
+            if self._known is None or self._known[0] != window:
+                self._known = window, self._find(window)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether some thread is finding out right now."""
+        return self._lock.locked()
+
+    def tell(self, window: Window) -> Contents:
+        """Return what a window consists of, and forget it: its pieces are loaded once."""
+        known, contents = self._known or (None, None)
+        if contents is None or known != window:
+            return self._find(window)
+        self._known = None
+        return contents
 
 
 def view_part(held: Held, span: Span) -> Part:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerash5._arena._resident import HeldBlocks
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
-from kerash5._arena._window import Held, Part, Piece, copy_part, cut_pieces, join_parts, view_part
+from kerash5._arena._window import (
+    Foresight,
+    Held,
+    Part,
+    Piece,
+    copy_part,
+    find_contents,
+    join_parts,
+    view_part,
+)
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan, Span, Window
 from kerash5.h5 import Source
 from kerash5.h5._memory import Memory, round_up
 
-INDEX_BYTES: Final = 24  # what a window knows of a row beside its data: numbers and places
+# What a window knows of a row beside its data, numbers and places: 24 bytes. That much is known of
+# a third window, too, for each two that are in memory.
+INDEX_BYTES: Final = 36
 
 
 @final
@@ -66,8 +79,14 @@ class WindowRows(AbstractRows, Shared):
         self._most_rows = 0
         self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
         self._starting: list[int] = []  # steps of which it is not known yet what they want
-        self._helpers: list[Future[None]] = []
+        self._helpers: list[tuple[Future[None], Window]] = []  # and what each helps with
+        shares, in_order = self._source.num_shares, self.hands_out
+        find = partial(find_contents, self._plan, self._blocks, shares, in_order=in_order)
+        self._foresight = Foresight(find)  # asked before `_changed` is locked
+        self._served: tuple[Window | None, Executor | None] = None, None  # by `advance`, last
+        self._is_settled = False  # nothing is left to begin for that window and the next one
         self._failed: Window | None = None
+        self._last_spans: tuple[int, list[Span]] = (-1, [])  # a step, and what it draws from
         self._share()
 
     def __getstate__(self) -> dict[str, object]:
@@ -88,22 +107,62 @@ class WindowRows(AbstractRows, Shared):
 
     def hand_out(self, step: int) -> Arrays:
         """Return what `take` does, as a view where one will do: it keeps its window's memory."""
+        spans = self._spans(step)
+        if len(spans) == 1 and (part := self._view_now(spans[0])) is not None:
+            self._check_files(step)
+            return self._with_kept(*part)
         return self._take(step, gives=True)
+
+    def _spans(self, step: int) -> list[Span]:
+        # Whoever serves asks twice. No lock: a thread sees a whole pair, and whichever will do.
+        known_step, spans = self._last_spans
+        if known_step != step:
+            spans = self._plan.spans(step)
+            self._last_spans = step, spans
+        return spans
+
+    def _view_now(self, span: Span) -> Part | None:
+        """Return a view of rows that are here; None where that takes any more than this.
+
+        Most batches are such, and each moment that they hold the GIL is one that other threads do
+        not decode in.
+        """
+        with self._changed:
+            held = self._windows.get(span.window)
+            if held is None or not held.is_here or not self._may_give(held, span):
+                return None
+            held.given.add(span.start)
+            return view_part(held, span)
+
+    def _may_give(self, held: Held, span: Span) -> bool:
+        """Whether rows may leave as a view of their window's memory.
+
+        Not near the end: a loop holds its last batch when it asks for the next one, and would hold
+        all this window's memory while another takes its place.
+        """
+        is_near_end = len(held.rows) - span.stop < self._plan.batch_size
+        return held.order is None and not is_near_end and span.start not in held.given
+
+    def _check_files(self, step: int) -> None:
+        # Finding out which rows these are costs more than looking at one file.
+        several = len(self._source.paths) > 1
+        self._source.check_unchanged(self._plan.rows(step) if several else None)
 
     def _take(self, step: int, *, gives: bool) -> Arrays:
         spans = self._begin(step)
         wanted = [span.window for span in spans]
         try:
-            # Finding out which rows these are costs more than looking at one file.
-            several = len(self._source.paths) > 1
-            self._source.check_unchanged(self._plan.rows(step) if several else None)
+            self._check_files(step)
             parts = []
             for span in spans:
                 parts.append(self._part(span, step, gives=gives))
                 self._forget([wanted.pop(0)])
         finally:
             self._forget(wanted)
-        found, rows = parts[0] if len(parts) == 1 else join_parts(parts)
+        return self._with_kept(*(parts[0] if len(parts) == 1 else join_parts(parts)))
+
+    def _with_kept(self, found: Arrays, rows: NDArray[np.int64]) -> Arrays:
+        """Add the columns that stay in memory, and put all of them in order."""
         if self._kept is None:
             return found
         found |= self._kept.take(rows)
@@ -114,12 +173,9 @@ class WindowRows(AbstractRows, Shared):
         # next one.
         held = self._pin(span.window, step)
         try:
-            # Copied before the end: a loop holds its last batch when it asks for the next one, and
-            # would hold all this window's memory while another takes its place.
-            is_near_end = len(held.rows) - span.stop < self._plan.batch_size
-            is_view = gives and held.order is None and not is_near_end
             with self._changed:
                 is_given = span.start in held.given
+                is_view = gives and self._may_give(held, span)
                 if is_view:
                     held.given.add(span.start)
             if is_given:  # to somebody who may have changed it
@@ -161,24 +217,34 @@ class WindowRows(AbstractRows, Shared):
 
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
         """Drop the windows before step `oldest`; load the one it is in, and the one after it."""
-        current = self._plan.spans(oldest)[0].window
+        current = self._spans(oldest)[0].window
+        is_same = self._served == (current, executor)
+        if is_same and self._is_settled:
+            return
         following = self._following(current)
         with self._changed:
-            for window in list(self._windows):
-                if window not in {current, following} and window not in self._wanted:
-                    self._drop(window)
-            if helpers:
-                due = self._first_not_here([current, following][: self._most])
-            else:  # whoever takes the step loads its window
-                is_due = self._most > 1 and current in self._windows
-                due = self._first_not_here([following]) if is_due else None
+            if not is_same:
+                self._served, self._is_settled = (current, executor), False
+                for window in list(self._windows):
+                    if window not in {current, following} and window not in self._wanted:
+                        self._drop(window)
+            wanted = [current, following][: self._most]
+            if not helpers:  # whoever takes the step loads its window
+                if current not in self._windows:
+                    return
+                wanted = wanted[1:]
+            due = self._first_not_here(wanted)
+            self._is_settled = due is None
             # What failed to load is tried again by who needs it.
             if due is None or due == self._failed:
                 return
-            self._helpers = [helper for helper in self._helpers if not helper.done()]
-            missing = max(1, helpers) - len(self._helpers)
-        for _ in range(missing):
-            self._helpers.append(executor.submit(self._read_ahead, current, due))
+            self._helpers = [each for each in self._helpers if not each[0].done()]
+            num_there = sum(window == due for _, window in self._helpers)
+            for _ in range(num_there, max(1, helpers)):
+                future = executor.submit(self._read_ahead, current, due)
+                self._helpers.append((future, due))
+            # Helpers stay until all of it is loaded.
+            self._is_settled = due == wanted[-1]
 
     def _first_not_here(self, windows: list[Window]) -> Window | None:
         known = ((window, self._windows.get(window)) for window in windows)
@@ -190,6 +256,7 @@ class WindowRows(AbstractRows, Shared):
             for window in list(self._windows):
                 self._drop(window)
             self._memory.clear()
+            self._served = None, None
 
     def describe(self) -> str:
         """Say in words where rows come from."""
@@ -244,16 +311,22 @@ class WindowRows(AbstractRows, Shared):
 
     def _read_ahead(self, current: Window, window: Window) -> None:
         """Load a window, with whoever else loads it."""
+        if window not in self._windows:
+            self._foresight.look_at(window)
         with self._changed:
             held = self._windows.get(window)
+            if self._served[0] != current:  # it took so long to come to this that it is over
+                return
             if held is not None:
                 held.pins += 1
             elif self._make_room(window, keep=current):
                 held = self._enter(window)
             else:
+                self._is_settled = False
                 return
         try:
-            self._load(window, held)  # after an error, whoever needs the window meets it again
+            # After an error, whoever needs the window meets it again.
+            self._load(window, held, looks_at=self._following(window))
         finally:
             self._unpin(held)
 
@@ -281,24 +354,17 @@ class WindowRows(AbstractRows, Shared):
         """Drop a window unless it is in use."""
         held = self._windows[window]
         if held.pins == 0:
+            self._is_settled = False
             del self._windows[window]
             held.arrays = {}  # a thread that has just let go of it may still have a name for it
             self._changed.notify_all()
 
     def _enter(self, window: Window) -> Held:
         """Make place for a window."""
-        rows, order = self._plan.window_rows(window), self._plan.window_order(window)
-        places = np.arange(len(order))
-        if self.hands_out:
-            places[order] = places.copy()
-        edges = np.flatnonzero(np.diff(self._blocks.of_rows(rows))) + 1
-        pieces = cut_pieces(rows, places, edges, self._source.num_shares)
-        held = self._windows[window] = Held(
-            self._arrays(len(rows)),
-            rows[order],
-            None if self.hands_out else order,
-            pieces,
-        )
+        contents = self._foresight.tell(window)
+        arrays = self._arrays(len(contents.rows))
+        held = Held(arrays, contents.rows, contents.order, contents.pieces)
+        self._windows[window] = held
         return held
 
     def _arrays(self, num_rows: int) -> Arrays:
@@ -314,8 +380,11 @@ class WindowRows(AbstractRows, Shared):
             for name, c in self._source.columns.items()
         }
 
-    def _load(self, window: Window, held: Held) -> None:
-        """Load pieces of a window until none is left, then wait for those that others load."""
+    def _load(self, window: Window, held: Held, looks_at: Window | None = None) -> None:
+        """Load pieces of a window until none is left, then wait for those that others load.
+
+        In between, look at what another window consists of.
+        """
         while (piece := self._claim(held)) is not None:
             try:
                 self._source.load_rows_to(piece.rows, held.arrays, piece.places, piece.share)
@@ -325,6 +394,7 @@ class WindowRows(AbstractRows, Shared):
                     held.waiting.clear()
                     held.has_failed = True
                     self._failed = window
+                    self._is_settled = False
                     if self._windows.get(window) is held:
                         self._windows.pop(window)
                     self._changed.notify_all()
@@ -334,6 +404,8 @@ class WindowRows(AbstractRows, Shared):
                 held.is_here = not held.waiting and not held.num_loading and not held.has_failed
                 if held.is_here:
                     self._changed.notify_all()
+            if looks_at is not None and not self._foresight.is_looking:
+                self._foresight.look_at(looks_at)
         with self._changed:
             self._changed.wait_for(lambda: held.is_here or held.has_failed)
 
