@@ -56,9 +56,13 @@ class MemoryShelf(AbstractShelf):
         """Return the rows at some places."""
         found = {}
         for name, array in self._arrays.items():
-            # `np.take` lets the GIL go, and having it back can take longer than copying labels.
-            is_light = array.nbytes <= _LIGHT_ROW_BYTES * len(array)
-            found[name] = array[places] if is_light else np.take(array, places, axis=0)
+            if array.nbytes <= _LIGHT_ROW_BYTES * len(array):
+                # `np.take` lets the GIL go, and having it back can take longer than copying labels.
+                found[name] = array[places]
+                continue
+            found[name] = out = empty((len(places), *array.shape[1:]), array.dtype)
+            # The places are known to be right, and with "raise" NumPy would copy twice.
+            np.take(array, places, axis=0, out=out, mode="clip")
         return found
 
 
