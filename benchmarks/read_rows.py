@@ -165,22 +165,27 @@ def our_ways(path: Path, data: Data) -> dict[str, Callable[[], float]]:
     fits, tenth = open_ours(path, 2 * num_bytes), open_ours(path, num_bytes // 10)
     seconds_of(fits.epoch(0))
 
-    def speed(batches: Iterator[Any]) -> float:
-        return len(data.rows) / seconds_of(batches)
+    def in_training(seconds: Callable[[int], float]) -> Callable[[], float]:
+        # As between the epochs of a training: the one before has just been, and its end has read
+        # ahead. What has lain idle while other loaders ran comes back slowly on a virtual machine.
+        epochs = count(1)
 
-    # Each way has epochs of its own, one after another as in training: the end of one reads ahead
-    # for the next.
-    in_memory, of_fits, of_tenth = count(), count(1), count()
+        def speed() -> float:
+            seconds(next(epochs))
+            return len(data.rows) / seconds(next(epochs))
+
+        return speed
+
     ways = {
-        NUMPY: lambda: speed(gather(data, next(in_memory))),
-        ALL: lambda: speed(fits.epoch(next(of_fits))),
-        TENTH: lambda: speed(tenth.epoch(next(of_tenth))),
-        FIRST: lambda: speed(open_ours(path, 2 * num_bytes).epoch(0)),
+        NUMPY: in_training(lambda epoch: seconds_of(gather(data, epoch))),
+        ALL: in_training(lambda epoch: seconds_of(fits.epoch(epoch))),
+        TENTH: in_training(lambda epoch: seconds_of(tenth.epoch(epoch))),
+        FIRST: lambda: len(data.rows) / seconds_of(open_ours(path, 2 * num_bytes).epoch(0)),
     }
     if layouts()[path.stem]:
         limit = DecodeLimit(path, "image", num_bytes // 10)
         print(f"{path.stem}: {limit.codec}, {limit.at_a_time} chunks at a time", file=sys.stderr)
-        ways[LIMIT] = lambda: len(data.rows) / limit.seconds()
+        ways[LIMIT] = in_training(lambda _: limit.seconds())
     return ways
 
 
