@@ -45,7 +45,7 @@ _IOCB: Final = np.dtype(  # struct iocb of linux/aio_abi.h, little-endian; its o
         ("result_descriptor", "u4"),
     ]
 )
-_EVENT: Final = np.dtype([("data", "u8"), ("object", "u8"), ("result", "i8"), ("result2", "i8")])
+_EVENT: Final = np.dtype([("data", "i8"), ("object", "u8"), ("result", "i8"), ("result2", "i8")])
 
 
 def gather(
@@ -125,6 +125,7 @@ class _Context:
         self._pointers_at = _address(self._pointers)
         self._events = np.zeros(_MOST_READS, _EVENT)
         self._events_at = self._events.ctypes.data
+        self._numbers, self._results = self._events["data"], self._events["result"]
 
     def prepare(
         self,
@@ -167,9 +168,9 @@ class _Context:
         count = ask(self._number, fewest, most, self._events_at, None)
         if count < 0 and ctypes.get_errno() != errno.EINTR:
             raise OSError(ctypes.get_errno(), "io_getevents")
-        events = self._events[: max(count, 0)]
-        found[events["data"].astype(np.int64)] = events["result"]
-        return len(events)
+        count = max(count, 0)
+        found[self._numbers[:count]] = self._results[:count]
+        return count
 
     def destroy(self) -> None:
         """Wait for all reads, and give the queue back to the kernel."""
