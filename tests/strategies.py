@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import h5py
 import numpy as np
+from hypothesis import reject
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -188,7 +189,13 @@ def written(case: StoredArray) -> Iterator[Path]:
     """Lend the file of a stored array."""
     with tempfile.TemporaryDirectory(prefix="kerash5-") as folder:
         path = Path(folder) / "drawn.h5"
-        case.write(path)
+        try:
+            case.write(path)
+        except RuntimeError as error:
+            # HDF5 does not resize some data sets of one chunk whose room was reserved early.
+            if "constant message" not in str(error):
+                raise
+            reject()
         yield path
 
 
