@@ -13,12 +13,10 @@ ends the process. All are measured once a round, in turns.
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import os
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -26,9 +24,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from _harness import Outcome, ResultFile, num_cores, take_turns
+from _harness import Outcome, num_cores, take_turns
 from _peers import BATCH
-from read_rows import NUMPY, PACKAGES, TENTH, Data, gather, make_rows, open_ours, seconds_of
+from read_rows import NUMPY, TENTH, Data, gather, measure_limit, open_ours, seconds_of
 
 from kerash5.h5._gather import gather as gather_places
 
@@ -49,11 +47,10 @@ class CopyLimit:
         mapped = np.frombuffer(file_bytes, np.uint8)[self._offset : stop]
         self._mapped = mapped.reshape(self._num_rows, self._row_bytes)
         self._mapped[:, ::512].max()  # so that every page is here
-        self._ways = [self._submit, self._pread]
 
     def pread_seconds(self, epoch: int) -> float:
         """Return the time to read all rows, by the faster of two ways."""
-        return min(self._timed(epoch, way) for way in self._ways)
+        return min(self._timed(epoch, way) for way in (self._submit, self._pread))
 
     def mapped_seconds(self, epoch: int) -> float:
         """Return the time to gather all rows from the mapped file."""
@@ -90,37 +87,27 @@ class CopyLimit:
 
 def main() -> None:
     """Measure the contiguous layout, and write the results."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--mnist", type=Path, help="the folder with the full train.hdf5")
-    parser.add_argument("--folder", type=Path, help="for a file of some GB while it runs")
-    parser.add_argument("--out", type=Path, help="another place for the results")
-    options = parser.parse_args()
-    settings = {"rows": options.rows, "batch": BATCH, "rounds": options.rounds}
-    file = ResultFile.begin(
-        "copy_limit", packages=PACKAGES, settings=settings, out=options.out, add=False
-    )
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        data = Data(*make_rows(options.mnist, options.rows), Path(folder))
-        path, epochs, num_rows = data.write("contiguous"), count(), len(data.rows)
-        tenth, limit = open_ours(path, data.rows.nbytes // 10), CopyLimit(path, "image")
-        ways = {
-            NUMPY: lambda: num_rows / seconds_of(gather(data, next(epochs))),
-            PREAD: lambda: num_rows / limit.pread_seconds(next(epochs)),
-            MAPPED: lambda: num_rows / limit.mapped_seconds(next(epochs)),
-            TENTH: lambda: num_rows / seconds_of(tenth.epoch(next(epochs))),
-        }
-        turns = list(take_turns(ways, rounds=options.rounds))
+    measure_limit("copy_limit", __doc__, measure)
+
+
+def measure(data: Data, rounds: int) -> Iterator[Outcome]:
+    """Measure NumPy, both limits and ours, in turns."""
+    path, epochs, num_rows = data.write("contiguous"), count(), len(data.rows)
+    tenth, limit = open_ours(path, data.rows.nbytes // 10), CopyLimit(path, "image")
+    ways = {
+        NUMPY: lambda: num_rows / seconds_of(gather(data, next(epochs))),
+        PREAD: lambda: num_rows / limit.pread_seconds(next(epochs)),
+        MAPPED: lambda: num_rows / limit.mapped_seconds(next(epochs)),
+        TENTH: lambda: num_rows / seconds_of(tenth.epoch(next(epochs))),
+    }
+    turns = list(take_turns(ways, rounds=rounds))
     numpy, pread, mapped, ours = (
         Outcome(case="contiguous", way=way, unit="rows/s", values=[turn[way] for turn in turns])
         for way in ways
     )
-    of_pread = replace(ours.compared(pread), way=f"{TENTH} / {PREAD}", unit="")
-    compared = [each.compared(numpy) for each in (pread, mapped, ours)]
-    for outcome in (numpy, *compared, of_pread):
-        print(outcome.way, outcome.shares or outcome.values)
-        file.add(outcome)
+    yield numpy
+    yield from (each.compared(numpy) for each in (pread, mapped, ours))
+    yield replace(ours.compared(pread), way=f"{TENTH} / {PREAD}", unit="")
 
 
 if __name__ == "__main__":

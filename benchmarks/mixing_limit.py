@@ -11,40 +11,26 @@ mixing alone`: see `_decode_limit`. All three are measured once a round, in turn
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 from _decode_limit import DecodeLimit
-from _harness import Outcome, ResultFile, take_turns
-from _peers import BATCH
-from read_rows import LIMIT, PACKAGES, TENTH, Data, layouts, make_rows, open_ours, seconds_of
+from _harness import Outcome, take_turns
+from read_rows import LIMIT, TENTH, Data, layouts, measure_limit, open_ours, seconds_of
 
 MIXING = "decoding and mixing alone"
 
 
 def main() -> None:
     """Measure every layout whose chunks hold whole rows, and write the results."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--mnist", type=Path, help="the folder with the full train.hdf5")
-    parser.add_argument("--folder", type=Path, help="for files of some GB while it runs")
-    parser.add_argument("--out", type=Path, help="another place for the results")
-    options = parser.parse_args()
-    settings = {"rows": options.rows, "batch": BATCH, "rounds": options.rounds}
-    file = ResultFile.begin(
-        "mixing_limit", packages=PACKAGES, settings=settings, out=options.out, add=False
-    )
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        data = Data(*make_rows(options.mnist, options.rows), Path(folder))
-        for layout in layouts():
-            for outcome in measure(layout, data, options.rounds):
-                print(outcome.case, outcome.way, outcome.shares or outcome.values)
-                file.add(outcome)
+    measure_limit("mixing_limit", __doc__, measure_all)
+
+
+def measure_all(data: Data, rounds: int) -> Iterator[Outcome]:
+    """Measure layout after layout."""
+    for layout in layouts():
+        yield from measure(layout, data, rounds)
 
 
 def measure(layout: str, data: Data, rounds: int) -> Iterator[Outcome]:

@@ -189,6 +189,32 @@ def our_ways(path: Path, data: Data) -> dict[str, Callable[[], float]]:
     return ways
 
 
+def measure_limit(
+    name: str, doc: str | None, measure: Callable[[Data, int], Iterator[Outcome]]
+) -> None:
+    """Do what a benchmark of a limit does: parse its arguments, measure, write the results.
+
+    Args:
+        name: Of the benchmark.
+        doc: What it says about itself.
+        measure: Takes the rows and the number of rounds.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--mnist", type=Path, help="the folder with the full train.hdf5")
+    parser.add_argument("--folder", type=Path, help="for files of some GB while it runs")
+    parser.add_argument("--out", type=Path, help="another place for the results")
+    options = parser.parse_args()
+    settings = {"rows": options.rows, "batch": BATCH, "rounds": options.rounds}
+    file = ResultFile.begin(name, packages=PACKAGES, settings=settings, out=options.out, add=False)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        data = Data(*make_rows(options.mnist, options.rows), Path(folder))
+        for outcome in measure(data, options.rounds):
+            print(outcome.case, outcome.way, outcome.shares or outcome.values)
+            file.add(outcome)
+
+
 def open_ours(path: Path, cache: int) -> Batches:
     """Return our batches of the file, with a cache of so many bytes."""
     return open_batches(path, "image", "label", None, BatchOptions(batch_size=BATCH, cache=cache))

@@ -303,12 +303,11 @@ class Plan:
     def _order(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         if self.shuffle is False:
             return np.arange(start, stop)
+        key = make_key(self.seed, _ROW_ORDER, epoch)
         if self.num_served > SORT_MAX:
-            key = make_key(self.seed, _ROW_ORDER, epoch)
             return permute(np.arange(start, stop), self.num_served, key)
 
         def shuffle() -> NDArray[np.int64]:
-            key = make_key(self.seed, _ROW_ORDER, epoch)
             return _read_only(permutation(self.num_served, key))
 
         # A copy: a caller who sorts a batch must not sort what is remembered.

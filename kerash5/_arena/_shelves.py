@@ -18,14 +18,14 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._rows import Arrays
+from kerash5._arena._rows import Arrays, gather_rows
 from kerash5._errors import DamagedFileError, FileError
 from kerash5.h5 import Runs, Source
 from kerash5.h5._gather import MOST_BYTES, gather
 from kerash5.h5._memory import empty
 
 _LOG: Final = logging.getLogger("kerash5")
-_LIGHT_ROW_BYTES: Final = 64
+_TINY_ROW_BYTES: Final = 64
 _MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
 
 
@@ -56,13 +56,9 @@ class MemoryShelf(AbstractShelf):
         """Return the rows at some places."""
         found = {}
         for name, array in self._arrays.items():
-            if array.nbytes <= _LIGHT_ROW_BYTES * len(array):
-                # `np.take` lets the GIL go, and having it back can take longer than copying labels.
-                found[name] = array[places]
-                continue
-            found[name] = out = empty((len(places), *array.shape[1:]), array.dtype)
-            # The places are known to be right, and with "raise" NumPy would copy twice.
-            np.take(array, places, axis=0, out=out, mode="clip")
+            # `np.take` lets the GIL go, and having it back can take longer than copying labels.
+            is_tiny = array.nbytes <= _TINY_ROW_BYTES * len(array)
+            found[name] = array[places] if is_tiny else gather_rows(array, places)
         return found
 
 

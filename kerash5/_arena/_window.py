@@ -11,7 +11,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._rows import Arrays
+from kerash5._arena._rows import Arrays, gather_rows
 from kerash5._blocks import Blocks
 from kerash5._plan import Plan, Span, Window
 from kerash5.h5._memory import empty
@@ -137,13 +137,11 @@ def copy_part(held: Held, span: Span) -> Part:
     """Return rows of a window that are the caller's to keep, and their numbers."""
     rows, found = held.rows[span.start : span.stop], {}
     for name, array in held.arrays.items():
+        if held.order is not None:
+            found[name] = gather_rows(array, held.order[span.start : span.stop])
+            continue
         found[name] = out = empty((len(rows), *array.shape[1:]), array.dtype)
-        if held.order is None:
-            as_copied(out)[:] = as_copied(array)[span.start : span.stop]
-        else:
-            places = held.order[span.start : span.stop]
-            # The places are known to be right, and with "raise" NumPy would copy twice.
-            np.take(array, places, axis=0, out=out, mode="clip")
+        as_copied(out)[:] = as_copied(array)[span.start : span.stop]
     return found, rows
 
 

@@ -173,15 +173,12 @@ class WindowRows(AbstractRows, Shared):
         # next one.
         held = self._pin(span.window, step)
         try:
-            with self._changed:
-                is_given = span.start in held.given
-                is_view = gives and self._may_give(held, span)
-                if is_view:
-                    held.given.add(span.start)
-            if is_given:  # to somebody who may have changed it
+            if gives and (part := self._view_now(span)) is not None:
+                return part
+            if span.start in held.given:  # to somebody who may have changed it
                 rows = held.rows[span.start : span.stop]
                 return self._source.load_rows(rows), rows
-            return view_part(held, span) if is_view else copy_part(held, span)
+            return copy_part(held, span)
         finally:
             self._unpin(held)
 

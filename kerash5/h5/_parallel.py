@@ -81,10 +81,6 @@ class ContiguousReader(AbstractReader):
         is_new = rows[1:] - rows[:-1] != 1
         if places is not None:
             is_new |= places[1:] - places[:-1] != 1
-        if is_new.all():  # as nearly always where they are shuffled
-            goes = np.arange(len(rows)) if places is None else places
-            self._read(rows, np.ones(len(rows), np.int64), out, goes)
-            return
         edges = np.flatnonzero(np.concatenate([[True], is_new, [True]]))
         first = edges[:-1]
         self._read(rows[first], np.diff(edges), out, first if places is None else places[first])
