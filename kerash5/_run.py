@@ -71,6 +71,7 @@ class Run:
         environment: What it ran on: machine, versions, settings.
         error: What ended a failed run, in words.
         profile: Where the time went, in seconds by kind, with `profile="simple"`; else empty.
+        engine: Which engine ran the last steps, and why not a faster one; "" before the end.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     profile: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
     @property
     def history(self) -> dict[str, list[float]]:

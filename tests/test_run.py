@@ -64,6 +64,7 @@ RUNS = st.builds(
     best_epoch=st.none() | st.integers(0, 99),
     test=METRICS,
     error=st.text(),
+    engine=st.text(),
 )
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from kerash5._backends import environment
 from kerash5._batches import Batch
-from kerash5._run import Epoch, Metrics, Run
+from kerash5._run import Epoch, Metrics, Run, Status
 from kerash5.train._best import is_larger_better
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._determinism import make_deterministic
@@ -234,18 +234,21 @@ class Session(Listener):
         except BaseException as error:
             is_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             self._rescue()
-            status = "stopped" if is_stopped else "failed"
-            said = f"{type(error).__name__}: {error}"
-            self._record.keep(lambda: self._record.save_timed(status=status, error=said))
+            self._end("stopped" if is_stopped else "failed", f"{type(error).__name__}: {error}")
             raise
         finally:
             for watcher in self._watchers:
                 watcher.close()
             self._loop.let_go()
             self._train.release()
-        self._record.keep(lambda: self._record.save_timed(status="done"))
+        self._end("done")
         if self._signals.caught is not None:  # it came when all was done
             raise self._signals.error()
+
+    def _end(self, status: Status, error: str = "") -> None:
+        """Record how the run ended, and which engine ran it."""
+        said = {"status": status, "error": error, "engine": self._loop.engine.describe()}
+        self._record.keep(lambda: self._record.save_timed(**said))
 
     def _begin(self) -> None:
         """Make every variable there will be, say what is to be trained, and find the first step."""

@@ -32,6 +32,7 @@ from kerash5._errors import (
 from kerash5._run import Epoch
 from kerash5.train._build import load_model
 from kerash5.train._session import Session
+from kerash5.train.engines import make_engine
 
 NUM_ROWS: Final = 24
 NUM_CLASSES: Final = 3
@@ -131,6 +132,20 @@ def test_a_run_keeps_everything_in_its_folder(train: str, run_dir: Path) -> None
     assert all(0 < epoch.validation_seconds < run.seconds for epoch in run.epochs)
     assert all(0 <= epoch.input_wait_seconds <= epoch.seconds for epoch in run.epochs)
     assert k5.Run.load(run_dir) == trainer.run == run
+
+
+def test_a_run_says_which_engine_ran_it(train: str, run_dir: Path) -> None:
+    model = build()
+    run = make_trainer(run_dir).fit(model, open_module(train))
+    assert run.engine == make_engine(model).describe()
+    assert "run_eagerly=True" in run.engine
+    assert k5.Run.load(run_dir).engine == run.engine
+
+
+def test_a_run_that_failed_says_which_engine_ran_it(train: str, run_dir: Path) -> None:
+    with pytest.raises(OSError, match="hail"):
+        make_trainer(run_dir, callbacks=[raising(OSError("hail"))]).fit(build(), open_module(train))
+    assert "run_eagerly=True" in k5.Run.load(run_dir).engine
 
 
 def test_the_files_of_a_run_say_what_was_asked_for_and_what_happened(
