@@ -22,6 +22,7 @@ from kerash5.train._device_cache import HeldRows
 from kerash5.train._hooks import Hooks
 from kerash5.train._limits import Limits
 from kerash5.train._listen import Listener, Progress
+from kerash5.train._random import draw_loader_seeds
 from kerash5.train.engines import AbstractEngine
 
 # "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
@@ -155,6 +156,8 @@ class Loop:
         self._is_fresh = False
         if self.position.index == 0:
             self.engine.reset_metrics()
+            is_checked = self._validate is not None and self.position.epoch > 0
+            draw_loader_seeds(4 if is_checked else 2)
         self._hooks.begin_epoch(self.position.epoch)
 
     def run(self) -> None:

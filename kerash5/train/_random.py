@@ -47,6 +47,23 @@ def set_random_state(state: Mapping[str, NDArray[np.uint8]]) -> None:
             torch.cuda.set_rng_state(bits, device)
 
 
+def draw_loader_seeds(count: int) -> None:
+    """Draw what PyTorch's data loaders draw in `fit`, so that dropout after it is that of `fit`.
+
+    `fit` begins to iterate over its loader twice before the first step, and twice more for each
+    epoch or evaluation that follows (Keras 3.13 to 3.15.1); a loader draws a seed each time.
+
+    Args:
+        count: How often a loader is iterated over. Nothing is drawn but on PyTorch.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    for _ in range(count):
+        torch.empty((), dtype=torch.int64).random_()
+
+
 @contextmanager
 def kept_random_state() -> Iterator[None]:
     """Let nothing that is drawn inside change what is drawn afterwards."""

@@ -83,6 +83,6 @@ def make_engine(
         from kerash5.train.engines._tensorflow import TensorFlowEngine
 
         return TensorFlowEngine(model, class_weight, steps=steps)
-    from kerash5.train.engines._torch import TorchEngine, why_not_recorded
+    from kerash5.train.engines._torch import TorchEngine
 
-    return TorchEngine(model, class_weight, steps=steps, reason=why_not_recorded(model))
+    return TorchEngine(model, class_weight, steps=steps)

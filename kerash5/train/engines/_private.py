@@ -6,6 +6,7 @@ the tests force both. Nothing else in this room may name what begins with an und
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,7 @@ import keras
 from kerash5._batches import Batch
 
 _BUILD: Final = "_symbolic_build"
+_MASK: Final = "_keras_mask"
 
 
 def build_variables(model: keras.Model, batch: Batch) -> None:
@@ -73,6 +75,12 @@ def why_not_fused_adam(optimizer: keras.Optimizer) -> str | None:
     missing = [name for name in names if not hasattr(optimizer, name)]
     if missing:
         return f"Adam of Keras {keras.__version__} has no {missing[0]}"
+    low = _low_precision(optimizer)
+    if low:
+        return f"its slots are {min(low)}, which the kernel rounds in other places than Keras"
+    for name in ("beta_1", "beta_2", "epsilon"):
+        if not isinstance(getattr(optimizer, name), float | int):
+            return f"its {name} is not a number"
     return _why_no_torch_kernel() if is_torch else None
 
 
@@ -90,18 +98,28 @@ def _adam_types() -> set[type]:
 
 
 @contextmanager
-def fused_update(optimizer: keras.Optimizer) -> Iterator[None]:
+def fused_update(optimizer: keras.Optimizer, *, is_captured: bool = False) -> Iterator[None]:
     """Update in the backend's own way in here, where there is one for this optimizer.
 
     Only the innermost update is replaced: clipping, decay, averages and schedules stay Keras' own,
-    and the slots are the same.
+    and the slots are the same. An update that was replaced by hand stays.
+
+    Args:
+        optimizer: Any.
+        is_captured: On PyTorch, whether steps are captured in here: then SGD gets a form of Keras'
+            update whose learning rate stays a tensor.
     """
     is_torch = keras.backend.backend() == "torch"
     name = "_parallel_update_step" if is_torch else "update_step"
+    update = None
     if why_not_fused_adam(optimizer) is None:
-        vars(optimizer)[name] = (_fused_update if is_torch else _kernel_update)(optimizer)
-    elif is_torch and type(optimizer) is _sgd_type() and hasattr(optimizer, name):
-        vars(optimizer)[name] = _sgd_update(optimizer)
+        update = (_fused_update if is_torch else _kernel_update)(optimizer)
+    elif is_captured and _can_capture_sgd(optimizer, name):
+        update = _sgd_update(optimizer)
+    if update is None or name in vars(optimizer):
+        yield
+        return
+    vars(optimizer)[name] = update
     try:
         yield
     finally:
@@ -111,6 +129,17 @@ def fused_update(optimizer: keras.Optimizer) -> Iterator[None]:
 @cache
 def _sgd_type() -> type:
     return type(keras.optimizers.SGD())
+
+
+def _can_capture_sgd(optimizer: Any, name: str) -> bool:  # noqa: ANN401  untyped in Keras
+    """Say whether it is Keras' own SGD, on variables that `_sgd_update` rounds as Keras does."""
+    if type(optimizer) is not _sgd_type() or not hasattr(optimizer, name):
+        return False
+    return not _low_precision(optimizer)
+
+
+def _low_precision(optimizer: Any) -> set[str]:  # noqa: ANN401  untyped in Keras
+    return {variable.dtype for variable in optimizer.variables} & {"bfloat16", "float16"}
 
 
 def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
@@ -230,3 +259,27 @@ def is_emptied(variable: Any) -> bool:  # noqa: ANN401  of any backend
     Where a Keras has no such name it is taken for emptied, and gets the value it had.
     """
     return getattr(variable, "_value", None) is None
+
+
+def mask_of(tensor: Any) -> Any:  # noqa: ANN401  a tensor
+    """Return the mask that Keras keeps with a tensor, None if it has none."""
+    return getattr(tensor, _MASK, None)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:  # noqa: ANN401  tensors
+    """Keep a mask with a tensor, as Keras does."""
+    setattr(tensor, _MASK, mask)
+
+
+def version_of(tensor: Any) -> int:  # noqa: ANN401  a tensor
+    """Return a number that grows whenever PyTorch writes to the tensor.
+
+    Where a PyTorch tells none it is that of the present moment, which equals no other.
+    """
+    return int(getattr(tensor, "_version", time.monotonic_ns()))
+
+
+def has_hooks(tensor: Any) -> bool:  # noqa: ANN401  a tensor
+    """Say whether something is called with the gradient of this tensor."""
+    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return any(getattr(tensor, name, None) for name in names)

@@ -1,12 +1,13 @@
-"""PyTorch: a step as recorded Python code, or Keras' own step around a fused update.
+"""PyTorch: a step as captured Python code, or Keras' own step around a fused update.
 
-Both change the variables in place, so these are current after every step. What can be recorded is
-said by `why_not_recorded`; recording is done by `_torch_trace`, writing by `_torch_code`.
+Both change the variables in place, so these are current after every step. Which steps are captured
+is decided in `_torch_captured`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, final
 
 import keras
@@ -18,8 +19,14 @@ from kerash5._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
 from kerash5.train.engines._stack import Shapes, fill, leaves_of, shapes_of
-from kerash5.train.engines._torch_code import write_code
-from kerash5.train.engines._torch_trace import flatten, record_step, values_of
+from kerash5.train.engines._torch_captured import (
+    MAX_SHORT_LIVED,
+    CapturedSteps,
+    CaptureError,
+    DifferenceError,
+    why_not_captured,
+)
+from kerash5.train.engines._torch_parts import read_parts
 
 # One crossing from the training loop costs little here: a few steps at a time are enough.
 _STEPS: Final = 16
@@ -28,7 +35,7 @@ _DIRECT: Final = frozenset("?bhilBqefd")  # NumPy's types that torch takes as th
 
 @final
 class TorchEngine(AbstractEngine):
-    """Runs the recorded code of a step for each batch, where the model lets itself be recorded."""
+    """Runs a captured step for each batch where that is known to be Keras' step, else Keras'."""
 
     def __init__(
         self,
@@ -36,21 +43,27 @@ class TorchEngine(AbstractEngine):
         class_weight: Mapping[int, float] | None = None,
         *,
         steps: int | None = None,
-        reason: str | None = None,
     ) -> None:
         super().__init__(model, class_weight)
         self._steps = steps or _STEPS
-        self._reason = reason  # why no step is recorded
-        self._codes: dict[Shapes, Callable[..., None]] = {}
-        self._values: list[torch.Tensor] = []
+        self._is_built = False
+        self._captured: CapturedSteps | None = None
+        self._reason: str | None = None  # why no step is captured, now or until the end
+        self._num_short_lived = 0
+        self._next: int | None = None  # number of the optimizer's next step, where it is known
 
     @property
     def steps_per_dispatch(self) -> int:
         """How many batches `train` wants at once."""
         return self._steps
 
+    def build(self, batch: Batch) -> None:
+        """Make every variable, and decide how steps are run."""
+        self._build(self._weigh(batch))
+
     def begin(self) -> None:
-        """Do nothing: each call of `train` takes the variables as they are."""
+        """Forget the number of the step; each call of `train` takes the variables as they are."""
+        self._next = None
 
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch."""
@@ -59,8 +72,8 @@ class TorchEngine(AbstractEngine):
             if device is None:
                 device = self._prepare(batch)
             shapes = shapes_of(batch)
-            self._step(shapes, batch, [_tensor(array, device) for array in leaves_of(batch)])
-        self._values = []
+            tensors = [_tensor(array, device) for array in leaves_of(batch)]
+            self._step(shapes, fill(batch, tensors))
 
     def hold(self, rows: Batch) -> None:
         """Put rows on the device."""
@@ -83,24 +96,59 @@ class TorchEngine(AbstractEngine):
                 device = self._prepare(fill(held, [column[: len(one)] for column in columns]))
             chosen = _tensor(one, device)
             tensors = [column.index_select(0, chosen) for column in columns]
-            self._step((True, len(one)), held, tensors)
-        self._values = []
+            self._step((True, len(one)), fill(held, tensors))
 
     def _prepare(self, batch: Batch) -> torch.device:
-        """Make variables where there are none; return where they are."""
-        build_variables(self.model, batch)
-        self._values = flatten(values_of(self.model))
+        """Make variables where there are none, and look whether captured steps are current."""
+        is_current = self._captured is not None and self._captured.is_current()
+        if not self._is_built or not (is_current or self._reason):
+            self._build(batch)
         return _device(self.model)
 
-    def _step(self, shapes: Shapes, like: Batch, tensors: list[torch.Tensor]) -> None:
-        """Run a step on the batch of these tensors, which is built like another."""
-        if self._reason is None and shapes not in self._codes:
-            self._record(shapes, fill(like, tensors))
+    def _build(self, batch: Batch) -> None:
+        build_variables(self.model, batch)
+        self._is_built = True
         if self._reason is None:
-            with torch.inference_mode():
-                self._codes[shapes](*self._values, *tensors)
-        else:
-            self._run_eagerly(fill(like, tensors))
+            self._look()
+
+    def _look(self) -> None:
+        """Capture steps anew where anything has changed that one has read from Python."""
+        parts, old = read_parts(self.model), self._captured
+        if old is not None and old.adopt(parts):
+            return
+        self._num_short_lived += old is not None and old.is_short_lived
+        self._reason = why_not_captured(self.model, parts)
+        if self._num_short_lived >= MAX_SHORT_LIVED:
+            self._reason = self._reason or "what a step reads from Python changes too often"
+        self._captured = None if self._reason else CapturedSteps(self.model, parts)
+
+    def _step(self, shapes: Shapes, batch: Batch) -> None:
+        """Run a step on a batch of tensors."""
+        if self._captured is not None:
+            if self._next is None:
+                self._next = int(self.model.optimizer.iterations)
+            step, self._next = self._next, self._next + 1
+            try:
+                self._captured.run(shapes, batch, step, lambda: self._run_keras_step(batch))
+            except CaptureError as error:
+                self._captured, self._reason = None, str(error)
+                if isinstance(error, DifferenceError):  # Keras' own step was run instead
+                    self._tell_difference(error, step)
+                    return
+            else:
+                return
+        with fused_update(self.model.optimizer):
+            self._run_keras_step(batch)
+
+    def _tell_difference(self, error: DifferenceError, step: int) -> None:
+        if not error.is_new:
+            warnings.warn(
+                f"the captured step {step} is not what Keras computes ({error}); this and all "
+                "further steps are those of Keras. Steps before may have differed, too: train "
+                "anew with Trainer(steps_per_dispatch=1), and please report the model",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def sync(self) -> None:
         """Do nothing: the variables are changed in place."""
@@ -110,49 +158,18 @@ class TorchEngine(AbstractEngine):
         adam = why_not_fused_adam(self.model.optimizer)
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
         if self._reason is None:
-            return f"PyTorch, recorded steps with {update}"
-        return f"PyTorch, Keras' train_step with {update}; not recorded, because {self._reason}"
+            return f"PyTorch, captured steps with {update}"
+        return f"PyTorch, Keras' train_step with {update}; not captured, because {self._reason}"
 
-    def _record(self, shapes: Shapes, batch: Batch) -> None:
-        values = values_of(self.model)
-        flat = flatten(values)
-        try:
-            module = record_step(self.model, values, batch)
-            inputs = [*flat, *leaves_of(batch)]
-            with torch.random.fork_rng():
-                self._codes[shapes] = write_code(module, inputs, len(flat))
-        except Exception as error:  # noqa: BLE001  a tracer fails in more ways than can be named
-            self._reason = f"recording failed ({str(error).strip().partition(chr(10))[0]})"
-
-    def _run_eagerly(self, batch: Batch) -> None:
-        self.model.train()
-        with fused_update(self.model.optimizer):
-            self._logs = self.model.train_step(batch)
-        self.model.eval()
-
-
-def why_not_recorded(model: keras.Model) -> str | None:
-    """Say why a step of this model cannot be recorded and played back; None if it can be tried.
-
-    Layers from elsewhere may hold Python that decides anew in each step, which a recording would
-    freeze; `jit_compile=True` says that they hold none.
-    """
-    if type(model).train_step is not keras.Model.train_step:
-        return "the model has a train_step of its own"
-    if model.jit_compile:
-        return None
-    for layer in [model, *_layers(model)]:
-        if not type(layer).__module__.startswith("keras."):
-            return (
-                f"{type(layer).__name__} is no layer of Keras; compile with jit_compile=True to "
-                "say that its Python does the same in each step"
-            )
-    return None
-
-
-def _layers(model: Any) -> list[Any]:  # noqa: ANN401  a layer
-    found = list(getattr(model, "layers", []))
-    return [*found, *(inner for layer in found for inner in _layers(layer))]
+    def _run_keras_step(self, batch: Batch) -> None:
+        model = self.model
+        model.train()
+        if model.jit_compile:  # as in `fit`: by torch.compile, which guards what it reads
+            model.make_train_function()
+            self._logs = model.train_function([batch])
+        else:
+            self._logs = model.train_step(batch)
+        model.eval()
 
 
 def _device(model: keras.Model) -> torch.device:

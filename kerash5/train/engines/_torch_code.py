@@ -1,4 +1,4 @@
-"""A recorded graph as plain Python: what is constant or done twice is done once.
+"""A captured graph as plain Python: what is constant or done twice is done once.
 
 Every operation is called by the quickest name that gave the same bits when it was tried. Nothing
 here knows Keras: see `_torch_trace`.
@@ -16,8 +16,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 _aten: Final = torch.ops.aten
-# The same tensor under another name.
-_ALIASES: Final = {_aten.detach.default, _aten.alias.default, _aten.lift_fresh_copy.default}
+# The same tensor under another name. `lift_fresh_copy` is none of them: it copies.
+_ALIASES: Final = {_aten.detach.default, _aten.alias.default}
 # Their values depend on shapes alone.
 _FILLED: Final = {
     *(_aten.ones_like.default, _aten.zeros_like.default, _aten.full_like.default),
@@ -33,12 +33,12 @@ def write_code(
     """Return a function of the graph's inputs that writes the new values over the old ones.
 
     Args:
-        module: A recorded step.
+        module: A captured step.
         inputs: Of the right shapes; a trial runs on copies of them.
         num_values: How many of the inputs are values. As many are outputs, in the same order.
 
     Raises:
-        ValueError: An output is another input.
+        ValueError: An output is another input, or the graph holds what no graph can repeat.
     """
     with torch.inference_mode():
         return _Writer(module, num_values).write([tensor.clone() for tensor in inputs])
@@ -85,6 +85,7 @@ class _Writer:
 
     def _visit(self, node: Node) -> None:
         target: Any = node.target
+        _refuse(node)
         args, kwargs = map_arg((node.args, node.kwargs), self._resolve)
         real_args, real_kwargs = map_arg((args, kwargs), self._found.__getitem__)
         found = self._found[node] = target(*real_args, **real_kwargs)
@@ -180,6 +181,52 @@ class _Writer:
         name = f"{letter}_{id(value)}"
         self._names[name] = value
         return name
+
+
+def is_same_graph(one: GraphModule, other: GraphModule) -> bool:
+    """Say whether two graphs run the same operations on the same arguments and constants."""
+    return _spelled(one) == _spelled(other) and all(
+        _is_same(mine, its) for mine, its in zip(_constants(one), _constants(other), strict=True)
+    )
+
+
+def _spelled(module: GraphModule) -> list[tuple[str, ...]]:
+    return [
+        (node.op, str(node.target), node.name, repr(node.args), repr(sorted(node.kwargs.items())))
+        for node in module.graph.nodes
+    ]
+
+
+def _constants(module: GraphModule) -> list[torch.Tensor]:
+    names = [str(node.target) for node in module.graph.nodes if node.op == "get_attr"]
+    return [getattr(module, name) for name in names]
+
+
+def _refuse(node: Node) -> None:
+    """Refuse an operation whose result another call with other values could not repeat.
+
+    Raises:
+        ValueError: It draws from a generator of its own, its shape depends on values, or it writes
+            to a constant.
+    """
+    target: Any = node.target
+    words = (*node.args, *node.kwargs.values())
+    if any(isinstance(word, torch.Generator) for word in words):
+        raise ValueError(f"{target} draws from a random generator of its own")
+    if torch.Tag.dynamic_output_shape in getattr(target, "tags", ()) and not _is_gather(node):
+        raise ValueError(f"the shape of what {target} returns depends on values")
+    if any(root.op == "get_attr" for root in _written_by(node)):
+        raise ValueError(f"{target} writes to a constant")
+
+
+def _is_gather(node: Node) -> bool:
+    """Say whether a node picks elements by whole numbers, whose count is that of the numbers."""
+    if node.target is not _aten.index.Tensor:
+        return False
+    indices = [each.meta.get("val") for each in _nodes_in(node.args[1])]
+    return all(
+        getattr(index, "dtype", torch.bool) not in (torch.bool, torch.uint8) for index in indices
+    )
 
 
 def _nodes_in(tree: Any) -> list[Node]:  # noqa: ANN401  arguments of a graph

@@ -1,15 +1,16 @@
-"""PyTorch: one training step as a graph of its operations, recorded once per shape of batch.
+"""PyTorch: one training step as a graph of its operations, captured once per shape of batch.
 
 The step is Keras' own, spelled out over plain tensors: forward, loss, gradients, update, metrics.
-What the graph becomes is the affair of `_torch_code`.
+`_torch_code` turns the graph into a function; `_torch_watch` compares that with Keras' step.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import keras
 import torch
@@ -17,26 +18,41 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from kerash5._batches import Batch
-from kerash5.train.engines._private import fused_update
+from kerash5.train.engines._private import fused_update, mask_of, set_mask
 from kerash5.train.engines._stack import fill, leaves_of
 
 T = TypeVar("T")
 Values = list[list[torch.Tensor]]
+Variables = list[list[keras.Variable]]
 
 
-def variables_of(model: keras.Model) -> list[list[Any]]:
-    """Return all that a step changes, as four lists."""
+def variables_of(model: keras.Model, others: Iterable[keras.Variable] = ()) -> Variables:
+    """Return everything that a step may change, each variable once, as five lists.
+
+    Args:
+        model: Built.
+        others: Further variables, such as those that an optimizer does not list; the fifth list
+            holds those of them that belong to none of the first four.
+
+    Returns:
+        Trainable, non-trainable, the optimizer's, the metrics', and other variables.
+    """
+    seen: set[int] = set()
     return [
-        model.trainable_variables,
-        model.non_trainable_variables,
-        model.optimizer.variables,
-        model.metrics_variables,
+        [each for each in some if not (id(each) in seen or seen.add(id(each)))]  # type: ignore[func-returns-value]  # set.add
+        for some in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+            others,
+        )
     ]
 
 
-def values_of(model: keras.Model) -> Values:
+def values_of(variables: Variables) -> Values:
     """Return the variables' tensors, without gradients; to write to them is to write to these."""
-    return [[variable.value.detach() for variable in some] for some in variables_of(model)]
+    return [[variable.value.detach() for variable in some] for some in variables]
 
 
 def flatten(lists: Iterable[Iterable[T]]) -> list[T]:
@@ -44,18 +60,21 @@ def flatten(lists: Iterable[Iterable[T]]) -> list[T]:
     return list(chain.from_iterable(lists))
 
 
-def record_step(model: keras.Model, values: Values, batch: Batch) -> torch.fx.GraphModule:
-    """Record one step: in go the values and the batch, flat, and out come the new values.
+def capture_step(
+    model: keras.Model, variables: Variables, values: Values, batch: Batch
+) -> torch.fx.GraphModule:
+    """Capture one step: in go the values and the batch, flat, and out come the new values.
 
     What Keras updates in place, the graph updates in place too. Runs on copies.
 
     Args:
         model: Built, with Keras' own `train_step`.
-        values: As of `values_of`.
+        variables: As of `variables_of`.
+        values: As of `values_of`, or others of their shapes.
         batch: Tensors.
 
     Raises:
-        Exception: Whatever the tracer or a layer says; the step depends on values, or draws seeds.
+        Exception: Whatever the tracer or a layer says; the step reads values, or draws seeds.
     """
     counts = [len(some) for some in values]
     arrays = leaves_of(batch)
@@ -63,23 +82,39 @@ def record_step(model: keras.Model, values: Values, batch: Batch) -> torch.fx.Gr
     def run(*flat: torch.Tensor) -> list[torch.Tensor]:
         rest = list(flat)
         held = [[rest.pop(0) for _ in range(count)] for count in counts]
-        return flatten(_step(model, held, fill(batch, rest)))
+        return flatten(_step(model, variables, held, fill(batch, rest)))
 
     copies = [value.clone() for value in flatten(values)]
-    devices = {copy.device for copy in copies if copy.is_cuda}
     with (
-        torch.random.fork_rng(sorted(devices, key=str)),
-        fused_update(model.optimizer),
-        _OneHotByScatter(),
+        unchanged_random_state(copies),
+        fused_update(model.optimizer, is_captured=True),
+        _Capturable(),
     ):
-        return make_fx(run)(*copies, *arrays)
+        return make_fx(run)(*copies, *[array.clone() for array in arrays])
+
+
+@contextmanager
+def unchanged_random_state(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Leave PyTorch's random state as it was, on the CPU and where these tensors are."""
+    devices = {tensor.device for tensor in tensors if tensor.is_cuda}
+    with torch.random.fork_rng(sorted(devices, key=str)):
+        yield
+
+
+# Functions that hand the values of a tensor to Python, where a tracer does not see what becomes
+# of them. `item`, `bool` and `int` are refused by the tracer itself.
+_READS: Final = {
+    getattr(torch.Tensor, name)
+    for name in ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage")
+}
 
 
 @final
-class _OneHotByScatter(TorchFunctionMode):
-    """`one_hot` without its look at the values, which no graph can hold.
+class _Capturable(TorchFunctionMode):
+    """Refuses functions that read values from Python, and replaces `one_hot`, which needs not to.
 
-    The sparse cross-entropy of Keras before 3.15 uses it. What is out of range is an error still.
+    The sparse cross-entropy of Keras before 3.15 uses `one_hot`. Labels out of range are an error
+    all the same.
     """
 
     def __torch_function__(
@@ -90,6 +125,8 @@ class _OneHotByScatter(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  whatever the function returns
         known = dict(kwargs or {})
+        if func in _READS:
+            raise RuntimeError(f"a part of the step reads values with {func.__name__}()")
         if func is not torch.nn.functional.one_hot:
             return func(*args, **known)
         x, num_classes = (*args, *known.values())[:2]
@@ -97,13 +134,11 @@ class _OneHotByScatter(TorchFunctionMode):
         return zeros.scatter(-1, x.unsqueeze(-1), 1)
 
 
-def _step(model: keras.Model, values: Values, batch: Batch) -> Values:
+def _step(model: keras.Model, variables: Variables, values: Values, batch: Batch) -> Values:
     """Do what `keras.Model.train_step` does, on the values given."""
     x, y, weights = (*batch, None, None)[:3]
-    trainable, other, slots, metrics = values
-    leaves = [value.detach().requires_grad_() for value in trainable]
-    names = variables_of(model)
-    scope = _scope(names, [leaves, other, slots, metrics])
+    leaves = [value.detach().requires_grad_() for value in values[0]]
+    scope = _scope(variables, [leaves, *values[1:]])
     with scope:
         y_pred = model(x, training=True)
         loss = _loss(model, x, y, y_pred, weights)
@@ -112,13 +147,21 @@ def _step(model: keras.Model, values: Values, batch: Batch) -> Values:
         scaled = model.optimizer.scale_loss(loss)
     gradients = torch.autograd.grad(scaled, leaves, allow_unused=True)
     with torch.no_grad():
-        other, metrics = _current(scope, names[1]), _current(scope, names[3])
-        trainable, slots = model.optimizer.stateless_apply(slots, list(gradients), trainable)
-        scope = _scope(names, [trainable, other, slots, metrics])
+        rest = [_current(scope, some) for some in variables[1:]]
+        scope = _scope(variables, [values[0], *rest])
         with scope:
-            y_pred = keras.tree.map_structure(torch.Tensor.detach, y_pred)
+            model.optimizer.apply(list(gradients), list(variables[0]))
+            y_pred = keras.tree.map_structure(_detached, y_pred)
             model.compute_metrics(x, y, y_pred, sample_weight=weights)
-        return [_current(scope, some) for some in names]
+        return [_current(scope, some) for some in variables]
+
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor without its gradient, but with the mask of Keras."""
+    detached = tensor.detach()
+    if (mask := mask_of(tensor)) is not None:
+        set_mask(detached, mask)
+    return detached
 
 
 def _loss(model: keras.Model, *arguments: Any) -> torch.Tensor:  # noqa: ANN401  trees of tensors
@@ -128,8 +171,8 @@ def _loss(model: keras.Model, *arguments: Any) -> torch.Tensor:  # noqa: ANN401 
     return loss
 
 
-def _scope(names: Sequence[Sequence[Any]], values: Values) -> keras.StatelessScope:
-    pairs = zip(flatten(names), flatten(values), strict=True)
+def _scope(variables: Variables, values: Values) -> keras.StatelessScope:
+    pairs = zip(flatten(variables), flatten(values), strict=True)
     return keras.StatelessScope(state_mapping=list(pairs), collect_losses=True)
 
 

@@ -11,10 +11,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kerash5.train.engines import _private, make_engine, why_not_fused
 from kerash5.train.engines._private import build_variables
-from tests.backend.engines.cases import CASES, NUM_CLASSES, Penalty, dense
+from tests.backend.engines.cases import CASES, NUM_CLASSES, dense
+
+if keras.backend.backend() == "torch":
+    from kerash5.train.engines import _torch_captured
 
 IS_TORCH: Final = keras.backend.backend() == "torch"
-only_torch = pytest.mark.skipif(not IS_TORCH, reason="PyTorch alone records steps")
+only_torch = pytest.mark.skipif(not IS_TORCH, reason="PyTorch alone captures steps")
 
 
 def values(variables: list[Any]) -> list[np.ndarray]:
@@ -58,57 +61,52 @@ def test_variables_are_built_without_the_private_name_too(monkeypatch: pytest.Mo
         assert_array_equal(one, two)
 
 
-RECORDED: Final = {
+CAPTURED: Final = {
     *("plain", "sample weights", "class weights", "batch norm", "clipnorm"),
     *("global clipnorm", "clipvalue", "schedule", "weight decay", "amsgrad", "sgd", "rmsprop"),
     *("bf16", "two inputs and outputs", "regularizers", "no metrics", "convolution"),
 }
-NOT_RECORDED: Final = {
-    "dropout": "recording failed",  # a seed of its own makes a generator anew at each step
-    "short last batch": "recording failed",
-    "ema": "recording failed",  # it overwrites at some steps only
-    "accumulation": "recording failed",
-    "fp16 with loss scaling": "recording failed",
+NOT_CAPTURED: Final = {
+    "dropout": "capturing failed",  # a seed of its own makes a generator anew at each step
+    "short last batch": "capturing failed",
+    "ema": "capturing failed",  # it overwrites at some steps only
+    "accumulation": "capturing failed",
+    "fp16 with loss scaling": "capturing failed",
     "own step": "a train_step of its own",
-    "own loss": "Halved is no layer of Keras",
-    "added loss": "Penalty is no layer of Keras",
+    "own loss": "model is Halved, which is not known",
+    "added loss": "is Penalty, which is not known",
 }
 
 
 @only_torch
 @pytest.mark.parametrize("name", CASES)
-def test_a_step_is_recorded_or_the_reason_is_given(name: str) -> None:
+def test_a_step_is_captured_or_the_reason_is_given(name: str) -> None:
     case = CASES[name]
     engine = make_engine(case.build(), **case.options)
     engine.train(case.batches(2))
-    if name in NOT_RECORDED:
-        assert NOT_RECORDED[name] in engine.describe()
+    if name in NOT_CAPTURED:
+        assert NOT_CAPTURED[name] in engine.describe()
     else:
-        assert name in RECORDED
-        assert engine.describe().startswith("PyTorch, recorded steps")
+        assert name in CAPTURED
+        assert engine.describe().startswith("PyTorch, captured steps")
 
 
 @only_torch
-def test_jit_compile_says_that_foreign_layers_may_be_recorded() -> None:
-    engine = make_engine(dense(Penalty, jit_compile=True)())
-    engine.train(CASES["plain"].batches(1))
-    assert engine.describe() == "PyTorch, recorded steps with a fused Adam"
+def test_a_loss_that_makes_labels_one_hot_is_captured_and_labels_out_of_range_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_torch_captured, "is_proven", lambda _: True)
 
-
-@only_torch
-def test_a_loss_that_makes_labels_one_hot_is_recorded_and_labels_out_of_range_are_an_error() -> (
-    None
-):
     def squares(y: Any, answer: Any) -> Any:
         y = keras.ops.one_hot(keras.ops.reshape(y, (-1,)), NUM_CLASSES)
         return keras.ops.sum(keras.ops.square(y - answer), axis=-1)
 
     x, y = CASES["plain"].batches(1)[0]
-    model, twin = dense(loss=squares, jit_compile=True)(), dense(loss=squares)()
+    model, twin = dense(loss=squares)(), dense(loss=squares)()
     engine = make_engine(model)
     for each in (engine, make_engine(twin, is_plain=True)):
         each.train([(x, y), (x, y)])
-    assert "recorded steps" in engine.describe()
+    assert "captured steps" in engine.describe()
     for one, other in zip(values(model.weights), values(twin.weights), strict=True):
         assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     with pytest.raises(RuntimeError, match="out of bounds"):
@@ -142,7 +140,7 @@ def test_a_subclass_of_adam_keeps_its_own_update() -> None:
 
 
 @only_torch
-def test_dropout_without_a_seed_draws_the_same_numbers_recorded_or_not() -> None:
+def test_dropout_without_a_seed_draws_the_same_numbers_captured_or_not() -> None:
     found = []
     for plain in (False, True):
         model = dense(lambda: keras.layers.Dropout(0.3))()
@@ -150,6 +148,6 @@ def test_dropout_without_a_seed_draws_the_same_numbers_recorded_or_not() -> None
         keras.utils.set_random_seed(11)
         engine.train(CASES["plain"].batches(6))
         found.append(values(model.weights))
-        assert plain or "recorded steps" in engine.describe()
+        assert plain or "captured steps" in engine.describe()
     for one, other in zip(*found, strict=True):
         assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Recorded graphs as Python: nothing is folded, merged or left out that must not be."""
+"""Captured graphs as Python: nothing is folded, merged or left out that must not be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import pytest
 
 if keras.backend.backend() != "torch":
-    pytest.skip("PyTorch alone records steps", allow_module_level=True)
+    pytest.skip("PyTorch alone captures steps", allow_module_level=True)
 
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx

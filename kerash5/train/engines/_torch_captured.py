@@ -1,0 +1,174 @@
+"""PyTorch: the captured steps of a model, one per shape of batch, as long as they are its steps.
+
+`why_not_captured` says which models have any. Whatever a captured step has read from Python is
+compared before each dispatch (`_torch_parts`), and its results now and then (`_torch_watch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, final
+
+import keras
+import torch
+
+from kerash5._batches import Batch
+from kerash5.train.engines._stack import Shapes, fill, leaves_of
+from kerash5.train.engines._torch_code import is_same_graph, write_code
+from kerash5.train.engines._torch_parts import Parts, is_stock
+from kerash5.train.engines._torch_trace import (
+    Values,
+    capture_step,
+    flatten,
+    unchanged_random_state,
+    values_of,
+    variables_of,
+)
+from kerash5.train.engines._torch_watch import Watch
+
+# A capture takes as long as some hundred steps: where settings change before a captured step has
+# run this often, several times, capturing costs more than it saves.
+_MIN_STEPS: Final = 32
+MAX_SHORT_LIVED: Final = 3
+
+
+class CaptureError(Exception):
+    """A step cannot be captured, or does something else than Keras' step."""
+
+
+def why_not_captured(model: keras.Model, parts: Parts) -> str | None:
+    """Say why no step of this model is captured; None if it can be tried.
+
+    Args:
+        model: Compiled.
+        parts: As of `read_parts`.
+    """
+    if type(model).train_step is not keras.Model.train_step:
+        return "the model has a train_step of its own"
+    if model.optimizer is None:
+        return "the model has no optimizer"
+    if not model.trainable_variables:
+        return "nothing in the model can be trained"
+    for kind, where in parts.kinds.items():
+        if not is_proven(kind):
+            name = kind.rpartition(".")[2]
+            return f"{where} is {name}, which is not known to train the same when captured"
+    return parts.obstacle
+
+
+def is_proven(kind: str) -> bool:
+    """Say whether a class or function was seen to train the same when captured."""
+    return is_stock(kind)
+
+
+@final
+class CapturedSteps:
+    """Captured steps of a model with the parts it has now.
+
+    Args:
+        model: Built, and not refused by `why_not_captured`.
+        parts: The model's.
+    """
+
+    def __init__(self, model: keras.Model, parts: Parts) -> None:
+        self._model = model
+        self._codes: dict[Shapes, Callable[..., None]] = {}
+        self._num_steps = 0
+        self._point_to(parts)
+
+    def _point_to(self, parts: Parts) -> None:
+        """Let steps change the variables that these parts hold."""
+        self._parts = parts
+        self._variables = variables_of(self._model, parts.variables)
+        self._grouped: Values = values_of(self._variables)
+        self._values = flatten(self._grouped)
+        self._watch = Watch(self._variables, self._values)
+
+    @property
+    def is_short_lived(self) -> bool:
+        """Whether too few steps were run to be worth the capture."""
+        return bool(self._codes) and self._num_steps < _MIN_STEPS
+
+    def is_current(self) -> bool:
+        """Say whether the model still has the very objects it had when it was last looked at."""
+        return self._parts.is_current()
+
+    def adopt(self, parts: Parts) -> bool:
+        """Go on with parts that were read anew; say no where a captured step depends on them."""
+        if parts.tokens != self._parts.tokens:
+            return False
+        self._point_to(parts)
+        return True
+
+    def run(self, shapes: Shapes, batch: Batch, step: int, keras_step: Callable[[], None]) -> None:
+        """Run one step.
+
+        Args:
+            shapes: What batches must share to go through one captured step.
+            batch: Tensors.
+            step: Number of the optimizer's step, from 0.
+            keras_step: Runs Keras' own step on this batch.
+
+        Raises:
+            CaptureError: The step cannot be captured; none was run.
+            DifferenceError: It differs from Keras' own step, which was run instead.
+        """
+        code = self._codes.get(shapes)
+        is_new = code is None
+        if code is None:
+            code = self._codes[shapes] = self._capture(batch)
+        tensors = leaves_of(batch)
+
+        def captured() -> None:
+            with torch.inference_mode():
+                code(*self._values, *tensors)
+
+        self._num_steps += 1
+        if not (is_new or Watch.is_due(step)):
+            captured()
+        elif (difference := self._watch.compare(captured, keras_step)) is not None:
+            raise DifferenceError(difference, is_new=is_new)
+
+    def _capture(self, batch: Batch) -> Callable[..., None]:
+        try:
+            graph = capture_step(self._model, self._variables, self._grouped, batch)
+            inputs = [*self._values, *leaves_of(batch)]
+            with unchanged_random_state(self._values):
+                code = write_code(graph, inputs, len(self._values))
+                later = [value.clone() for value in self._values]
+                with torch.inference_mode():
+                    code(*later, *leaves_of(batch))
+                other = capture_step(
+                    self._model, self._variables, self._regroup(later), _shifted(batch)
+                )
+        except Exception as error:  # a tracer fails in more ways than can be named
+            raise CaptureError(f"capturing failed ({_in_a_line(error)})") from error
+        if not is_same_graph(graph, other):
+            raise CaptureError("another step on other values does something else")
+        return code
+
+    def _regroup(self, flat: Sequence[torch.Tensor]) -> Values:
+        rest = iter(flat)
+        return [[next(rest) for _ in some] for some in self._grouped]
+
+
+@final
+class DifferenceError(CaptureError):
+    """A captured step did something else than Keras' step, which was taken in its place."""
+
+    def __init__(self, difference: str, *, is_new: bool) -> None:
+        super().__init__(f"captured, {difference}")
+        self.is_new = is_new  # whether it was the first step that was captured so
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return the first line of an error; of one that Keras has wrapped, with what is inside."""
+    lines = [line.strip("\x1b[01m ") for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling "):
+        return f"{lines[0].split()[4].partition('.')[0]}: {lines[1]}"
+    return lines[0] if lines else type(error).__name__
+
+
+def _shifted(batch: Batch) -> Batch:
+    """Return the batch with its rows in another order."""
+    return fill(batch, [torch.roll(leaf, 1, 0) if leaf.ndim else leaf for leaf in leaves_of(batch)])
