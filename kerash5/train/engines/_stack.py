@@ -18,31 +18,56 @@ MAX_STACK_BYTES: Final = 32 << 20
 
 
 def leaves_of(tree: Any) -> list[Any]:  # noqa: ANN401  a batch, or a part of one
-    """Return the arrays of a batch in order. `keras.tree` does it too, in 30 times the time."""
+    """Return the arrays of a batch, those of a dict in the order of its sorted keys.
+
+    Two batches with the same keys give the same order, as in Keras, whatever order their dicts were
+    filled in. `keras.tree` does it too, in 30 times the time.
+    """
     if isinstance(tree, dict):
-        return [leaf for name in tree for leaf in leaves_of(tree[name])]
+        return [leaf for key in _sorted_keys(tree) for leaf in leaves_of(tree[key])]
     if isinstance(tree, tuple | list):
         return [leaf for part in tree for leaf in leaves_of(part)]
     return [tree]
 
 
 def fill(batch: Batch, leaves: Iterable[Any]) -> Batch:
-    """Return the batch with these in the places of its arrays."""
+    """Return the batch with these, in the order of `leaves_of`, in place of its arrays."""
     rest = iter(leaves)
 
     def filled(tree: Any) -> Any:  # noqa: ANN401  a batch, or a part of one
         if isinstance(tree, dict):
-            return {name: filled(part) for name, part in tree.items()}
+            found = {key: filled(tree[key]) for key in _sorted_keys(tree)}
+            return {key: found[key] for key in tree}  # a model may go through them in that order
         if isinstance(tree, tuple | list):
-            return type(tree)(map(filled, tree))
+            parts = [filled(part) for part in tree]
+            return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
         return next(rest)
 
     return tuple(map(filled, batch))
 
 
 def shapes_of(batch: Batch) -> Shapes:
-    """Return the shape and dtype of every array of a batch, in order."""
-    return (len(batch), *((leaf.shape, leaf.dtype) for leaf in leaves_of(batch)))
+    """Return the structure of a batch with the shape and dtype of each array in it.
+
+    Two batches of equal shapes have the same keys and kinds of containers, so that their arrays
+    can be stacked in the order of `leaves_of`.
+    """
+    return tuple(map(_shapes, batch))
+
+
+def _shapes(tree: Any) -> Shapes:  # noqa: ANN401  a part of a batch
+    if isinstance(tree, dict):
+        return (dict, *((key, _shapes(tree[key])) for key in _sorted_keys(tree)))
+    if isinstance(tree, tuple | list):
+        return (type(tree), *map(_shapes, tree))
+    return (tree.shape, tree.dtype)
+
+
+def _sorted_keys(tree: dict[Any, Any]) -> list[Any]:
+    try:
+        return sorted(tree)
+    except TypeError:  # numbers beside names
+        return sorted(tree, key=lambda key: (type(key).__name__, repr(key)))
 
 
 def count_bytes(batch: Batch) -> int:
