@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, final
@@ -31,6 +31,7 @@ from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
 from kerash5._roles import ROLES, ColumnSpec, Tree, columns_of_source, fill_tree, flatten_roles
 from kerash5._selection import RowSelection, parse_selection
+from kerash5._transform import Batch, Transform
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
@@ -47,8 +48,6 @@ __all__ = [
     "open_batches",
     "parse_selection",
 ]
-
-Batch = tuple[Any, ...]
 
 _LOOK_AHEAD_BYTES: Final = 32 << 20
 _LIGHT_ROW_BYTES: Final = 256  # of a column whose conversion nobody notices, such as labels
@@ -73,7 +72,8 @@ class Batches:
         self._trees = dict(trees)  # role -> the column's name, or a tuple or dict of such
         self._store = store
         self._options = options
-        self._transform = parse_transform(options.transform)
+        function = parse_transform(options.transform)
+        self._transform = None if function is None else Transform(function, self.roles)
         self._threads = parse_threads(options.threads)
         self._warning = warning  # due with the first epoch
 
@@ -108,18 +108,22 @@ class Batches:
             FileChangedError: A file changed since it was opened.
             DamagedFileError: Bytes could not be read or decoded.
         """
-        return self._make(self._store.take(step))
+        return self._transformed(step, self._make(self._store.take(step)))
 
     def _make(self, loaded: Mapping[str, np.ndarray]) -> Batch:
         columns = {
             name: _finish(self.source.columns[name].finish(rows)) for name, rows in loaded.items()
         }
-        batch = tuple(fill_tree(tree, columns) for tree in self._trees.values())
-        return batch if self._transform is None else self._apply(self._transform, batch)
+        return tuple(fill_tree(tree, columns) for tree in self._trees.values())
+
+    def _transformed(self, step: int, batch: Batch) -> Batch:
+        if self._transform is None:
+            return batch
+        return self._transform.apply(batch, lambda: self._make(self._store.take(step)))
 
     @clocked("batch")
     def _hand_out(self, step: int) -> Batch:
-        return self._make(self._store.hand_out(step))
+        return self._transformed(step, self._make(self._store.hand_out(step)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in order, read ahead on threads.
@@ -239,20 +243,6 @@ class Batches:
         """Batches in flight: enough to keep every thread busy, within a budget."""
         batch_bytes = max(1, self.source.row_bytes * self.plan.batch_size)
         return max(1, min(self._threads + 1, _LOOK_AHEAD_BYTES // batch_bytes))
-
-    @clocked("transform")
-    def _apply(self, transform: Callable[..., Any], batch: Batch) -> Batch:
-        changed = transform(*batch)
-        if len(batch) == 1 and changed is not None:
-            return (changed,)
-        if not isinstance(changed, tuple | list) or len(changed) != len(batch):
-            count = f" of {len(changed)}" if isinstance(changed, tuple | list) else ""
-            what = "the same" if len(batch) == 1 else "a tuple of the same"
-            raise OptionError(
-                f"transform returned {type(changed).__name__}{count}; it takes "
-                f"({', '.join(self._trees)}) and returns {what}"
-            )
-        return tuple(changed)
 
 
 def open_batches(

@@ -40,6 +40,7 @@ ROOMS: Final = (
     "_choices",
     "_batch_options",
     "_mixing",
+    "_transform",
     "_batches",
     "report",
     "feeds",

@@ -86,8 +86,9 @@ class H5Dataset(PyDataset):
         rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split. None:
             all.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
-            reading threads; returns the same. Casting and scaling are better left to the model's
-            first layer, on the device.
+            reading threads; returns the same. Arrays that it also keeps, such as a buffer that it
+            fills anew for each batch, are copied, and it is then called on one thread at a time.
+            Casting and scaling are better left to the model's first layer, on the device.
         drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).
         cache: How much decoded data to hold: bytes, "2GB", a fraction of free memory, or "auto"
             (160 MiB).

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 import kerash5 as k5
-from tests.backend.served import STEPS, STORES, Ledger, open_rows, planned
+from tests.backend.served import BATCH_SIZE, STEPS, STORES, Ledger, open_rows, planned
 
 grain = pytest.importorskip("grain", reason="Grain is an optional package")
 
@@ -138,3 +139,15 @@ def test_without_grain_the_error_names_the_package_to_install() -> None:
     assert child.stderr.rstrip().endswith(
         "BackendError: grain_dataset needs Grain: pip install 'kerash5[grain]'"
     )
+
+
+def test_batches_that_grain_reads_ahead_outlive_the_buffer_of_a_transform(tmp_path: Path) -> None:
+    buffer = np.empty((BATCH_SIZE, 1), np.int64)
+
+    def fill(x: Any, y: Any) -> Any:
+        buffer[: len(x)] = y
+        return buffer[: len(x)], y
+
+    ds = open_rows(tmp_path, transform=fill)
+    for found, labels in list(k5.grain_dataset(ds).to_iter_dataset(bounded())):
+        assert_array_equal(found, labels)

@@ -1,0 +1,230 @@
+"""A user's transform, applied to batches on several threads; what it returns is the batch's own.
+
+A transform may keep memory that it returns: one buffer that it fills anew for each batch, or one
+constant. Batches are read ahead and stacked, so such memory is copied before the next call can
+write to it. Whether it is kept is told by its reference counts, right after the call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from sys import getrefcount
+from typing import Any, Final, final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from kerash5._arena._rows import Shared
+from kerash5._errors import OptionError
+from kerash5.h5._clock import clocked
+
+Batch = tuple[Any, ...]
+
+# Arrays of these never change.
+_IMMUTABLE: Final = frozenset({"jax", "jaxlib", "tensorflow"})
+_TRACED: Final = (np.ndarray, dict, tuple, list)
+_NONE: Final[tuple[Any, ...]] = ()
+_CONSTANTS: Final = (type(None), str, bytes, bool, int, float, complex, np.generic)
+
+
+@final
+class Transform:
+    """Applies a function to batches; picklable if the function is.
+
+    Args:
+        function: Takes the entries of a batch, and returns as many.
+        roles: Their names, for messages.
+    """
+
+    def __init__(self, function: Callable[..., Any], roles: tuple[str, ...]) -> None:
+        self._function = function
+        self._roles = roles
+        self._calls = _calls_of(function)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave out what belongs to this process."""
+        return Transform, (self._function, self._roles)
+
+    def apply(self, batch: Batch, read_again: Callable[[], Batch]) -> Batch:
+        """Return the transformed batch, none of whose memory is written to later.
+
+        Args:
+            batch: What the function is called with; it may change it in place.
+            read_again: Returns the same batch, as it was.
+
+        Raises:
+            OptionError: The function returned something that is no batch.
+        """
+        ticket = self._calls.enter()
+        if ticket is not None:
+            is_kept = False
+            try:
+                found, is_kept = self._call(batch)
+            finally:
+                was_beside_others = self._calls.leave(ticket, is_kept=is_kept)
+            if not is_kept or not was_beside_others:
+                return found
+            batch = read_again()  # another thread may have written to the same memory
+        with self._calls.alone():
+            return self._call(batch)[0]
+
+    @clocked("transform")
+    def _call(self, batch: Batch) -> tuple[Batch, bool]:
+        """Return the transformed batch, and whether the function keeps memory of it."""
+        inputs: dict[int, Any] = {}
+        _note_all(batch, inputs)
+        box = [self._function(*batch)]  # so that no name here refers to what it returned
+        self._check(box, len(batch))
+        is_kept = _is_kept(box, inputs)
+        return tuple([_own(part, inputs, is_kept=is_kept) for part in box[0]]), is_kept
+
+    def _check(self, box: list[Any], count: int) -> None:
+        changed = box[0]
+        if count == 1 and changed is not None:
+            box[0] = (changed,)
+        elif not isinstance(changed, (tuple, list)) or len(changed) != count:
+            number = f" of {len(changed)}" if isinstance(changed, tuple | list) else ""
+            what = "the same" if count == 1 else "a tuple of the same"
+            raise OptionError(
+                f"transform returned {type(changed).__name__}{number}; it takes "
+                f"({', '.join(self._roles)}) and returns {what}"
+            )
+
+
+@final
+class _Calls(Shared):
+    """The calls of one function that are under way, on all threads.
+
+    They run beside each other until one of them returns memory that the function keeps.
+    """
+
+    def __init__(self) -> None:
+        self._is_one_at_a_time = False
+        self.after_fork()
+        self._share()
+
+    def after_fork(self) -> None:
+        """Forget the calls of the parent process, and who holds its locks."""
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()
+        self._running = 0
+        self._begun = 0
+
+    def enter(self) -> int | None:
+        """Begin a call beside others; None: it has to run alone."""
+        with self._changed:
+            if self._is_one_at_a_time:
+                return None
+            self._running += 1
+            self._begun += 1
+            return self._begun if self._running == 1 else 0
+
+    def leave(self, ticket: int, *, is_kept: bool) -> bool:
+        """End a call, and return whether another one ran at any time of it."""
+        with self._changed:
+            self._running -= 1
+            self._is_one_at_a_time |= is_kept
+            self._changed.notify_all()
+            return ticket != self._begun
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other call is under way, and hold back those to come."""
+        with self._turn:
+            with self._changed:
+                self._changed.wait_for(lambda: self._running == 0)
+            yield
+
+
+# Several data sets, such as those of training and of validation, may have one transform.
+_CALLS: Final[WeakKeyDictionary[Callable[..., Any], _Calls]] = WeakKeyDictionary()
+
+
+def _calls_of(function: Callable[..., Any]) -> _Calls:
+    try:
+        return _CALLS.setdefault(function, _Calls())
+    except TypeError:  # it cannot be hashed, or not be referred to weakly
+        return _Calls()
+
+
+def _is_kept(box: list[Any], inputs: dict[int, Any]) -> bool:
+    """Say whether anybody besides a batch refers to its memory.
+
+    Args:
+        box: Refers to the batch, as nothing else does but who keeps it.
+        inputs: All that the batch given to the transform consisted of, by id: this is never kept.
+    """
+    nodes: dict[int, Any] = {}
+    references = _note_all(box, nodes)
+    counts = _count_references(nodes)
+    for number, node in nodes.items():
+        if number in inputs or node is box:
+            continue
+        if not isinstance(node, _TRACED):
+            if not _is_constant(node):
+                return True
+        elif counts[number] - references[number] > _FREE and (
+            isinstance(node, np.ndarray) or node  # the empty tuple is one for all
+        ):
+            return True
+    return False
+
+
+def _note_all(tree: Any, nodes: dict[int, Any]) -> dict[int, int]:  # noqa: ANN401  a batch
+    """Put all that a tree consists of into `nodes`, by id, with the owners of its memory.
+
+    Returns:
+        How often each is referred to from within the tree.
+    """
+    nodes[id(tree)] = tree
+    references = {id(tree): 0}
+    waiting = [tree]
+    while waiting:
+        for child in _children(waiting.pop()):
+            number = id(child)
+            if number in references:
+                references[number] += 1
+            else:
+                references[number] = 1
+                nodes[number] = child
+                waiting.append(child)
+    return references
+
+
+def _children(node: Any) -> Collection[Any]:  # noqa: ANN401  a part of a batch
+    if isinstance(node, np.ndarray):
+        return _NONE if node.base is None else (node.base,)
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, (tuple, list)) else _NONE
+
+
+def _count_references(nodes: dict[int, Any]) -> dict[int, int]:
+    return {number: getrefcount(node) for number, node in nodes.items()}
+
+
+# Of what is in `nodes` alone; measured, for versions of Python count their own stack or do not.
+_FREE: Final = _count_references({0: np.empty(1)})[0]
+
+
+def _is_constant(node: Any) -> bool:  # noqa: ANN401  no array of NumPy
+    if isinstance(node, _CONSTANTS):
+        return True
+    return type(node).__module__.partition(".")[0] in _IMMUTABLE
+
+
+def _own(tree: Any, inputs: dict[int, Any], *, is_kept: bool) -> Any:  # noqa: ANN401  a part of a batch
+    """Return a part of a batch in plain dicts, and in memory of its own where that is kept."""
+    if isinstance(tree, dict):  # of an OrderedDict, Keras would take the order for the name
+        return {key: _own(part, inputs, is_kept=is_kept) for key, part in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_own(part, inputs, is_kept=is_kept) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if not is_kept or id(tree) in inputs:
+        return tree
+    if isinstance(tree, np.ndarray):
+        return tree.copy()
+    return tree if _is_constant(tree) else deepcopy(tree)
