@@ -179,6 +179,8 @@ def _arrays(kind: Kind) -> dict[str, Any]:
         return {"x": _loader(pick(kind.x, rows), pick(kind.y, rows))}
     names = (kind.x, kind.y, kind.sample_weight)
     x, y, weight = (pick(name, rows) for name in names)
+    if kind.transform is not None:
+        x, y = kind.transform(x, y)
     held: dict[str, Any] = {}
     if kind.is_validated:
         held["validation_data"] = tuple(
@@ -199,8 +201,10 @@ def _loader(x: NDArray[Any], y: NDArray[Any]) -> Any:
 
 
 def _data(kind: Kind) -> k5.H5Dataset | k5.H5DataModule:
-    columns: dict[str, Any] = {"x": kind.x, "y": kind.y, "sample_weight": kind.sample_weight}
-    options = {**columns, "batch_size": kind.batch_size, "shuffle": False}
+    columns = {"x": kind.x, "y": kind.y, "sample_weight": kind.sample_weight}
+    options: dict[str, Any] = {**columns, "batch_size": kind.batch_size, "shuffle": False}
+    if kind.transform is not None:
+        options["transform"] = kind.transform
     if kind.is_validated:
         return k5.H5DataModule(row_file(), validation=VALIDATION, **options)
     return k5.H5Dataset(row_file(), **options)

@@ -28,6 +28,7 @@ class Kind:
         callbacks: Returns new callbacks.
         fit_options: For `Model.fit` and `Trainer.fit` alike, such as `class_weight`.
         trainer_options: For the trainer alone.
+        transform: Of the data set, from the columns of a batch; for `fit`, of all rows at once.
         is_validated: Whether the last rows are left for validation.
         drive: Runs several fits instead of one: called with the model and a function that fits it
             for a number of epochs, either by `fit` or by the trainer.
@@ -50,6 +51,7 @@ class Kind:
     callbacks: Callable[[], Sequence[keras.callbacks.Callback]] = tuple
     fit_options: Mapping[str, Any] = field(default_factory=dict)
     trainer_options: Mapping[str, Any] = field(default_factory=dict)
+    transform: Callable[..., Any] | None = None
     is_validated: bool = False
     drive: Callable[[keras.Model, Fit], None] | None = None
     backends: tuple[str, ...] = BACKENDS

@@ -125,9 +125,9 @@ OUT: Final = {"label": "label", "target": "target"}
 RAGGED: Final = "losses of single outputs are averaged over batches, not rows"
 
 KINDS: Final = (
-    *(Kind(str(loss), build(task, loss), y=task.y) for task, loss in LOSSES),
+    *(Kind(f"loss {loss}", build(task, loss), y=task.y) for task, loss in LOSSES),
     *(
-        Kind(f"{loss} weighted", build(task, loss), y=task.y, sample_weight="weight")
+        Kind(f"loss {loss} weighted", build(task, loss), y=task.y, sample_weight="weight")
         for task, loss in LOSSES
         if loss.name not in UNWEIGHTED
     ),

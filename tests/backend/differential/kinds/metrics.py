@@ -180,12 +180,17 @@ def wrapped() -> keras.Model:
 
 KINDS: Final = (
     *(
-        Kind(str(part), of_task(task, part), y=task.y, is_default=str(part).startswith(DEFAULT))
+        Kind(
+            f"metric {part}",
+            of_task(task, part),
+            y=task.y,
+            is_default=str(part).startswith(DEFAULT),
+        )
         for task, part in SCALARS
     ),
     *(
         Kind(
-            f"weighted {part}",
+            f"weighted metric {part}",
             build(task, LOSS[task.y], weighted_metrics=[part]),
             y=task.y,
             sample_weight="weight",
@@ -194,7 +199,7 @@ KINDS: Final = (
         if part.name not in UNWEIGHTED
     ),
     *(
-        Kind(str(part), of_task(task, part), y=task.y, fault=VECTOR, is_default=number == 0)
+        Kind(f"metric {part}", of_task(task, part), y=task.y, fault=VECTOR, is_default=number == 0)
         for number, (task, part) in enumerate(VECTORS)
     ),
     Kind("MeanMetricWrapper", wrapped, y="targets"),
