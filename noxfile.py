@@ -208,6 +208,20 @@ def kills(session: nox.Session, backend: str) -> None:
     run_pytest(session, "tests/backend/test_kill.py", backend=backend)
 
 
+@nox.session(tags=["deep"])
+@ANY_BACKEND
+def differential(session: nox.Session, backend: str) -> None:
+    """Trainer.fit against Model.fit: every kind in every way, with a table of verdicts.
+
+    Words go to the script, such as a subject; without any, results are appended to a file.
+    """
+    install(session, backend, "test")
+    out = Path(session.create_tmp()) / f"differential-{backend}.jsonl"
+    words = session.posargs or ("--all", "--out", str(out))
+    env = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    session.run("python", "-m", "tests.backend.differential", *words, env=env)
+
+
 def install(session: nox.Session, *extras: str) -> None:
     """Install this checkout with the extras; editable, or `nox -R` would test an older copy."""
     session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")

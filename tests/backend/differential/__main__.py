@@ -23,6 +23,7 @@ from tests.backend.differential.catalog import kinds_here
 from tests.backend.differential.expected import is_expected
 from tests.backend.differential.harness import Result, run_kind
 from tests.backend.differential.kind import VARIANTS, Kind, Variant
+from tests.backend.differential.rows import scratch_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="append results to this file, a JSON line each")
     parser.add_argument("--part", default="1/1", help="run one part of several: 2/4")
     asked = parser.parse_args(arguments)
+    keep_programs()
     results: list[Result] = []
     for subject, kind, variant, is_resumed in plan(asked.words, asked.part, is_all=asked.all):
         found = run_kind(kind, variant, subject=subject, is_resumed=is_resumed)
@@ -44,6 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stream.writelines(f"{json.dumps(asdict(result))}\n" for result in found)
     summarize(results)
     return int(any(not is_expected(result) for result in results))
+
+
+def keep_programs() -> None:
+    """Let JAX load programs that this process compiled before: a resumed fit needs the same."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(scratch_folder() / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def plan(
