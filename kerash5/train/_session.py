@@ -95,6 +95,7 @@ class Session(Listener):
         self._cut: tuple[Checkpoint, int] | None = None
         self._fingerprint: dict[str, Any] = {}
         self._is_begun = False
+        self._is_told = False
         limits = settings.limits
         self._train, validation, _ = parts(data)
         self._validation = make_validation(model, validation, limits, self._signals)
@@ -160,6 +161,7 @@ class Session(Listener):
             self._loop.stop_reason = "asked"
         elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
+        self._say_why_not_faster()
         self._loss.look(progress)
         if self._keeper is not None and self._keeper.is_due(progress.step):
             self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
@@ -263,6 +265,7 @@ class Session(Listener):
         self.save(num_parameters=self.model.count_params())
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
+        self._say_why_not_faster()
         self._hold_rows(batch)
         self._loop.listeners = (self, *self._watchers)
         checkpoint = self._start.checkpoint
@@ -407,6 +410,12 @@ class Session(Listener):
             return []
         mode = "max" if is_larger_better(monitor) else "min"
         return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode)]
+
+    def _say_why_not_faster(self) -> None:
+        """Say once that steps are Keras' own, and why."""
+        if not self._is_told and self._loop.engine.why_not_faster is not None:
+            self._is_told = True
+            self._say(f"steps: {self._loop.engine.describe()}")
 
     def _is_held(self) -> bool:
         return self._loop.held is not None

@@ -142,6 +142,15 @@ def test_a_run_says_which_engine_ran_it(train: str, run_dir: Path) -> None:
     assert k5.Run.load(run_dir).engine == run.engine
 
 
+def test_what_keeps_steps_from_being_faster_is_said_once_at_the_start(
+    train: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_trainer(run_dir, max_epochs=2).fit(build(), open_module(train))
+    assert capsys.readouterr().err.count("compiled with run_eagerly=True") == 1
+    make_trainer(run_dir, max_epochs=2).fit(build(is_compiled=True), open_module(train))
+    assert "steps:" not in capsys.readouterr().err
+
+
 def test_a_run_that_failed_says_which_engine_ran_it(train: str, run_dir: Path) -> None:
     with pytest.raises(OSError, match="hail"):
         make_trainer(run_dir, callbacks=[raising(OSError("hail"))]).fit(build(), open_module(train))

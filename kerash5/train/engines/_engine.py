@@ -40,6 +40,11 @@ class AbstractEngine(ABC):
         """How many batches `train` wants at once now; it takes more or fewer all the same."""
         return 1
 
+    @property
+    def why_not_faster(self) -> str | None:
+        """Why steps are Keras' own; None where they are not, or it is not known before the first."""
+        return None
+
     def build(self, batch: Batch) -> None:
         """Make every variable of model, metrics and optimizer from the shapes of a batch.
 

@@ -29,6 +29,11 @@ class PlainEngine(AbstractEngine):
         super().__init__(model, class_weight)
         self._reason = reason
 
+    @property
+    def why_not_faster(self) -> str | None:
+        """Why this is the engine."""
+        return self._reason or None
+
     def begin(self) -> None:
         """Do nothing: each step takes the variables as they are."""
 

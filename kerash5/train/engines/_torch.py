@@ -57,6 +57,11 @@ class TorchEngine(AbstractEngine):
         """How many batches `train` wants at once."""
         return self._steps
 
+    @property
+    def why_not_faster(self) -> str | None:
+        """Why no step is captured; a capture may still fail at the first step of a shape."""
+        return self._reason
+
     def build(self, batch: Batch) -> None:
         """Make every variable, and decide how steps are run."""
         self._build(self._weigh(batch))
