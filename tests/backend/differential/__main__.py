@@ -32,12 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--all", action="store_true", help="run each kind in all ways")
     parser.add_argument("--out", type=Path, help="append results to this file, a JSON line each")
+    parser.add_argument(
+        "--candidates",
+        action="store_true",
+        help="PyTorch: capture parts that are not proven, too; resume nothing",
+    )
     parser.add_argument("--part", default="1/1", help="run one part of several: 2/4")
     asked = parser.parse_args(arguments)
     keep_programs()
+    if asked.candidates:
+        capture_candidates()
     results: list[Result] = []
     for subject, kind, variant, is_resumed in plan(asked.words, asked.part, is_all=asked.all):
-        found = run_kind(kind, variant, subject=subject, is_resumed=is_resumed)
+        is_also_resumed = is_resumed and not asked.candidates
+        found = run_kind(kind, variant, subject=subject, is_resumed=is_also_resumed)
         results.extend(found)
         for result in found:
             say(str(result))
@@ -56,6 +64,13 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(scratch_folder() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def capture_candidates() -> None:
+    """Let PyTorch's engine capture whatever belongs to Keras, so that it can be proven."""
+    from kerash5.train.engines import _torch_captured
+
+    vars(_torch_captured)["is_proven"] = _torch_captured.is_stock
 
 
 def plan(

@@ -13,7 +13,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 import kerash5 as k5
 from tests.backend.differential.kind import Kind, Variant
-from tests.backend.differential.parts import find_parts, walk
+from tests.backend.differential.parts import kinds_of_parts, walk
 from tests.backend.differential.rows import (
-    BATCH_SIZE,
     NUM_ROWS,
     TRAINING,
     VALIDATION,
@@ -53,13 +52,13 @@ class Trained:
         state: Every variable of the model and of its optimizers, by group, number and path.
         epochs: The metrics of each epoch; the learning rate is left out.
         engine: Which engine ran, in its own words; "" for `fit`.
-        parts: The exact classes of the parts of the model.
+        parts: Paths of the classes and functions of all parts, on PyTorch.
     """
 
     state: dict[str, NDArray[Any]]
     epochs: Epochs
     engine: str = ""
-    parts: Mapping[str, list[str]] = field(default_factory=dict)
+    parts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Result:
         differences: The largest relative differences, by what differs.
         noise: The largest difference between `fit` and `fit`; only measured where there is one.
         seconds: It took.
-        parts: The exact classes of the parts of the model.
+        parts: Paths of the classes and functions of all parts, on PyTorch.
     """
 
     kind: str
@@ -90,7 +89,7 @@ class Result:
     differences: Mapping[str, float] = field(default_factory=dict)
     noise: float = 0.0
     seconds: float = 0.0
-    parts: Mapping[str, list[str]] = field(default_factory=dict)
+    parts: Sequence[str] = ()
 
     def __str__(self) -> str:
         worst = ", ".join(f"{name} {value:.1e}" for name, value in self.differences.items())
@@ -157,7 +156,7 @@ def train_by_trainer(
 
     _drive(kind, model, fit)
     epochs = [_plain(epoch.metrics) for run in runs for epoch in run.epochs]
-    return Trained(_state(model), epochs, runs[-1].engine, find_parts(model))
+    return Trained(_state(model), epochs, runs[-1].engine, kinds_of_parts(model))
 
 
 def _build(kind: Kind) -> keras.Model:
@@ -175,8 +174,6 @@ def _drive(kind: Kind, model: keras.Model, fit: Any) -> None:
 
 def _arrays(kind: Kind) -> dict[str, Any]:
     rows = TRAINING if kind.is_validated else slice(None)
-    if kind.draws_globally and keras.backend.backend() == "torch":
-        return {"x": _loader(pick(kind.x, rows), pick(kind.y, rows))}
     names = (kind.x, kind.y, kind.sample_weight)
     x, y, weight = (pick(name, rows) for name in names)
     if kind.transform is not None:
@@ -189,15 +186,6 @@ def _arrays(kind: Kind) -> dict[str, Any]:
         held["validation_batch_size"] = kind.batch_size
     held |= {"batch_size": kind.batch_size, "shuffle": False}
     return {"x": x, "y": y, "sample_weight": weight, **held}
-
-
-def _loader(x: NDArray[Any], y: NDArray[Any]) -> Any:
-    """Return a loader of PyTorch that draws nothing from the global generator."""
-    import torch
-    from torch.utils.data import DataLoader, TensorDataset
-
-    rows = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
-    return DataLoader(rows, batch_size=BATCH_SIZE, generator=torch.Generator())
 
 
 def _data(kind: Kind) -> k5.H5Dataset | k5.H5DataModule:

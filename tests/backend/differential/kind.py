@@ -36,8 +36,6 @@ class Kind:
         tolerance: Relative difference that counts as rounding.
         batch_size: Rows in a batch.
         why_not_resumed: Why a fit that was stopped cannot go on bit for bit; "" if it must.
-        draws_globally: Whether it draws from PyTorch's global generator, of which the loader that
-            `fit` makes from arrays draws too.
         fault: A silent fault that was seen, which this kind stands for.
         is_default: Whether each push runs it; all others are run by `nox -s differential`.
     """
@@ -58,7 +56,6 @@ class Kind:
     tolerance: float = 1e-5
     batch_size: int = BATCH_SIZE
     why_not_resumed: str = ""
-    draws_globally: bool = False
     fault: str = ""
     is_default: bool = False
 

@@ -1,6 +1,7 @@
 """The list of proven parts, made of the results of a whole run on PyTorch.
 
-Usage: python -m tests.backend.differential.proven results.jsonl [...]
+Usage: KERAS_BACKEND=torch python -m tests.backend.differential --candidates --out results.jsonl
+       python -m tests.backend.differential.proven results.jsonl [...]
 
 A part is proven when a kind that holds it was trained by captured steps, equal to `fit` in every
 way that was run. Kinds that were captured and differed although they hold nothing but Keras' own
@@ -17,16 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.backend.differential.harness import is_fast
-from tests.backend.differential.parts import GROUPS
 
 TARGET: Final = Path(__file__).parents[3] / "kerash5/train/engines/_proven.py"
-GROUP_NAMES: Final = (*GROUPS, "activations")
 _OF_KERAS: Final = "keras.src."
 _HEAD: Final = '''"""Parts of Keras whose captured steps were proven to be Keras' own steps.
 
 Written by tests/backend/differential/proven.py from a run of the differential suite on PyTorch:
-each part was in a model that was trained by captured steps, equal to `Model.fit` in every way that
-was run. Do not edit: run the suite again.
+each class or function was in a model that was trained by captured steps, equal to `Model.fit` in
+every way that was run. Do not edit: run the suite again.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from typing import Final
 Row = Mapping[str, Any]
 
 
-def find_proven(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Return the proven class paths by group, sorted.
+def find_proven(rows: Iterable[Row]) -> list[str]:
+    """Return the paths of proven classes and functions, sorted.
 
     Args:
         rows: Results as `__main__` writes them.
@@ -48,12 +47,11 @@ def find_proven(rows: Iterable[Row]) -> dict[str, list[str]]:
     for row in rows:
         if row["backend"] == "torch" and not row["variant"].startswith("resumed"):
             by_kind[row["subject"], row["kind"]].append(row)
-    found: dict[str, set[str]] = {name: set() for name in GROUP_NAMES}
+    found: set[str] = set()
     for results in by_kind.values():
         if all(each["verdict"] == "equal" and is_fast(each["engine"]) for each in results):
-            for name, paths in results[0]["parts"].items():
-                found[name] |= {path for path in paths if path.startswith(_OF_KERAS)}
-    return {name: sorted(paths) for name, paths in found.items()}
+            found |= {path for path in results[0]["parts"] if path.startswith(_OF_KERAS)}
+    return sorted(found)
 
 
 def find_doubtful(rows: Iterable[Row]) -> list[str]:
@@ -65,21 +63,14 @@ def find_doubtful(rows: Iterable[Row]) -> list[str]:
     )
 
 
-def write_list(proven: Mapping[str, Sequence[str]]) -> str:
+def write_list(proven: Sequence[str]) -> str:
     """Return the source of the module that holds the list."""
-    blocks = []
-    for name in GROUP_NAMES:
-        lines = "".join(f'        "{path}",\n' for path in proven[name])
-        blocks.append(
-            f"{name.upper()}: Final = frozenset(\n    {{\n{lines}    }}\n)\n"
-            if lines
-            else f"{name.upper()}: Final[frozenset[str]] = frozenset()\n"
-        )
-    return _HEAD + "\n".join(blocks)
+    lines = "".join(f'        "{path}",\n' for path in proven)
+    return f"{_HEAD}PROVEN: Final = frozenset(\n    {{\n{lines}    }}\n)\n"
 
 
 def _has_own_parts(row: Row) -> bool:
-    return any(not path.startswith("keras.") for paths in row["parts"].values() for path in paths)
+    return any(not path.startswith(_OF_KERAS) for path in row["parts"])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,8 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"captured, of Keras' own parts, and different: {kind}\n")
     proven = find_proven(rows)
     TARGET.write_text(write_list(proven), encoding="utf-8")
-    counts = ", ".join(f"{len(paths)} {name}" for name, paths in proven.items())
-    sys.stdout.write(f"{TARGET}: {counts}\n")
+    sys.stdout.write(f"{TARGET}: {len(proven)} parts\n")
     return 0
 
 

@@ -214,7 +214,7 @@ NOISE: Final = (
         )
     ),
     *(
-        on_rows(layers.Dense(8), part, draws_globally=True)
+        on_rows(layers.Dense(8), part)
         for part in (
             layers.Dropout(0.3),
             layers.AlphaDropout(0.3),

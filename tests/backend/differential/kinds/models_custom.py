@@ -138,7 +138,6 @@ KINDS: Final = (
     Kind(
         "TorchModuleWrapper(Linear, Dropout)",
         of_module(lambda nn: nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5))),
-        draws_globally=True,
         **MODULES,
     ),
     Kind("JaxLayer", of_jax, backends=("jax",)),

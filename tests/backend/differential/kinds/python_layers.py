@@ -257,7 +257,6 @@ LAMBDAS: Final = (
     Kind(
         "Lambda that draws without a seed",
         of_lambda(lambda x: x + keras.random.normal(ops.shape(x))),
-        draws_globally=True,
         backends=TORCH,
         fault=RANDOM,
         why_not_resumed="Keras' global seed is in no checkpoint",
