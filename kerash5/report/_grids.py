@@ -53,6 +53,21 @@ def cost_grid(tables: Sequence[Table]) -> Grid:
     return without_empty_columns(grid)
 
 
+def engine_grid(tables: Sequence[Table]) -> Grid:
+    """Return which engine ran the steps of each contender, and why not a faster one."""
+    several = len({table.batch_size for table in tables}) > 1
+    return Grid(
+        title="What ran the steps",
+        columns=("Backend", "Engine"),
+        lines=tuple(
+            Line(cells=(_contender_cell(table, row, several=several), Cell("; ".join(row.engines))))
+            for table in tables
+            for row in table.rows
+            if row.engines
+        ),
+    )
+
+
 def parity_grid(comparison: Comparison) -> Grid:
     """Return what each contender's numbers differ by from the reference, beside what is allowed."""
     return Grid(
@@ -111,9 +126,8 @@ def _cost_cells(table: Table, row: Row, *, several: bool) -> tuple[Cell, ...]:
     warm = row.first_step.get("warm", Estimate(math.nan))
     cold = row.first_step.get("cold", Estimate(math.nan))
     uncached = row.first_step.get("none")
-    size = f"batch {table.batch_size}, " if several else ""
     return (
-        Cell(name_of(row.contender), size + SETTING_WORDS[table.setting]),
+        _contender_cell(table, row, several=several),
         *([_without_cache(uncached), Cell(NOTHING)] if uncached else _starts(cold, warm)),
         estimated_cell(row.input_wait, percent),
         Cell(memory(row.host_bytes.value)),
@@ -124,6 +138,11 @@ def _cost_cells(table: Table, row: Row, *, several: bool) -> tuple[Cell, ...]:
         _load_cell(row),
         Cell(f"{len(row.samples)} of {row.num_asked}"),
     )
+
+
+def _contender_cell(table: Table, row: Row, *, several: bool) -> Cell:
+    size = f"batch {table.batch_size}, " if several else ""
+    return Cell(name_of(row.contender), size + SETTING_WORDS[table.setting])
 
 
 def _load_cell(row: Row) -> Cell:

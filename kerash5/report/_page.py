@@ -17,7 +17,7 @@ from kerash5._run import replace_text
 from kerash5._version import __version__
 from kerash5.report._findings import Table, find_tables
 from kerash5.report._grid import Grid
-from kerash5.report._grids import cost_grid, parity_grid, settings_grid, versions_grid
+from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid
 from kerash5.report._method import describe_method
 from kerash5.report._plots import draw_losses, draw_speeds, draw_starts
 from kerash5.report._results import COMPARISON_FILE, Comparison
@@ -56,6 +56,7 @@ class View:
     verdict: Verdict
     sizes: tuple[Size, ...]
     costs: Grid
+    engines: Grid
     figures: tuple[Figure, ...]
     parity: Grid
     settings: Grid
@@ -157,6 +158,7 @@ def _make_view(comparison: Comparison, file: str, name: str) -> View:
             for place, (grid, same) in enumerate(zip(shown, _by_size(tables), strict=True))
         ),
         costs=cost_grid(tables),
+        engines=engine_grid(tables),
         figures=tuple(_other_figures(comparison, _by_size(tables)[0], name)),
         parity=parity_grid(comparison),
         settings=settings_grid(comparison),

@@ -58,6 +58,7 @@ class Sample:
         epoch_losses: Training loss of each epoch, the warm-up first.
         final_loss: After the last epoch, on `evaluated_on`.
         final_accuracy: Likewise, a share from 0 to 1.
+        engine: Which engine ran the timed steps, and why not a faster one; "" if not known.
         evaluated_on: "test", or "train" where no test file was given.
         load_before: Mean number of running processes over the last minute, before the first epoch.
         load_after: The same after the last.
@@ -90,6 +91,7 @@ class Sample:
     final_loss: float = math.nan
     final_accuracy: float = math.nan
     evaluated_on: str = ""
+    engine: str = ""
     load_before: float = math.nan
     load_after: float = math.nan
     environment: Mapping[str, Any] = field(default_factory=dict)

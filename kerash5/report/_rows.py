@@ -86,6 +86,11 @@ class Row:
         return _over(self.samples, lambda sample: _or_nan(sample.peak_device_bytes))
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """Which engines ran, each once; processes may differ."""
+        return tuple(dict.fromkeys(sample.engine for sample in self.samples if sample.engine))
+
+    @property
     def start_seconds(self) -> float:
         """Seconds before steps run at their speed, compiled for the first time where known."""
         kept = [s for s in self.samples if s.compile_cache == "cold"] or self.samples

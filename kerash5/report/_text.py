@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kerash5.report._findings import find_tables
 from kerash5.report._grid import Cell, Grid, Line
-from kerash5.report._grids import cost_grid, parity_grid, settings_grid, versions_grid
+from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid
 from kerash5.report._method import describe_method
 from kerash5.report._results import Comparison
 from kerash5.report._speed_grids import table_grid
@@ -43,7 +43,8 @@ def render_terminal(comparison: Comparison, console: Console) -> None:
     console.print(Text(verdict.headline, style="bold"))
     for table in tables:
         console.print(Padding(_rich_table(table_grid(tables, table)), (1, 0, 0, 0)))
-    for text in (*verdict.details, *verdict.remarks, *verdict.caveats):
+    ran = [": ".join(map(_in_one, line.cells)) for line in engine_grid(tables).lines]
+    for text in (*verdict.details, *verdict.remarks, *verdict.caveats, *ran):
         console.print(Text(f"* {text}"), style="dim", highlight=False)
 
 
@@ -63,6 +64,7 @@ def _markdown_parts(comparison: Comparison) -> Iterable[str]:
         yield _bullets(verdict.remarks)
     yield from _markdown_grids(
         cost_grid(tables),
+        engine_grid(tables),
         parity_grid(comparison),
         settings_grid(comparison),
         versions_grid(comparison),

@@ -34,6 +34,7 @@ PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
 SGD_RATE: Final = 0.01
 # In the first our Trainer finds out how many steps to run at once, in the second it compiles those.
 WARM_UP_EPOCHS: Final = 2
+KERAS_FIT: Final = "Keras' own fit"  # the engine of the plain setting
 _PARENT_SECONDS: Final = 2.0
 
 
@@ -58,11 +59,12 @@ class Clock(keras.callbacks.Callback):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit did: seconds until the first epoch began, seconds and loss of each epoch."""
+    """What a fit did: seconds until the first epoch, seconds and loss of each, what ran it."""
 
     setup_seconds: float
     epoch_seconds: list[float]
     losses: list[float]
+    engine: str
 
 
 @final
@@ -127,12 +129,14 @@ class Workplace:
         if setting == "plain":
             history = model.fit(data, epochs=epochs, verbose=0, callbacks=[clock]).history["loss"]
             pairs = zip(clock.began, clock.ended, strict=True)
-            seconds = [ended - began for began, ended in pairs]
+            seconds, engine = [ended - began for began, ended in pairs], KERAS_FIT
         else:
             trainer = self._trainer(epochs, clock)
             run = trainer.fit(model, data)
             history, seconds = run.history["loss"], [epoch.seconds for epoch in run.epochs]
-        return Fitted(clock.began[0] - called, seconds, [float(loss) for loss in history])
+            engine = run.engine
+        losses = [float(loss) for loss in history]
+        return Fitted(clock.began[0] - called, seconds, losses, engine)
 
     def predict(self, setting: str, model: keras.Model, data: H5Dataset) -> np.ndarray:
         """Return what the model answers to the first batch of `data`."""
@@ -190,6 +194,7 @@ def measure_sample(place: Workplace) -> dict[str, Any]:
         "final_loss": float(final["loss"]),
         "final_accuracy": float(final["accuracy"]),
         "evaluated_on": "test" if job.test else "train",
+        "engine": fitted.engine,
         "load_before": load_before,
         "load_after": load_after,
     }

@@ -33,7 +33,13 @@ from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import SETTINGS, Comparison, Method, Sample
 from kerash5.report._runner import Runner
-from kerash5.train._measure import Workplace, make_weights, measure_parity, measure_sample
+from kerash5.train._measure import (
+    KERAS_FIT,
+    Workplace,
+    make_weights,
+    measure_parity,
+    measure_sample,
+)
 
 BACKEND: Final = keras.backend.backend()
 BATCH_SIZE: Final = 20
@@ -129,6 +135,8 @@ def test_a_sample_says_all_that_a_process_can_know_in_both_settings(tmp_path: Pa
         assert 0 < sample.first_step_seconds < 60
         assert 0.2 < sample.final_accuracy <= 1  # by chance it would be 0.1
         assert sample.evaluated_on == "test"
+        assert (sample.engine == KERAS_FIT) is (sample.setting == "plain")
+        assert sample.engine
         assert sample.peak_host_bytes is not None
         assert 1 << 26 < sample.peak_host_bytes < 1 << 36
         assert sample.peak_host_counter

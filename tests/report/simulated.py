@@ -23,6 +23,10 @@ Noise = Literal["normal", "heavy", "slow"]
 NOISES: Final[tuple[Noise, ...]] = ("normal", "heavy", "slow")
 SPEEDS: Final = {"jax": 400.0, "tensorflow": 1350.0, "torch": 950.0}
 NUM_STEPS: Final = 100
+ENGINES: Final[dict[Setting, str]] = {
+    "plain": "Keras' own fit",
+    "tuned": "JAX, 16 compiled steps per dispatch",
+}
 
 
 def log_noise(
@@ -211,6 +215,7 @@ def _sample(
         final_loss=float(0.1 * jitter[0]),
         final_accuracy=float(0.97 + 0.002 * rng.standard_normal()),
         evaluated_on="test",
+        engine=ENGINES[setting],
         load_before=1.1,
         load_after=1.9,
         environment={

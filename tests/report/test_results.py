@@ -41,6 +41,7 @@ SAMPLE = Sample(
     final_loss=0.5,
     final_accuracy=0.75,
     evaluated_on="test",
+    engine="JAX, 8 compiled steps per dispatch",
     environment={"threads": 2, "affinity": [0, 1]},
 )
 METHOD = Method(

@@ -11,7 +11,7 @@ from rich.console import Console
 from kerash5.report import render_terminal
 from kerash5.report._results import Comparison
 from kerash5.report._text import render_markdown
-from tests.report.simulated import make_comparison, make_parity, spoil
+from tests.report.simulated import ENGINES, make_comparison, make_parity, spoil
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def tables_of(markdown: str) -> list[list[list[str]]]:
 
 def test_markdown_has_whole_tables_one_per_setting(comparison: Comparison) -> None:
     tables = tables_of(render_markdown([comparison]))
-    assert len(tables) == 6  # plain, tuned, costs, parity, settings, versions
+    assert len(tables) == 7  # plain, tuned, costs, engines, parity, settings, versions
     assert all(len(row) == len(table[0]) for table in tables for row in table)
     plain, tuned = tables[:2]
     assert [row[0] for row in plain[2:]] == ["TensorFlow", "PyTorch", "JAX"]
@@ -83,6 +83,30 @@ def test_the_terminal_gets_verdict_tables_and_caveats_within_its_width(
     assert "Batch size 50, as users get it" in flat
     assert "not ranked" in flat
     assert "* a|b *c* <d>" in flat  # no markup of rich's own
+
+
+def test_the_engine_of_each_contender_is_told(comparison: Comparison) -> None:
+    tables = tables_of(render_markdown([comparison]))
+    (engines,) = (table for table in tables if "Engine" in table[0])
+    told = {row[0].replace("\\", ""): row[1] for row in engines[2:]}
+    assert len(told) == 6  # three backends in two settings
+    plain = {text for name, text in told.items() if "as users get it" in name}
+    assert plain == {ENGINES["plain"]}
+    assert set(told.values()) == set(ENGINES.values())
+    assert ENGINES["tuned"] in printed(comparison, width=300)
+
+
+def test_engines_that_differ_between_processes_are_all_told(comparison: Comparison) -> None:
+    first, *others = comparison.samples
+    mixed = replace(comparison, samples=(replace(first, engine="another one"), *others))
+    assert f"{ENGINES[first.setting]}" in render_markdown([mixed])
+    assert "another one" in render_markdown([mixed])
+
+
+def test_results_without_engines_have_no_table_of_them(comparison: Comparison) -> None:
+    old = replace(comparison, samples=tuple(replace(s, engine="") for s in comparison.samples))
+    assert "What ran the steps" in render_markdown([comparison])
+    assert "What ran the steps" not in render_markdown([old])
 
 
 def test_brackets_are_no_markup_to_the_terminal() -> None:

@@ -188,10 +188,10 @@ KINDS: Final = (
     ),
     Kind(
         "dropout rate",
-        stack(layers.Dense(6), layers.Dropout(0.0, seed=1), layers.Dense(6)),
+        stack(layers.Dense(6), layers.Dropout(0.1, seed=1), layers.Dense(6)),
         fault=FROZEN,
         callbacks=begins(
-            lambda model, epoch: setattr(model.layers[1], "rate", 0.0 if epoch < 1 else 0.9)
+            lambda model, epoch: setattr(model.layers[1], "rate", 0.1 if epoch < 1 else 0.9)
         ),
     ),
     Kind(
