@@ -38,12 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="PyTorch: capture parts that are not proven, too; resume nothing",
     )
     parser.add_argument("--part", default="1/1", help="run one part of several: 2/4")
+    parser.add_argument("--default", action="store_true", help="run what each push runs")
     asked = parser.parse_args(arguments)
     keep_programs()
     if asked.candidates:
         capture_candidates()
     results: list[Result] = []
     for subject, kind, variant, is_resumed in plan(asked.words, asked.part, is_all=asked.all):
+        if asked.default and not kind.is_default:
+            continue
         is_also_resumed = is_resumed and not asked.candidates
         found = run_kind(kind, variant, subject=subject, is_resumed=is_also_resumed)
         results.extend(found)
@@ -69,8 +72,9 @@ def keep_programs() -> None:
 def capture_candidates() -> None:
     """Let PyTorch's engine capture whatever belongs to Keras, so that it can be proven."""
     from kerash5.train.engines import _torch_captured
+    from kerash5.train.engines._torch_parts import is_stock
 
-    vars(_torch_captured)["is_proven"] = _torch_captured.is_stock
+    vars(_torch_captured)["is_proven"] = is_stock
 
 
 def plan(

@@ -53,7 +53,7 @@ class Kind:
     is_validated: bool = False
     drive: Callable[[keras.Model, Fit], None] | None = None
     backends: tuple[str, ...] = BACKENDS
-    tolerance: float = 1e-5
+    tolerance: float = 5e-5
     batch_size: int = BATCH_SIZE
     why_not_resumed: str = ""
     fault: str = ""

@@ -61,10 +61,11 @@ LOSSES: Final[tuple[tuple[Task, Part], ...]] = (
     (ONE_HOT, losses.Tversky(alpha=0.3, beta=0.7)),
     (ONE_HOT, losses.Dice()),
     (ONE_HOT, losses.Dice(axis=0)),
-    (CLASS_LOGITS, losses.Circle()),
 )
+# Percentages of small targets make steps so large that rounding grows with each.
+TOLERANCE: Final = {"MeanAbsolutePercentageError": 1e-2}
 # A loss of the whole batch has no value for a row that a weight could multiply.
-UNWEIGHTED: Final = ("Circle", "Tversky", "Dice")
+UNWEIGHTED: Final = ("Tversky", "Dice")
 
 
 def build(task: Task, loss: Any, **options: Any) -> Any:
@@ -125,11 +126,25 @@ OUT: Final = {"label": "label", "target": "target"}
 RAGGED: Final = "losses of single outputs are averaged over batches, not rows"
 
 KINDS: Final = (
-    *(Kind(f"loss {loss}", build(task, loss), y=task.y) for task, loss in LOSSES),
     *(
-        Kind(f"loss {loss} weighted", build(task, loss), y=task.y, sample_weight="weight")
+        Kind(f"loss {loss}", build(task, loss), y=task.y, tolerance=TOLERANCE.get(loss.name, 5e-5))
+        for task, loss in LOSSES
+    ),
+    *(
+        Kind(
+            f"loss {loss} weighted",
+            build(task, loss),
+            y=task.y,
+            sample_weight="weight",
+            tolerance=TOLERANCE.get(loss.name, 5e-5),
+        )
         for task, loss in LOSSES
         if loss.name not in UNWEIGHTED
+    ),
+    Kind(
+        "loss Circle()",
+        stack(layers.Dense(6), head=layers.UnitNormalization(), loss=losses.Circle(), metrics=()),
+        batch_size=11,  # so that each batch has several rows of each class
     ),
     Kind("weights of zero", build(NUMBERS, "mse"), y="targets", sample_weight="weight_zeros"),
     Kind(

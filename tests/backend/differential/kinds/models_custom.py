@@ -102,8 +102,8 @@ def of_module(make: Any) -> Any:
 def of_jax() -> keras.Model:
     """Build a model around a function of JAX."""
 
-    def apply(parameters: Any, x: Any) -> Any:
-        return x * parameters["scale"]
+    def apply(params: Any, inputs: Any) -> Any:
+        return inputs * params["scale"]
 
     import jax.numpy as jnp
 

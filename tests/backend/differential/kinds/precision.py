@@ -67,7 +67,7 @@ def kinds_of(policy: str) -> list[Kind]:
             f"{policy}: {name}",
             under(policy, stack(*body, *tail, head=None, shape=shape, optimizer=optimizer)),
             column,
-            tolerance=TOLERANCE.get(policy, 1e-5),
+            tolerance=TOLERANCE.get(policy, 5e-5),
             is_default=policy.startswith("mixed") and name == "dense, SGD",
         )
         for name, (body, optimizer, column, shape) in bodies.items()
