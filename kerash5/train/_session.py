@@ -49,6 +49,7 @@ from kerash5.train._snapshot import (
     count_up,
     epochs_of,
     force_back,
+    other_fit,
     position_of,
     put_back,
     take_snapshot,
@@ -311,10 +312,24 @@ class Session(Listener):
             left = force_back(self.model, self._hooks.callbacks, checkpoint)
         else:
             left = put_back(self.model, self._hooks.callbacks, checkpoint)
+        self._loop.engine.expect_traced(
+            checkpoint.state.get("traced", {}),
+            lambda what: self._note_other_trace(what, str(checkpoint.path)),
+        )
         if self._start.earlier is not None and checkpoint.state["stop_reason"] == "callback":
             self._loop.stop_reason = "callback"  # killed between that and its end
         anew = f"; begun anew: {', '.join(left)}" if left else ""
         self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}{anew}")
+
+    def _note_other_trace(self, what: str, path: str) -> None:
+        found = (
+            f"for {what}, train_step was traced with other code or other values in Python "
+            "(attributes, closures, variables outside the model)"
+        )
+        if self._start.is_forced:
+            self._say(f"going on in spite of differences: {found}")
+        else:
+            raise other_fit(path, found, "give it the code and values it was traced with")
 
     def _finish(self) -> None:
         if self._loop.stop_reason == "asked":
@@ -362,6 +377,7 @@ class Session(Listener):
             {BEST_WEIGHTS: file} if has_best else {},
             step=self._loop.step,
             stop_reason=self._loop.stop_reason,
+            traced=self._loop.engine.traced(),
             fingerprint=self._fingerprint,
         )
         return snapshot, self._loop.step

@@ -149,12 +149,17 @@ def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) 
     """
     found = list(differences(checkpoint.state["fingerprint"], now))
     if found and not is_forced:
-        raise RunError(
-            f"the checkpoint {str(checkpoint.path)!r} belongs to another fit: "
-            f"{name_differences(found)}; give it the same data and model, begin anew with "
-            "resume=None, or go on all the same with resume='force'"
-        )
+        cure = "give it the same data and model"
+        raise other_fit(str(checkpoint.path), name_differences(found), cure)
     return found
+
+
+def other_fit(path: str, found: str, cure: str) -> RunError:
+    """Return the error for a checkpoint that belongs to another fit."""
+    return RunError(
+        f"the checkpoint {path!r} belongs to another fit: {found}; {cure}, begin anew with "
+        "resume=None, or go on all the same with resume='force'"
+    )
 
 
 def position_of(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Position:

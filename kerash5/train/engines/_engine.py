@@ -7,7 +7,7 @@ older ones, or none at all. Nothing here runs a step: see `_plain`, `_jax`, `_te
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -96,6 +96,21 @@ class AbstractEngine(ABC):
         found = keras.tree.map_structure(_scalar, found)
         names = sorted(found, key=lambda name: name != "loss")  # Keras 3.13 sorts by the alphabet
         return {name: float(found[name]) for name in names}
+
+    def traced(self) -> dict[str, Any]:
+        """Return, as JSON has it, what tells whether another process traces the same step.
+
+        Empty where no engine of this kind can tell.
+        """
+        return {}
+
+    def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:  # noqa: B027
+        """Compare what is traced from now on with what `traced` returned in an earlier process.
+
+        Args:
+            traced: From a checkpoint.
+            report: Called with words for the batches whose step is another one, before it is run.
+        """
 
     def reset_metrics(self) -> None:
         """Begin the averages anew."""

@@ -2,14 +2,15 @@
 
 The number of turns of the loop is an argument, so one program serves every group of batches and
 rounds alike whatever the group; that is why it is no `lax.scan`. How many steps are worth it is
-measured in `_pace`.
+measured in `_pace`. All programs for batches of one shape are compiled from one trace of the step,
+so which of them runs, and when it is compiled, changes nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 import jax
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._batches import Batch
+from kerash5._run import Metrics
 from kerash5.train.engines._engine import AbstractEngine
+from kerash5.train.engines._jax_trace import Trace, name_shapes, name_versions
 from kerash5.train.engines._pace import Pace
 from kerash5.train.engines._private import build_variables
 from kerash5.train.engines._stack import (
@@ -51,6 +54,9 @@ class JaxEngine(AbstractEngine):
         self._pace = Pace(steps)
         self._state: State | None = None
         self._programs: dict[Shapes, _Programs] = {}
+        self._traces: dict[str, Trace] = {}  # by the shapes of a batch
+        self._expected: Mapping[str, str] = {}
+        self._report: Callable[[str], None] | None = None
         self._in_flight: deque[jax.Array] = deque()
 
     @property
@@ -87,7 +93,17 @@ class JaxEngine(AbstractEngine):
             for group in self._groups(key, alike, held):
                 self._dispatch(key, group, held)
 
-    def metrics(self) -> dict[str, float]:
+    def traced(self) -> dict[str, Any]:
+        """Return the digest of each trace of `train_step` in this fit, by the shapes of batches."""
+        digests = {shapes: trace.digest for shapes, trace in self._traces.items()}
+        return {"versions": name_versions(), "digests": {**self._expected, **digests}}
+
+    def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
+        """Compare with an earlier process, if it had the same versions, what is traced from now."""
+        if traced.get("versions") == name_versions():
+            self._expected, self._report = traced["digests"], report
+
+    def metrics(self) -> Metrics:
         """Return the running averages; waits for the device."""
         if self._state is not None:
             _assign(self.model.metrics_variables, self._state[3])
@@ -122,11 +138,25 @@ class JaxEngine(AbstractEngine):
         """Split batches of the same shapes into dispatches; compiles what is new."""
         if shapes not in self._programs:
             self.sync()  # Keras may look at the variables
-            build_variables(self.model, _pick(held, batches[0]))
-            found = self._programs[shapes] = _Programs(self.model, held, batches[0])
+            trace = self._trace(_pick(held, batches[0]))
+            found = self._programs[shapes] = _Programs(self.model, trace)
             bytes_each = count_bytes(batches[0]) + 1
             self._pace.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
         return in_groups(batches, self._pace.steps)
+
+    def _trace(self, batch: Batch) -> Trace:
+        """Return the trace for batches of these shapes; makes it where there is none."""
+        shapes = name_shapes(batch)
+        if shapes not in self._traces:
+            build_variables(self.model, batch)
+            found = Trace(self.model, _take(self.model), batch)
+            if (
+                self._report is not None
+                and self._expected.get(shapes, found.digest) != found.digest
+            ):
+                self._report(f"batches of {shapes}")
+            self._traces[shapes] = found
+        return self._traces[shapes]
 
     def _dispatch(self, shapes: Shapes, batches: list[Batch], held: Batch | None) -> None:
         programs = self._programs[shapes]
@@ -149,17 +179,14 @@ class _Programs:
 
     Args:
         model: Built; its variables hold values.
-        held: Rows on the device, of which batches say the places; None: they are the rows.
-        batch: Of these shapes.
+        trace: Its step for these shapes.
     """
 
-    def __init__(self, model: keras.Model, held: Batch | None, batch: Batch) -> None:
-        self._model = model
-        traced = jax.make_jaxpr(model.train_step, return_shape=True)
-        jaxpr, (logs, _) = traced(_take(model), _pick(held, batch))
+    def __init__(self, model: keras.Model, trace: Trace) -> None:
+        self._trace = trace
         # Averages are read from the metrics' variables; what else a step returns is carried along.
-        self._logs = {} if set(logs) == set(model.get_metrics_result()) else logs
-        self.is_single = jax.default_backend() == "cpu" and _CONVOLUTION in str(jaxpr)
+        self._logs = {} if set(trace.logs) == set(model.get_metrics_result()) else trace.logs
+        self.is_single = jax.default_backend() == "cpu" and _CONVOLUTION in trace.primitives
         self._sizes: list[int] = []  # of the stacks that a program is compiled for, ascending
         self._one = jax.jit(self._run_one, donate_argnums=0)
         self._many = jax.jit(self._run_many, donate_argnums=0)
@@ -212,8 +239,13 @@ class _Programs:
     def _step(self, state: State, held: Batch | None, batch: Batch) -> tuple[State, dict[str, Any]]:
         # Fused with what follows, picking the batch could change how its numbers are added up.
         batch = jax.lax.optimization_barrier(_pick(held, batch))
-        logs, new = self._model.train_step(state, batch)
-        return _like(new, state), {name: logs[name] for name in self._logs}
+        logs, new = self._trace(state, batch)
+        wanted = {name: logs[name] for name in self._logs}
+        # A number of Python is an array in plain `fit`, too.
+        arrays = jax.tree.map(
+            lambda log, known: jax.numpy.asarray(log, known.dtype), wanted, self._logs
+        )
+        return _like(new, state), arrays
 
 
 def _pick(held: Batch | None, batch: Batch) -> Batch:
