@@ -19,7 +19,7 @@ from rich.console import Console
 from kerash5._backends import choose_backend, environment, installed_backends, use_backend
 from kerash5._errors import DamagedFileError, FileError, FileMissingError, OptionError, RunError
 from kerash5._options import ColumnOption, DataOptions, ModelOptions, TrainerOptions
-from kerash5._run import Run
+from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
 from kerash5.h5 import describe, verify
 from kerash5.report import (
@@ -227,8 +227,8 @@ def _fit_and_test(
     return run
 
 
-def _test_line(metrics: dict[str, float]) -> str:
-    return "test: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+def _test_line(metrics: Metrics) -> str:
+    return f"test: {describe_metrics(metrics)}"
 
 
 def _draw(run: Run, test: H5Dataset, network: Model) -> None:

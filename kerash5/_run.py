@@ -9,18 +9,22 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from kerash5._errors import FileError, FileMissingError
 
-Metrics = dict[str, float]
+# A number, or the values of an array: a list of floats for a vector, of such lists for a matrix.
+# Typed `float | Any`, not as a union: most code knows that its metrics are numbers.
+MetricValue: TypeAlias = float | Any
+Metrics: TypeAlias = dict[str, MetricValue]
 Status = Literal["running", "done", "stopped", "failed"]
 
 RUN_FILE: Final = "run.json"
 _FORMAT: Final = 1
+_MAX_SHOWN: Final = 8  # elements of an array in a line of text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Epoch:
         epoch: From 0.
         seconds: Of training, without validation.
         num_rows: Rows trained on.
-        metrics: Keras' metrics at its end; those of validation begin with "val_".
+        metrics: Keras' metrics at its end; those of validation begin with "val_". A metric whose
+            result is an array, such as `F1Score()`, is a list of floats.
         input_wait_seconds: Time in which the model waited for its next batch.
         validation_seconds: Of validation; 0 where there is none.
         learning_rate: At its end; None where it is not known.
@@ -92,10 +97,10 @@ class Run:
     engine: str = ""
 
     @property
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> dict[str, list[MetricValue]]:
         """The metrics by name, one value per epoch (NaN where an epoch lacks it).
 
-        The same form as Keras' `History.history`.
+        The same form as Keras' `History.history`, but that an array is a list of floats.
         """
         names = dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics)
         return {
@@ -152,6 +157,54 @@ class Run:
         return _parse_run(text, repr(str(file)))
 
 
+def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:
+    """Return every number under a name of its own: the elements of `f1` as `f1_0`, `f1_1`, ...
+
+    The element of a matrix is named by row and column, `f1_0_1`. Where `f1_0` is the name of
+    another metric, one more underscore is put in front of the numbers of all elements of `f1`.
+    """
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if not isinstance(value, list):
+            found[name] = value
+            continue
+        elements, prefix = dict(_elements(value)), name
+        while any(f"{prefix}{suffix}" in metrics for suffix in elements):
+            prefix += "_"
+        found.update({f"{prefix}{suffix}": element for suffix, element in elements.items()})
+    return found
+
+
+def describe_metrics(metrics: Metrics) -> str:
+    """Return "loss 0.1234  f1 [0.5000 0.2500]"; of more than a few values the shape alone."""
+    return "  ".join(f"{name} {_describe_value(value)}" for name, value in metrics.items())
+
+
+def _elements(value: MetricValue) -> Iterator[tuple[str, float]]:
+    """Yield the elements of an array, each with "_ROW_COLUMN", as many numbers as it has axes."""
+    if not isinstance(value, list):
+        yield "", value
+        return
+    for number, inner in enumerate(value):
+        for suffix, element in _elements(inner):
+            yield f"_{number}{suffix}", element
+
+
+def _describe_value(value: MetricValue) -> str:
+    if not isinstance(value, list):
+        return f"{value:.4f}"
+    elements = [f"{element:.4f}" for _, element in _elements(value)]
+    return f"[{' '.join(elements)}]" if len(elements) <= _MAX_SHOWN else _describe_shape(value)
+
+
+def _describe_shape(value: MetricValue) -> str:
+    lengths = []
+    while isinstance(value, list):
+        lengths.append(str(len(value)))
+        value = value[0] if value else 0.0
+    return f"({' x '.join(lengths)} values)"
+
+
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a small text file whole or not at all."""
     partial = Path(f"{os.fspath(path)}.partial")
@@ -200,5 +253,11 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds
     return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _with_nan(metrics: Mapping[str, float | None]) -> Metrics:
-    return {name: math.nan if value is None else value for name, value in metrics.items()}
+def _with_nan(metrics: Mapping[str, Any]) -> Metrics:
+    return {name: _nan_for_none(value) for name, value in metrics.items()}
+
+
+def _nan_for_none(value: Any) -> MetricValue:  # noqa: ANN401  JSON
+    if isinstance(value, list):
+        return [_nan_for_none(item) for item in value]
+    return math.nan if value is None else value

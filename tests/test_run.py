@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerash5._errors import FileError, FileMissingError, KerasH5Error
-from kerash5._run import RUN_FILE, Epoch, Run, replace_text
+from kerash5._run import RUN_FILE, Epoch, Metrics, Run, replace_text, to_scalars
 
 NAN = math.nan
 
@@ -42,7 +42,9 @@ RUN = Run(
 )
 
 NUMBERS = st.floats(allow_infinity=False)
-METRICS = st.dictionaries(st.sampled_from(["loss", "accuracy", "val_loss", "Größe"]), NUMBERS)
+VALUES = NUMBERS | st.recursive(st.lists(NUMBERS, max_size=3), lambda x: st.lists(x, max_size=3))
+NAMES = st.sampled_from(["loss", "accuracy", "val_loss", "Größe", "loss_0", "loss_0_1", "loss__0"])
+METRICS = st.dictionaries(NAMES, VALUES)
 EPOCHS = st.builds(
     Epoch,
     epoch=st.integers(0, 99),
@@ -76,6 +78,32 @@ def nan_as_text(run: Run) -> str:
 @given(run=RUNS)
 def test_a_run_comes_back_from_json_as_it_was(run: Run) -> None:
     assert nan_as_text(Run.from_json(run.to_json())) == nan_as_text(run)
+
+
+@given(metrics=METRICS)
+def test_every_number_of_the_metrics_has_a_name_of_its_own(metrics: Metrics) -> None:
+    found = to_scalars(metrics)
+    assert list(map(repr, found.values())) == list(map(repr, numbers_in(list(metrics.values()))))
+    assert all(found[name] is value for name, value in metrics.items() if isinstance(value, float))
+
+
+def numbers_in(value: Any) -> list[float]:
+    if not isinstance(value, list):
+        return [value]
+    return [number for inner in value for number in numbers_in(inner)]
+
+
+def test_elements_are_named_by_their_places() -> None:
+    metrics: Metrics = {"f1": [0.5, 0.25], "m": [[1.0, 2.0], [3.0, 4.0]], "loss": 1.0}
+    names = ["f1_0", "f1_1", "m_0_0", "m_0_1", "m_1_0", "m_1_1", "loss"]
+    assert to_scalars(metrics) == dict(zip(names, [0.5, 0.25, 1, 2, 3, 4, 1], strict=True))
+    assert list(to_scalars({"f1": [0.5], "f1_0": 1.0})) == ["f1__0", "f1_0"]
+
+
+def test_history_holds_arrays_and_nan_where_an_epoch_lacks_them() -> None:
+    epochs = (Epoch(0, 1.0, 1, {"f1": [0.5, 0.25]}), Epoch(1, 1.0, 1, {"loss": 1.0}))
+    history = replace(RUN, epochs=epochs).history
+    assert repr(history) == "{'f1': [[0.5, 0.25], nan], 'loss': [nan, 1.0]}"
 
 
 def test_config_and_environment_come_back_too() -> None:

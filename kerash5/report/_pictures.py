@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from kerash5._errors import BackendError, FileError, ShapeError
-from kerash5._run import Run
+from kerash5._run import MetricValue, Run, to_scalars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +20,8 @@ _COLUMNS: Final = 10
 
 def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
     """Draw loss and the other metrics over the epochs, training and validation together.
+
+    A metric that is an array has a line for each element, the later ones paler.
 
     Returns:
         The path of the PNG.
@@ -38,21 +41,35 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
             (f"val_{name}", "validation", VALIDATION),
         ):
             if key in history:
-                axes.plot(
-                    range(1, len(history[key]) + 1),
-                    history[key],
-                    marker="o",
-                    color=color,
-                    label=label,
-                )
+                _draw_lines(axes, history[key], label, color)
         if name in run.test:
-            axes.axhline(
-                run.test[name], color=RIGHT, linestyle=":", label=f"test {run.test[name]:.4f}"
-            )
+            _draw_levels(axes, run.test[name])
         axes.set(title=name, xlabel="epoch", xticks=_whole_ticks(len(run.epochs)))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
     return save_figure(figure, path)
+
+
+def _draw_lines(axes: Any, values: list[MetricValue], label: str, color: str) -> None:  # noqa: ANN401  of matplotlib
+    epochs = [to_scalars({"": value}) for value in values]
+    names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
+    if len(names) > 1 and "" in names:  # NaN, in epochs that lack an array
+        names.remove("")
+    for place, name in enumerate(names):
+        axes.plot(
+            range(1, len(epochs) + 1),
+            [epoch.get(name, math.nan) for epoch in epochs],
+            marker="o",
+            color=color,
+            alpha=1 - 0.7 * place / len(names),
+            label=label if place == 0 else None,
+        )
+
+
+def _draw_levels(axes: Any, value: MetricValue) -> None:  # noqa: ANN401  of matplotlib
+    for place, level in enumerate(to_scalars({"": value}).values()):
+        label = None if place else "test" if isinstance(value, list) else f"test {value:.4f}"
+        axes.axhline(level, color=RIGHT, linestyle=":", label=label)
 
 
 def draw_predictions(

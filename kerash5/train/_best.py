@@ -25,13 +25,24 @@ def rank(monitor: str, epoch: Epoch) -> float:
     """Return a number that is smaller for a better epoch, and NaN where there is none.
 
     Raises:
-        RunError: The metric is none of this run.
+        RunError: The metric is none of this run, or an array.
     """
     if monitor not in epoch.metrics:
         known = ", ".join(map(repr, sorted(epoch.metrics)))
-        raise RunError(f"monitor={monitor!r} is no metric of this run; there are {known}")
+        raise RunError(f"monitor={monitor!r} is no metric of this run; there are {known}; name one")
     value = epoch.metrics[monitor]
+    if isinstance(value, list):
+        raise RunError(describe_array_monitor(monitor))
     return -value if is_larger_better(monitor) else value
+
+
+def describe_array_monitor(monitor: str) -> str:
+    """Say why an array cannot decide which epoch is the best, and what can."""
+    return (
+        f"monitor={monitor!r} is an array, and the best epoch is decided by one number; compile "
+        "the model with a metric that returns one, such as keras.metrics.F1Score(average='macro') "
+        "or a single threshold, or monitor another metric"
+    )
 
 
 def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch]) -> bool:

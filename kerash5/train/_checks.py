@@ -13,6 +13,8 @@ import keras
 
 from kerash5._errors import LabelError, RunError, ShapeError
 from kerash5.feeds._keras import H5Dataset
+from kerash5.train._best import describe_array_monitor
+from kerash5.train._logs import flatten_logs
 
 POLICIES: Final = {
     "float32": "float32",
@@ -54,6 +56,31 @@ def check_monitor(monitor: str, *, is_validated: bool) -> None:
             f"monitor={monitor!r} needs validation data; give H5DataModule validation=0.2, or "
             f"monitor {monitor.removeprefix('val_')!r}"
         )
+
+
+def check_scalar_monitor(model: keras.Model, monitor: str) -> None:
+    """Raise `RunError` if the metric that decides is an array.
+
+    For metrics of Keras' own steps; what a step of the model's own returns is known after an epoch.
+
+    Args:
+        model: With its metrics built.
+        monitor: The name of the metric.
+    """
+    is_validated = monitor.startswith("val_")
+    step = "test_step" if is_validated else "train_step"
+    if any(_is_own(model, name) for name in (step, "compute_metrics", "get_metrics_result")):
+        return
+    name = monitor.removeprefix("val_")
+    if name == "loss":
+        return
+    value = flatten_logs(model.get_metrics_result()).get(name, 0.0)
+    if math.prod(getattr(value, "shape", ())) != 1:
+        raise RunError(describe_array_monitor(monitor))
+
+
+def _is_own(model: keras.Model, method: str) -> bool:
+    return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def check_shapes(model: keras.Model, data: H5Dataset) -> None:

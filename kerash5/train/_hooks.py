@@ -5,12 +5,13 @@ Which callbacks need to see every step is decided here, and what that costs is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, final
+from collections.abc import Sequence
+from typing import Final, final
 
 import keras
 
 from kerash5._run import Metrics
+from kerash5.train._logs import to_arrays
 
 # `on_batch_*` are the old names, which Keras' own hooks call.
 _STEP_HOOKS: Final = (
@@ -82,7 +83,7 @@ class Hooks:
 
     def end_training(self, logs: Metrics) -> None:
         """Call `on_train_end`."""
-        self.list.on_train_end(dict(logs))
+        self.list.on_train_end(to_arrays(logs))
 
     def begin_epoch(self, epoch: int) -> None:
         """Call `on_epoch_begin`."""
@@ -90,22 +91,22 @@ class Hooks:
 
     def end_epoch(self, epoch: int, logs: Metrics) -> Metrics:
         """Call `on_epoch_end`; return the logs with what callbacks have put in."""
-        changed: dict[str, Any] = dict(logs)
+        changed = to_arrays(logs)
         self.list.on_epoch_end(epoch, changed)
-        return {name: float(value) for name, value in changed.items()}
+        return changed
 
     def begin_steps(self, first: int, count: int) -> None:
         """Call `on_train_batch_begin` for each of these steps of the epoch."""
         for index in range(first, first + count):
             self.list.on_train_batch_begin(index)
 
-    def end_steps(self, first: int, count: int, logs: Mapping[str, float]) -> None:
+    def end_steps(self, first: int, count: int, logs: Metrics) -> None:
         """Call `on_train_batch_end` for each of these steps of the epoch.
 
         All of them get the averages as they are after the last.
         """
         for index in range(first, first + count):
-            self.list.on_train_batch_end(index, dict(logs))
+            self.list.on_train_batch_end(index, to_arrays(logs))
 
 
 def _watches_steps(callback: keras.callbacks.Callback) -> bool:

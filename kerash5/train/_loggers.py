@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import IO, Any, Final, final
 
 from kerash5._errors import BackendError
-from kerash5._run import Epoch, Metrics, Run, replace_text
+from kerash5._run import Epoch, Metrics, MetricValue, Run, replace_text, to_scalars
 
 METRICS_FILE: Final = "metrics.csv"
 STEPS_FILE: Final = "steps.csv"
@@ -27,7 +27,11 @@ _MEASURED: Final = ("seconds", "rows_per_second", "input_wait_seconds", "learnin
 
 
 class AbstractLogger(ABC):
-    """Takes the numbers of one run after the other; all names are those of Keras' metrics."""
+    """Takes the numbers of one run after the other; all names are those of Keras' metrics.
+
+    A metric whose result is an array comes as a list of floats (nested, for a matrix). The loggers
+    here write each element as a number of its own: `NAME_0`, `NAME_1`, ..., or `NAME_ROW_COLUMN`.
+    """
 
     @abstractmethod
     def begin(self, run: Run, step: int) -> None:
@@ -90,18 +94,19 @@ class CSVLogger(AbstractLogger):
         if self._stream is None:
             self._stream = (self._folder / STEPS_FILE).open("a", newline="", encoding="utf-8")
         if not self._names:
-            self._names = ["step", "epoch", *metrics]
+            self._names = ["step", "epoch", *to_scalars(metrics)]
             self._stream.write(_csv_text([self._names]))
-        values: Mapping[str, float] = {"step": step, "epoch": epoch, **metrics}
+        values: Mapping[str, float] = {"step": step, "epoch": epoch, **to_scalars(metrics)}
         self._stream.write(_csv_text([[values.get(name, "") for name in self._names]]))
         self._stream.flush()
 
     def log_epoch(self, epoch: Epoch, run: Run, *, step: int) -> None:
         """Write metrics.csv anew, whole or not at all."""
-        names = list(dict.fromkeys(name for each in run.epochs for name in each.metrics))
+        metrics = [to_scalars(each.metrics) for each in run.epochs]
+        names = list(dict.fromkeys(name for each in metrics for name in each))
         rows = [
-            [each.epoch, *_measured(each), *[each.metrics.get(name, "") for name in names]]
-            for each in run.epochs
+            [each.epoch, *_measured(each), *[values.get(name, "") for name in names]]
+            for each, values in zip(run.epochs, metrics, strict=True)
         ]
         text = _csv_text([["epoch", *_MEASURED, *names], *rows])
         replace_text(self._folder / METRICS_FILE, text)
@@ -160,8 +165,8 @@ class TensorBoardLogger(AbstractLogger):
                 writer.close()
         self._epochs = self._steps = None
 
-    def _write(self, writer: Any, metrics: Metrics, place: int) -> None:  # noqa: ANN401  untyped
-        for name, value in metrics.items():
+    def _write(self, writer: Any, metrics: Mapping[str, MetricValue], place: int) -> None:  # noqa: ANN401  untyped
+        for name, value in to_scalars(metrics).items():
             writer.add_scalar(name, value, place)
         writer.flush()
 
@@ -189,7 +194,8 @@ class MLflowLogger(AbstractLogger):
 
     def log_steps(self, metrics: Metrics, *, step: int, epoch: int) -> None:
         """Log metrics over steps, under "step/"."""
-        self._mlflow.log_metrics({f"step/{name}": v for name, v in metrics.items()}, step=step)
+        logged = {f"step/{name}": value for name, value in to_scalars(metrics).items()}
+        self._mlflow.log_metrics(logged, step=step)
 
     def log_epoch(self, epoch: Epoch, run: Run, *, step: int) -> None:
         """Log metrics over epochs."""
@@ -223,7 +229,7 @@ class WandbLogger(AbstractLogger):
 
     def log_steps(self, metrics: Metrics, *, step: int, epoch: int) -> None:
         """Log metrics over steps, under "step/"."""
-        logged = {f"step/{name}": value for name, value in metrics.items()}
+        logged = {f"step/{name}": value for name, value in to_scalars(metrics).items()}
         self._wandb.log({**logged, "epoch": epoch}, step=step)
 
     def log_epoch(self, epoch: Epoch, run: Run, *, step: int) -> None:
@@ -254,9 +260,9 @@ def _measured(epoch: Epoch) -> list[float | str]:
     ]
 
 
-def _with_measured(epoch: Epoch) -> Metrics:
+def _with_measured(epoch: Epoch) -> dict[str, float]:
     rate = {} if epoch.learning_rate is None else {"learning_rate": epoch.learning_rate}
-    return {**epoch.metrics, **rate, "rows_per_second": epoch.rows_per_second}
+    return {**to_scalars(epoch.metrics), **rate, "rows_per_second": epoch.rows_per_second}
 
 
 def _csv_text(rows: list[list[Any]]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import reprlib
 import time
-from collections.abc import Mapping
 from typing import Final, final
 
 from kerash5._errors import RunError
+from kerash5._run import Metrics, to_scalars
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._listen import Progress
@@ -48,20 +48,20 @@ class LossWatch:
             self._looked = now
             self.check(progress.metrics())
 
-    def check(self, metrics: Mapping[str, float]) -> None:
+    def check(self, metrics: Metrics) -> None:
         """Go on if the loss is a finite number.
 
         Raises:
             RunError: It is not. The model has the last good state, where there was a checkpoint.
         """
-        loss = metrics.get("loss", 0.0)
-        if math.isfinite(loss):
+        if _is_finite(metrics):
             self._good_step = self._loop.step
             return
         self.is_lost = True
         raise RunError(
-            f"the loss is {loss}: {self._where()}; lower the learning rate, clip gradients "
-            "(gradient_clip_val=1.0), or look at those rows; the last good checkpoint is kept"
+            f"the loss is {metrics['loss']}: {self._where()}; lower the learning rate, clip "
+            "gradients (gradient_clip_val=1.0), or look at those rows; the last good checkpoint "
+            "is kept"
         )
 
     def _where(self) -> str:
@@ -89,7 +89,7 @@ class LossWatch:
         for step in range(int(checkpoint.state["step"]), end):
             engine.reset_metrics()
             engine.train([self._train.read(self._loop.plan_step(step))])
-            if not math.isfinite(engine.metrics().get("loss", 0.0)):
+            if not _is_finite(engine.metrics()):
                 found = step
                 break
         engine.sync()
@@ -98,3 +98,8 @@ class LossWatch:
 
     def _files(self) -> list[str]:
         return list(self._train.source.paths)
+
+
+def _is_finite(metrics: Metrics) -> bool:
+    """Say whether the loss is, every element where a step returns an array of them."""
+    return all(map(math.isfinite, to_scalars({"loss": metrics.get("loss", 0.0)}).values()))

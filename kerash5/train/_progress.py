@@ -17,7 +17,7 @@ from rich.progress import (
     Progress as Bar,
 )
 
-from kerash5._run import Epoch, Metrics
+from kerash5._run import Epoch, Metrics, describe_metrics
 from kerash5.train._listen import Listener, Progress
 
 _REFRESH_SECONDS: Final = 0.2
@@ -68,14 +68,14 @@ class ProgressBar(Listener):
 
     def after_check(self, progress: Progress, metrics: Metrics) -> None:
         """Print the line of a validation within an epoch."""
-        self._print(f"step {progress.step}  {_in_words(metrics)}")
+        self._print(f"step {progress.step}  {describe_metrics(metrics)}")
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Take the bar away and print the line of the epoch."""
         self.close()
         waited = epoch.input_wait_seconds / epoch.seconds if epoch.seconds else 0.0
         self._print(
-            f"epoch {epoch.epoch + 1}{self._of}  {_in_words(epoch.metrics)}  "
+            f"epoch {epoch.epoch + 1}{self._of}  {describe_metrics(epoch.metrics)}  "
             f"{epoch.rows_per_second:,.0f} rows/s  {epoch.seconds:.1f} s  input wait {waited:.0%}"
         )
 
@@ -89,14 +89,10 @@ class ProgressBar(Listener):
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _in_words(metrics: Metrics) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-
-
 def _state(progress: Progress) -> str:
     """Say how well it goes: loss, speed, and what waiting for batches costs."""
     loss = progress.metrics().get("loss")
-    said = [] if loss is None else [f"loss {loss:.4f}"]
+    said = [] if loss is None else [describe_metrics({"loss": loss})]
     if progress.seconds > 0:
         said.append(f"{progress.num_rows / progress.seconds:,.0f} rows/s")
         said.append(f"wait {progress.input_wait_seconds / progress.seconds:.0%}")

@@ -18,6 +18,7 @@ from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
 from kerash5.train._best import is_larger_better
 from kerash5.train._checkpoint import Checkpoint
+from kerash5.train._checks import check_scalar_monitor
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._device_cache import hold_rows
 from kerash5.train._fingerprint import fingerprint, name_differences
@@ -294,6 +295,7 @@ class Session(Listener):
             self._train.offer_scratch(self._run_dir.path)
         batch = self._loop.first_batch()
         self._loop.engine.build(batch)
+        check_scalar_monitor(self.model, self.run.monitor)
         self._fingerprint = fingerprint(
             self.model, self._train, self._settings.limits, self._class_weight
         )
@@ -312,6 +314,7 @@ class Session(Listener):
             left = force_back(self.model, self._hooks.callbacks, checkpoint)
         else:
             left = put_back(self.model, self._hooks.callbacks, checkpoint)
+        self._loop.engine.restore_own_logs(checkpoint.state.get("own_logs", {}))
         self._loop.engine.expect_traced(
             checkpoint.state.get("traced", {}),
             lambda what: self._note_other_trace(what, str(checkpoint.path)),
@@ -377,6 +380,7 @@ class Session(Listener):
             {BEST_WEIGHTS: file} if has_best else {},
             step=self._loop.step,
             stop_reason=self._loop.stop_reason,
+            own_logs=self._loop.engine.own_logs(),
             traced=self._loop.engine.traced(),
             fingerprint=self._fingerprint,
         )

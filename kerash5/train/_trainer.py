@@ -27,6 +27,7 @@ from kerash5.train._checks import (
     check_shapes,
 )
 from kerash5.train._logging import LoggerOption
+from kerash5.train._logs import read_metrics
 from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
@@ -51,7 +52,8 @@ class Trainer:
             run.json, last and best weights, TensorBoard events. None: runs/MODEL. A folder that
             holds a run is left alone, and a number added to the name.
         monitor: The metric that decides which weights are best; None: "val_loss", or "loss" without
-            validation. Accuracies and their like are better when larger, others when smaller.
+            validation. Accuracies and their like are better when larger, others when smaller. It is
+            one number per epoch: `F1Score(average="macro")`, not `F1Score()`.
         callbacks: Keras callbacks to call besides. One with hooks for each batch makes the trainer
             run one step at a time, which it says.
         limit_train_batches: Of each epoch, train on so many batches, or such a fraction of them.
@@ -346,4 +348,4 @@ class Trainer:
     def _evaluate(self, model: keras.Model, dataset: H5Dataset) -> Metrics:
         self._check(model, dataset)
         found = call_keras(lambda: model.evaluate(dataset, verbose=0, return_dict=True), dataset)
-        return {name: float(value) for name, value in found.items()}
+        return read_metrics(found)

@@ -11,6 +11,7 @@ import keras
 from kerash5._run import Metrics
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._limits import Limits
+from kerash5.train._logs import read_metrics
 from kerash5.train._optimizer import averaged_weights
 from kerash5.train._random import kept_random_state
 from kerash5.train._roles import call_keras, first_batches
@@ -45,7 +46,7 @@ class Validation:
             )
         if self._signals.caught is not None:  # broken off, or about to be
             return None
-        return {name: float(value) for name, value in found.items()}
+        return read_metrics(found)
 
     def try_out(self, steps: int) -> None:
         """Validate on a few batches first, so that what is wrong there is known at once."""

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5._errors import OptionError
+from kerash5._run import Metrics
+from kerash5.train._logs import read_metrics
 from kerash5.train.engines._private import build_variables
 from kerash5.train.engines._weights import ClassWeights
 
@@ -84,18 +86,24 @@ class AbstractEngine(ABC):
         """Return the free memory of the device that rows would be held on; None: the host's."""
         return None
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Metrics:
         """Return the running averages since `reset_metrics` under Keras' names, "loss" first.
 
         Waits for the device. A model whose own `train_step` returns other names than its metrics
         has those of the last step here, as in `fit`.
         """
-        found = self.model.get_metrics_result()
-        if self._logs and set(self._logs) != set(found):
-            found = self._logs
-        found = keras.tree.map_structure(_scalar, found)
+        found = self.own_logs() or read_metrics(self.model.get_metrics_result())
         names = sorted(found, key=lambda name: name != "loss")  # Keras 3.13 sorts by the alphabet
-        return {name: float(found[name]) for name in names}
+        return {name: found[name] for name in names}
+
+    def own_logs(self) -> Metrics:
+        """Return what the last step returned, where `fit` records that and not the averages."""
+        is_own = bool(self._logs) and set(self._logs) != set(self.model.get_metrics_result())
+        return read_metrics(self._logs) if is_own else {}
+
+    def restore_own_logs(self, logs: Metrics) -> None:
+        """Take what `own_logs` returned in an earlier process, up to the next step."""
+        self._logs = dict(logs)
 
     def traced(self) -> dict[str, Any]:
         """Return, as JSON has it, what tells whether another process traces the same step.
@@ -143,7 +151,3 @@ def parse_steps(steps: object) -> int | None:
             f"steps_per_dispatch={steps!r}; give a whole number of at least 1, or 'auto'"
         )
     return steps
-
-
-def _scalar(value: Any) -> float:  # noqa: ANN401  a tensor of any backend, or a number
-    return float(keras.ops.convert_to_numpy(value))

@@ -11,6 +11,8 @@ from typing import final
 import keras
 
 from kerash5._batches import Batch
+from kerash5._run import Metrics
+from kerash5.train._logs import read_metrics
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import running_metrics
 
@@ -42,6 +44,10 @@ class PlainEngine(AbstractEngine):
         with running_metrics(self.model):
             for batch in batches:
                 self._logs = self.model.train_on_batch(*self._weigh(batch), return_dict=True)
+
+    def metrics(self) -> Metrics:
+        """Return what Keras says after the last step: it has made its choice in there."""
+        return {**super().metrics(), **read_metrics(self._logs)}
 
     def why_not_held(self) -> str | None:
         """Say why rows do not live on the device."""

@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerash5._batches import Batch
+from kerash5.train._logs import no_number
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._pace import Pace
 from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
@@ -122,7 +123,7 @@ class _Graph:
         self.is_traced = False
         self._optimizer = model.optimizer
         self._names = set(model.get_metrics_result())
-        self._logs: dict[str, tf.Variable] = {}  # what steps return besides the metrics
+        self._logs: dict[str, Any] = {}  # of variables: what steps return besides the metrics
         compiled = tf.function(model.train_step, jit_compile=True) if model.jit_compile else None
         self._step = compiled or model.train_step
         specs = keras.tree.map_structure(
@@ -157,12 +158,25 @@ class _Graph:
         """Store what a step of the model's own returned; Keras' averages are in the metrics."""
         if set(logs) == self._names:
             return
-        for name, value in logs.items():
-            if name not in self._logs:
-                with tf.init_scope():
-                    zeros = tf.zeros(value.shape, value.dtype)
-                    self._logs[name] = tf.Variable(zeros, trainable=False)
-            self._logs[name].assign(value)
+        values = keras.tree.map_structure(_to_tensor, dict(logs))
+        if not self._logs:
+            self._logs = keras.tree.map_structure(_variable_for, values)
+        keras.tree.map_structure(lambda kept, value: kept.assign(value), self._logs, values)
+
+
+def _to_tensor(value: Any) -> tf.Tensor:  # noqa: ANN401  whatever a step returns
+    try:
+        return tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise no_number(value) from error
+
+
+def _variable_for(value: tf.Tensor) -> tf.Variable:
+    """Return a variable for tensors like this, whose lengths may differ from step to step."""
+    with tf.init_scope():
+        lengths = value.shape if value.shape.rank is not None else ()
+        zeros = tf.zeros([length or 0 for length in lengths], value.dtype)
+        return tf.Variable(zeros, trainable=False, shape=value.shape)
 
 
 def _pick(held: Batch | None, batch: Batch) -> Batch:

@@ -131,12 +131,56 @@ class Renamed(keras.Model):
         return logs if state is None else (logs, state)
 
 
+class Nested(keras.Model):
+    """A model whose own step returns a dict in a dict, an array and numbers of Python."""
+
+    def train_step(self, *args: Any) -> Any:
+        found = super().train_step(*args)
+        logs, state = found if isinstance(found, tuple) else (found, None)
+        pair = keras.ops.stack([logs["loss"], 2 * logs["loss"]])
+        nested = {"all": {**logs, "pair": pair}, "half": 0.5, "three": 3}
+        return nested if state is None else (nested, state)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Confusion(keras.metrics.Metric):
+    """Counts classes against what they were taken for."""
+
+    def __init__(self, name: str = "confusion", **options: Any) -> None:
+        super().__init__(name=name, **options)
+        shape = (NUM_CLASSES, NUM_CLASSES)
+        self.counts = self.add_variable(shape, "zeros", name="counts")
+
+    def update_state(self, y: Any, answers: Any, sample_weight: Any = None) -> None:
+        del sample_weight
+        right = keras.ops.one_hot(keras.ops.cast(keras.ops.reshape(y, (-1,)), "int32"), NUM_CLASSES)
+        taken = keras.ops.one_hot(keras.ops.argmax(answers, axis=-1), NUM_CLASSES)
+        self.counts.assign_add(keras.ops.matmul(keras.ops.transpose(right), taken))
+
+    def result(self) -> Any:
+        return keras.ops.convert_to_tensor(self.counts)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Both(Confusion):
+    """Returns several results by name, one of them an array."""
+
+    def result(self) -> Any:
+        counts = keras.ops.convert_to_tensor(self.counts)
+        return {"of_class": keras.ops.sum(counts, axis=1), "rows": keras.ops.sum(counts)}
+
+
 class Penalty(keras.layers.Layer):
     """Adds a loss of what passes through."""
 
     def call(self, x: Any) -> Any:
         self.add_loss(1e-2 * keras.ops.mean(keras.ops.square(x)))
         return x
+
+
+def confused() -> keras.Model:
+    """Build a model with metrics that return a matrix, and several results by name."""
+    return dense(metrics=["accuracy", Confusion(), Both("both")])()
 
 
 def adam(**options: Any) -> Callable[[], Any]:
@@ -180,6 +224,8 @@ CASES: Final = {
     "two inputs and outputs": Case(two_by_two, pairs),
     "own loss": Case(dense(kind=Halved)),
     "own step": Case(dense(kind=Renamed)),
+    "nested logs": Case(dense(kind=Nested), batches_of(short=True)),
+    "array metrics": Case(confused),
     "regularizers": Case(dense(regularized)),
     "added loss": Case(dense(Penalty)),
     "no metrics": Case(dense(metrics=None)),
@@ -191,5 +237,5 @@ CASES: Final = {
 TRACED: Final = (
     *("plain", "short last batch", "sample weights", "class weights", "dropout", "ema"),
     *("accumulation", "fp16 with loss scaling", "two inputs and outputs", "own step"),
-    *("regularizers", "convolution"),
+    *("nested logs", "array metrics", "regularizers", "convolution"),
 )
