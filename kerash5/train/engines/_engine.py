@@ -44,7 +44,7 @@ class AbstractEngine(ABC):
 
     @property
     def why_not_faster(self) -> str | None:
-        """Why steps are Keras' own; None where they are not, or it is not known before the first."""
+        """Why steps are Keras' own; None where they are not, as far as is known now."""
         return None
 
     def build(self, batch: Batch) -> None:

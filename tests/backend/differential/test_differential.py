@@ -20,7 +20,7 @@ from tests.backend.differential.excluded import EXCLUDED, NAMESPACES
 from tests.backend.differential.expected import EXPECTED, is_expected
 from tests.backend.differential.harness import Trained, compare, run_kind
 from tests.backend.differential.kind import VARIANTS, Kind, Variant
-from tests.backend.differential.parts import kinds_of_parts, walk
+from tests.backend.differential.parts import walk
 from tests.backend.differential.proven import TARGET, find_doubtful, find_proven, write_list
 from tests.backend.differential.rows import pick
 
