@@ -52,6 +52,13 @@ class Limits:
         share = self.overfit_batches if self.overfit_batches is not None else self.train_batches
         return _count(share, available)
 
+    def num_epochs(self, available: int) -> int | None:
+        """Return after how many epochs, begun or done, the fit ends; None where only time tells."""
+        known = [] if self.max_epochs is None else [self.max_epochs]
+        if self.max_steps is not None:
+            known.append(math.ceil(self.max_steps / self.steps_per_epoch(available)))
+        return min(known, default=None)
+
     def validation_steps(self, available: int) -> int:
         """Return how many batches of the validation data are used."""
         share = self.validation_batches

@@ -22,6 +22,7 @@ from kerash5.train._device_cache import HeldRows
 from kerash5.train._hooks import Hooks
 from kerash5.train._limits import Limits
 from kerash5.train._listen import Listener, Progress
+from kerash5.train._optimizer import Lend
 from kerash5.train._random import draw_loader_seeds
 from kerash5.train.engines import AbstractEngine
 
@@ -64,6 +65,7 @@ class Loop:
         engine: Runs the steps.
         hooks: The Keras callbacks.
         limits: What ends the fit, but for time.
+        lend: Gives the model the weights that callbacks see at the end of an epoch.
 
     Attributes:
         position: Where it is; set before `run` to begin elsewhere.
@@ -82,6 +84,7 @@ class Loop:
         engine: AbstractEngine,
         hooks: Hooks,
         limits: Limits,
+        lend: Lend,
     ) -> None:
         self.position = Position()
         self.listeners: Sequence[Listener] = ()
@@ -95,6 +98,7 @@ class Loop:
         self._validate = validate
         self._hooks = hooks
         self._limits = limits
+        self._lend = lend
         self._check_steps = limits.check_steps(self.num_steps)
         self._logs: Metrics = {}
         self._is_fresh = True  # the epoch has not begun in this process
@@ -303,7 +307,8 @@ class Loop:
         )
         for listener in self.listeners:
             listener.end_epoch(epoch)
-        self._logs = self._hooks.end_epoch(position.epoch, logs)
+        with self._lend():
+            self._logs = self._hooks.end_epoch(position.epoch, logs)
         if self._hooks.is_stopped and self.stop_reason is None:
             self.stop_reason = "callback"
         self.position = Position(position.epoch + 1)

@@ -5,9 +5,10 @@ All three are Keras' own features, switched on through the optimizer's public at
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, final
 
 import keras
@@ -15,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import OptionError, RunError
+
+# Gives the model, for the length of a block, the weights that are validated and kept.
+Lend = Callable[[], AbstractContextManager[None]]
 
 _CLIPPING: Final = ("clipnorm", "global_clipnorm", "clipvalue")
 _ALGORITHMS: Final = {"norm": "global_clipnorm", "value": "clipvalue"}
@@ -86,9 +90,32 @@ def tuned(model: keras.Model, settings: OptimizerSettings) -> Iterator[None]:
         _set_all(model, optimizer, before)
 
 
+def lend_weights(
+    model: keras.Model,
+    settings: OptimizerSettings,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Lend:
+    """Return what lends the model the weights that are validated and kept.
+
+    Averages are lent only where the trainer was asked for them: an optimizer of the user's own that
+    keeps some is validated with the weights that it trains, as in `fit`.
+
+    Args:
+        model: Compiled.
+        settings: What was asked for.
+        callbacks: Those that validation runs with, where they are not called in the block itself:
+            `SwapEMAWeights` puts averages in for validation alone.
+    """
+    swaps = any(isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in callbacks)
+    return partial(averaged_weights, model) if swaps or settings.ema is not None else nullcontext
+
+
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Lend the model its averaged weights, where the optimizer keeps such.
+
+    Training goes on from the weights that it had, but where the block gave a weight another value:
+    that stays, as it does in `fit` where a callback sets weights.
 
     Not by `keras.callbacks.SwapEMAWeights`, which on TensorFlow swaps by adding and subtracting:
     that changes the last bits.
@@ -98,14 +125,21 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if not getattr(optimizer, "use_ema", False) or averages is None:
         yield
         return
-    kept = [_copy(weight) for weight in model.trainable_variables]
-    for weight, average in zip(model.trainable_variables, averages, strict=True):
-        weight.assign(_copy(average))
+    # Those that the optimizer was built for: a callback may have frozen some since.
+    weights = getattr(optimizer, "_trainable_variables", model.trainable_variables)
+    lent = [
+        (weight, _copy(weight), _copy(average))
+        for weight, average in zip(weights, averages, strict=True)
+        if average is not None
+    ]
+    for weight, _, average in lent:
+        weight.assign(average)
     try:
         yield
     finally:
-        for weight, value in zip(model.trainable_variables, kept, strict=True):
-            weight.assign(value)
+        for weight, value, average in lent:
+            if _copy(weight).tobytes() == average.tobytes():
+                weight.assign(value)
 
 
 def finalize(model: keras.Model) -> None:

@@ -13,7 +13,7 @@ import keras
 
 from kerash5._run import Epoch, Run
 from kerash5.train._best import is_best, rank
-from kerash5.train._optimizer import averaged_weights
+from kerash5.train._optimizer import Lend
 from kerash5.train._run_dir import BEST_WEIGHTS, RunDir
 
 
@@ -25,13 +25,15 @@ class RunRecord:
         run: As it is now.
         run_dir: Its folder.
         seconds: That earlier parts of it have taken.
+        lend: Gives the model the weights that are kept as the best.
     """
 
-    def __init__(self, run: Run, run_dir: RunDir, *, seconds: float) -> None:
+    def __init__(self, run: Run, run_dir: RunDir, *, seconds: float, lend: Lend) -> None:
         self.run = run
         self._run_dir = run_dir
         self._began = time.perf_counter()
         self._seconds_before = seconds
+        self._lend = lend
 
     @property
     def seconds(self) -> float:
@@ -83,5 +85,5 @@ class RunRecord:
             )
 
     def _save_best(self, model: keras.Model) -> None:
-        with averaged_weights(model):
+        with self._lend():
             self._run_dir.save_weights(model, BEST_WEIGHTS)

@@ -28,7 +28,7 @@ from kerash5.train._listen import Listener, Progress
 from kerash5.train._logging import Logging
 from kerash5.train._loop import Loop
 from kerash5.train._nonfinite import LossWatch
-from kerash5.train._optimizer import finalize
+from kerash5.train._optimizer import finalize, lend_weights
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
@@ -100,11 +100,12 @@ class Session(Listener):
         self._is_told = False
         limits = settings.limits
         self._train, validation, _ = parts(data)
-        self._validation = make_validation(model, validation, limits, self._signals)
+        lend = lend_weights(model, settings.optimizer)
+        self._validation = make_validation(model, validation, limits, self._signals, lend)
         self._hooks = Hooks(
             [*settings.callbacks, *self._early_stopping(monitor), StopEvaluating(self._signals)],
             model,
-            num_epochs=limits.max_epochs,
+            num_epochs=limits.num_epochs(len(self._train)),
             num_steps=limits.steps_per_epoch(len(self._train)),
         )
         self._loop = Loop(
@@ -116,6 +117,7 @@ class Session(Listener):
             ),
             hooks=self._hooks,
             limits=limits,
+            lend=lend,
         )
         asked = tempfile.mkdtemp() if settings.is_dev_run else settings.run_dir
         self._start = find_start(resume, wanted_path(asked, model.name))
@@ -129,6 +131,7 @@ class Session(Listener):
             self._first_run(monitor, {**notes, "data": describe_data(data)}),
             self._run_dir,
             seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
+            lend=lend_weights(model, settings.optimizer, settings.callbacks),
         )
         self._watchers = self._make_watchers()
 

@@ -89,7 +89,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
         precision=precision,
         run_dir=options["run_dir"],
         monitor=options["monitor"],
-        callbacks=_parse_callbacks(callbacks),
+        callbacks=_parse_callbacks(callbacks, is_averaged=options["ema"] is not None),
         loggers=() if options["fast_dev_run"] else parse_loggers(options["logger"]),
         log_every_n_steps=_parse_every(options["log_every_n_steps"]),
         profile=_parse_profile(options["profile"]),
@@ -150,7 +150,7 @@ def _plain(value: object) -> object:
 
 
 def _parse_callbacks(
-    callbacks: Sequence[keras.callbacks.Callback],
+    callbacks: Sequence[keras.callbacks.Callback], *, is_averaged: bool
 ) -> tuple[keras.callbacks.Callback, ...]:
     if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
         raise OptionError(f"callbacks={callbacks!r}; give a list of Keras callbacks")
@@ -160,4 +160,18 @@ def _parse_callbacks(
             raise OptionError(
                 f"callbacks holds {callback!r}; each is an instance of keras.callbacks.Callback"
             )
+        if is_averaged and (reason := _why_not_averaged(callback)) is not None:
+            raise OptionError(f"ema= cannot be combined with {type(callback).__name__}: {reason}")
     return given
+
+
+def _why_not_averaged(callback: keras.callbacks.Callback) -> str | None:
+    """Say why a callback cannot see averaged weights at the end of an epoch; None if it can."""
+    if isinstance(callback, keras.callbacks.SwapEMAWeights):
+        return "both put the averaged weights into the model; leave that callback out"
+    if isinstance(callback, keras.callbacks.BackupAndRestore):
+        return (
+            "it saves the averaged weights and would go on training from them; leave it out, and "
+            "go on with Trainer.fit(..., resume='auto'), whose checkpoints hold both"
+        )
+    return None

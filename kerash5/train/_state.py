@@ -20,6 +20,7 @@ _COUNTED: Final = (
     (keras.callbacks.ReduceLROnPlateau, ("wait", "cooldown_counter", "best")),
     (keras.callbacks.ModelCheckpoint, ("best",)),
     (keras.callbacks.History, ("epoch", "history")),
+    (keras.callbacks.SwapEMAWeights, ("_ema_weights_in_model",)),  # Keras has no public name
 )
 
 

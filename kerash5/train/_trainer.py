@@ -74,8 +74,13 @@ class Trainer:
         accumulate_grad_batches: Batches whose gradients make one update of the weights.
         gradient_clip_val: Clip gradients to this, by their global norm.
         gradient_clip_algorithm: "norm", or "value" to clip each gradient by itself.
-        ema: Momentum of an average of the weights, such as 0.999: it is validated and tested,
-            saved as the best, and what the model has at the end.
+        ema: Momentum of an average of the weights, such as 0.999. The averages are what is
+            validated and tested, what callbacks see and save in `on_epoch_end` (so that
+            `EarlyStopping` restores and `ModelCheckpoint` saves what was validated), what is saved
+            as the best, and what the model has at the end; training goes on from its own weights,
+            which callbacks see within an epoch. An optimizer compiled with `use_ema=True` without
+            this option is trained and validated as in `fit`: its averages replace the weights at
+            the end.
         early_stopping: Stop when the monitor has not become better for so many epochs.
         deterministic: Let the backend use nothing that would not repeat bit for bit on a GPU.
         checkpoint_every_steps: Optimizer steps from one checkpoint to the next.

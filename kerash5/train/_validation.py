@@ -12,7 +12,7 @@ from kerash5._run import Metrics
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._limits import Limits
 from kerash5.train._logs import read_metrics
-from kerash5.train._optimizer import averaged_weights
+from kerash5.train._optimizer import Lend
 from kerash5.train._random import kept_random_state
 from kerash5.train._roles import call_keras, first_batches
 from kerash5.train._signals import Signals
@@ -27,17 +27,21 @@ class Validation:
         model: In training, with its variables current.
         dataset: What to validate on.
         signals: Which of them break it off.
+        lend: Gives the model the weights to validate.
     """
 
-    def __init__(self, model: keras.Model, dataset: H5Dataset, signals: Signals) -> None:
+    def __init__(
+        self, model: keras.Model, dataset: H5Dataset, signals: Signals, lend: Lend
+    ) -> None:
         self._model = model
         self._dataset = dataset
         self._signals = signals
+        self._lend = lend
 
     def run(self, callbacks: keras.callbacks.CallbackList) -> Metrics | None:
         """Return the metrics, by Keras' names; None where a signal came."""
         # PyTorch's loader draws a number: an evaluation that is made again must change nothing.
-        with averaged_weights(self._model), kept_random_state(), _whole(self._model):
+        with self._lend(), kept_random_state(), _whole(self._model):
             found = call_keras(
                 lambda: self._model.evaluate(
                     self._dataset, verbose=0, return_dict=True, callbacks=callbacks
@@ -74,13 +78,13 @@ def _whole(model: keras.Model) -> Iterator[None]:
 
 
 def make_validation(
-    model: keras.Model, dataset: H5Dataset | None, limits: Limits, signals: Signals
+    model: keras.Model, dataset: H5Dataset | None, limits: Limits, signals: Signals, lend: Lend
 ) -> Validation | None:
     """Return the validation of a fit; None where there is none, or none is wanted."""
     count = 0 if dataset is None else limits.validation_steps(len(dataset))
     if dataset is None or not count:
         return None
-    return Validation(model, first_batches(dataset, count), signals)
+    return Validation(model, first_batches(dataset, count), signals, lend)
 
 
 @final
