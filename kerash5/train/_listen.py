@@ -26,7 +26,8 @@ class Progress:
         seconds: Of training in this epoch so far, without validation; the device may be behind.
         input_wait_seconds: Of them, those in which the next batch was not there yet.
         metrics: Returns the running averages of the epoch; waits for the device.
-        learning_rate: Returns the rate of the next step; waits for the device.
+        learning_rate: Returns the rate of the next step, None without an optimizer; waits for the
+            device.
     """
 
     epoch: int
@@ -37,7 +38,7 @@ class Progress:
     seconds: float
     input_wait_seconds: float
     metrics: Callable[[], Metrics] = field(compare=False)
-    learning_rate: Callable[[], float] = field(compare=False)
+    learning_rate: Callable[[], float | None] = field(compare=False)
 
     @property
     def step(self) -> int:

@@ -111,7 +111,8 @@ class Logging(Listener):
         """Log the averages where that is due."""
         if self.every_steps is None or progress.step % self.every_steps:
             return
-        metrics = {**progress.metrics(), "learning_rate": progress.learning_rate()}
+        rate = progress.learning_rate()
+        metrics = {**progress.metrics(), **({} if rate is None else {"learning_rate": rate})}
         step, epoch = progress.step, progress.epoch
         for logger in list(self._loggers):
             self._call(logger, lambda each: each.log_steps(metrics, step=step, epoch=epoch))

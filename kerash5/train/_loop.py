@@ -350,7 +350,9 @@ class Loop:
         self.position.seconds += time.perf_counter() - began
         return found
 
-    def _learning_rate(self) -> float:
+    def _learning_rate(self) -> float | None:
+        if self._model.optimizer is None:
+            return None
         self.engine.sync()  # a schedule reads the optimizer's own count of steps
         rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
         self.engine.begin()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -59,7 +60,8 @@ class RunDir:
         """Save the weights under a temporary name and rename them: a kill leaves the old ones."""
         partial = self.path / f"partial-{name}"
         try:
-            model.save_weights(partial, overwrite=True)
+            with _taken_as_built(model):
+                model.save_weights(partial, overwrite=True)
             force_to_disk(partial)
             partial.replace(self.path / name)
         finally:
@@ -88,11 +90,23 @@ class RunDir:
             FileError: They are not there, or do not fit.
         """
         try:
-            model.load_weights(self.path / name)
+            with _taken_as_built(model):
+                model.load_weights(self.path / name)
         except (OSError, ValueError, KeyError) as error:
             raise FileError(
                 f"{self.file(name)!r} cannot be loaded ({error}); train again with resume=None"
             ) from error
+
+
+@contextmanager
+def _taken_as_built(model: keras.Model) -> Iterator[None]:
+    """Let Keras save and load the weights of a model without `call`, which it never calls built."""
+    was_built = model.built
+    model.built = True
+    try:
+        yield
+    finally:
+        model.built = was_built
 
 
 def wanted_path(asked: str | os.PathLike[str] | None, model_name: str) -> Path:

@@ -35,6 +35,7 @@ from kerash5.train._profile import ProfileOption
 from kerash5.train._roles import Data, call_keras, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
+from kerash5.train.engines._private import bare_test_batches
 
 
 @final
@@ -352,5 +353,8 @@ class Trainer:
 
     def _evaluate(self, model: keras.Model, dataset: H5Dataset) -> Metrics:
         self._check(model, dataset)
-        found = call_keras(lambda: model.evaluate(dataset, verbose=0, return_dict=True), dataset)
+        with bare_test_batches(model):
+            found = call_keras(
+                lambda: model.evaluate(dataset, verbose=0, return_dict=True), dataset
+            )
         return read_metrics(found)

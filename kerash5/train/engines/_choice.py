@@ -8,6 +8,7 @@ import keras
 
 from kerash5.train.engines._engine import AbstractEngine, Steps, parse_steps
 from kerash5.train.engines._plain import PlainEngine
+from kerash5.train.engines._private import STATE_METHODS
 
 
 def why_not_fused(model: keras.Model) -> str | None:
@@ -33,6 +34,9 @@ def why_not_fused(model: keras.Model) -> str | None:
 def _why_not_jax(model: keras.Model) -> str | None:
     if not model.jit_compile:
         return "the model was compiled with jit_compile=False"
+    for method in STATE_METHODS:
+        if hasattr(keras.Model, method) and _is_overridden(model, method):
+            return f"the model has a {method} of its own"
     if keras.config.is_nnx_enabled():
         return "Keras runs under NNX"
     return None

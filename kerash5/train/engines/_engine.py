@@ -54,6 +54,19 @@ class AbstractEngine(ABC):
         """
         build_variables(self.model, self._weigh(batch))
 
+    @property
+    def captured(self) -> list[Any]:
+        """The backend's own variables that the steps use, in an order that stays; if it is known.
+
+        Known once `build` has been called.
+        """
+        return []
+
+    @property
+    def uncaptured(self) -> list[str]:
+        """What the steps change and nobody can read, in words; as far as that is known."""
+        return []
+
     @abstractmethod
     def begin(self) -> None:
         """Take the model's variables as they are now: at the start, or after they were changed."""

@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from kerash5._batches import Batch
+from kerash5.train.engines._data import as_fit_hands
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
@@ -40,7 +41,7 @@ class Trace:
     def __init__(self, model: keras.Model, state: Any, batch: Batch) -> None:  # noqa: ANN401  a tree
         def step(state: Any, batch: Batch) -> Any:  # noqa: ANN401  trees
             # A new function: JAX would return an earlier trace of the bound method itself.
-            return model.train_step(state, batch)
+            return model.train_step(state, as_fit_hands(batch))
 
         traced, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self.logs = shapes[0]

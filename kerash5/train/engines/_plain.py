@@ -14,7 +14,7 @@ from kerash5._batches import Batch
 from kerash5._run import Metrics
 from kerash5.train._logs import read_metrics
 from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._private import running_metrics
+from kerash5.train.engines._private import bare_batches, running_metrics
 
 
 @final
@@ -41,7 +41,7 @@ class PlainEngine(AbstractEngine):
 
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch; waits for each."""
-        with running_metrics(self.model):
+        with running_metrics(self.model), bare_batches(self.model):
             for batch in batches:
                 self._logs = self.model.train_on_batch(*self._weigh(batch), return_dict=True)
 

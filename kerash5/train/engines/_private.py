@@ -16,13 +16,34 @@ from typing import Any, Final
 import keras
 
 from kerash5._batches import Batch
+from kerash5.train.engines._data import as_fit_hands
 
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
+# What decides on JAX which variables a step takes and returns.
+STATE_METHODS: Final = ("_get_jax_state", "jax_state_sync")
 
 
-def build_variables(model: keras.Model, batch: Batch) -> None:
-    """Make every variable of a compiled model, its metrics and its optimizer. Runs no step."""
+def build_variables(model: keras.Model, batch: Batch) -> bool:
+    """Make the variables of a compiled model, its metrics and its optimizer. Runs no step.
+
+    Returns:
+        Whether they are made. On TensorFlow `fit` builds nothing before it traces the step, so a
+        model that only its step can build is left as it is, for the trace to build.
+    """
+    if keras.backend.backend() != "tensorflow":
+        _build_all(model, batch)
+        return True
+    if not _has_call(model):
+        return False
+    try:
+        _build_all(model, batch)
+    except Exception:  # noqa: BLE001  whatever it is, tracing the step raises what `fit` raises
+        return False
+    return True
+
+
+def _build_all(model: keras.Model, batch: Batch) -> None:
     build = getattr(model, _BUILD, None)
     if build is not None:
         padded = (*batch, None, None)[:3]
@@ -30,8 +51,13 @@ def build_variables(model: keras.Model, batch: Batch) -> None:
     else:  # the public way: costs a compilation of the test step
         with restored_metrics(model):
             model.test_on_batch(*batch)
-    if not model.optimizer.built:
+    if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def _has_call(model: keras.Model) -> bool:
+    """Return whether the model has a forward pass: keras.io's GAN has none."""
+    return type(model).call is not keras.Model.call
 
 
 @contextmanager
@@ -59,29 +85,101 @@ def running_metrics(model: keras.Model) -> Iterator[None]:
         del vars(model)["reset_metrics"]
 
 
+@contextmanager
+def bare_batches(model: keras.Model) -> Iterator[None]:
+    """Let `train_on_batch` hand batches to `train_step` as `fit` does: tensors, no None for no y.
+
+    What it calls is `train_function`, whose last argument is an iterable of batches.
+    """
+    model.make_train_function()
+    function = model.train_function
+
+    def run(*arguments: Any) -> Any:  # noqa: ANN401  whatever a backend's function takes
+        *state, batches = arguments
+        found = list(map(_as_tensors, batches))
+        return function(*state, found if isinstance(batches, list) else iter(found))
+
+    model.train_function = run
+    try:
+        yield
+    finally:
+        if model.train_function is run:  # a callback may have asked for a new one
+            model.train_function = function
+
+
+@contextmanager
+def bare_test_batches(model: keras.Model) -> Iterator[None]:
+    """Let `evaluate` hand x alone to a `test_step` of the model's own as it hands an array.
+
+    A data set of Keras can only give a tuple of one.
+    """
+    if type(model).test_step is keras.Model.test_step:
+        yield
+        return
+    step = model.test_step
+
+    def bare_step(*arguments: Any) -> Any:  # noqa: ANN401  a state on JAX, and a batch
+        *state, data = arguments
+        return step(*state, as_fit_hands(tuple(data)) if isinstance(data, tuple | list) else data)
+
+    had = vars(model).get("test_step")
+    vars(model)["test_step"], model.test_function = bare_step, None
+    try:
+        yield
+    finally:
+        if had is None:
+            del vars(model)["test_step"]
+        else:
+            vars(model)["test_step"] = had
+        model.test_function = None  # it has the step of before in it
+
+
+def _as_tensors(batch: Batch) -> Any:  # noqa: ANN401  an array, or a tuple of trees of such
+    last = max(place for place, part in enumerate(batch) if part is not None)
+    tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, batch[: last + 1])
+    return as_fit_hands(tensors)
+
+
+def variables_trained_by(optimizer: keras.Optimizer) -> list[Any] | None:
+    """Return the variables that an optimizer was built for; None where this Keras does not say."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    found = getattr(inner, "_trainable_variables", None)
+    return None if found is None else list(found)
+
+
 _ADAM_PARTS: Final = ("update_step", "_get_variable_index", "_momentums", "_velocities")
 
 
-def why_not_fused_adam(optimizer: keras.Optimizer) -> str | None:
+def why_not_fused_adam(optimizer: keras.Optimizer | None) -> str | None:
     """Say why the backend's own fused update cannot take the place of this optimizer's.
 
     A subclass may compute something else, so it has to be Keras' own Adam or AdamW. For PyTorch and
     TensorFlow; XLA fuses by itself.
     """
+    if optimizer is None:
+        return "the model was compiled without an optimizer"
     if type(optimizer) not in _adam_types():
         return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW"
     is_torch = keras.backend.backend() == "torch"
     names = ("_parallel_update_step", *_ADAM_PARTS) if is_torch else _ADAM_PARTS
     missing = [name for name in names if not hasattr(optimizer, name)]
     if missing:
-        return f"Adam of Keras {keras.__version__} has no {missing[0]}"
-    low = _low_precision(optimizer)
-    if low:
+        is_built = optimizer.built
+        lacks = f"Adam of Keras {keras.__version__} has no {missing[0]}"
+        return lacks if is_built else "the step builds the optimizer by itself"
+    if (reason := _why_no_numbers(optimizer)) is not None:
+        return reason
+    return _why_no_torch_kernel() if is_torch else None
+
+
+def _why_no_numbers(optimizer: Any) -> str | None:  # noqa: ANN401  an Adam
+    """Say which settings or slots the backend's own update cannot take."""
+    if low := _low_precision(optimizer):
         return f"its slots are {min(low)}, which the kernel rounds in other places than Keras"
     for name in ("beta_1", "beta_2", "epsilon"):
         if not isinstance(getattr(optimizer, name), float | int):
             return f"its {name} is not a number"
-    return _why_no_torch_kernel() if is_torch else None
+    return None
 
 
 def _why_no_torch_kernel() -> str | None:
@@ -98,17 +196,21 @@ def _adam_types() -> set[type]:
 
 
 @contextmanager
-def fused_update(optimizer: keras.Optimizer, *, is_captured: bool = False) -> Iterator[None]:
+def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False) -> Iterator[None]:
     """Update in the backend's own way in here, where there is one for this optimizer.
 
     Only the innermost update is replaced: clipping, decay, averages and schedules stay Keras' own,
-    and the slots are the same. An update that was replaced by hand stays.
+    and the slots are the same. An update that was replaced by hand stays, and a model compiled with
+    optimizer=None has nothing to replace.
 
     Args:
-        optimizer: Any.
+        optimizer: Any, or None.
         is_captured: On PyTorch, whether steps are captured in here: then SGD gets a form of Keras'
             update whose learning rate stays a tensor.
     """
+    if optimizer is None:
+        yield
+        return
     is_torch = keras.backend.backend() == "torch"
     name = "_parallel_update_step" if is_torch else "update_step"
     update = None

@@ -7,7 +7,8 @@ numbers do not depend on how batches are grouped. The variables are TensorFlow's
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import keras
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5.train._logs import no_number
+from kerash5.train.engines._data import as_fit_hands
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._pace import Pace
 from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
@@ -45,6 +47,24 @@ class TensorFlowEngine(AbstractEngine):
         super().__init__(model, class_weight)
         self._pace = Pace(steps)
         self._graphs: dict[Shapes, _Graph] = {}
+        self._step = _Step(model)
+
+    def build(self, batch: Batch) -> None:
+        """Make every variable; where only the step itself can, by tracing it. Runs no step."""
+        self._build(self._weigh(batch))
+
+    @property
+    def captured(self) -> list[Any]:
+        """The variables that the traced steps read or write, in the order of the trace."""
+        return self._step.captured
+
+    @property
+    def uncaptured(self) -> list[str]:
+        """The traced operations that draw random numbers from a state of TensorFlow's own."""
+        return [
+            f"the random state of {name} in train_step (keras.random with a SeedGenerator is saved)"
+            for name in self._step.random_operations
+        ]
 
     @property
     def steps_per_dispatch(self) -> int:
@@ -86,7 +106,7 @@ class TensorFlowEngine(AbstractEngine):
 
     def describe(self) -> str:
         """Say how many steps a dispatch runs."""
-        adam = why_not_fused_adam(self.model.optimizer)
+        adam = self._step.why_not_fused
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
         return f"TensorFlow, {self._pace.steps} steps per call of one graph, with {update}"
 
@@ -95,10 +115,15 @@ class TensorFlowEngine(AbstractEngine):
     ) -> list[list[Batch]]:
         """Split batches of the same shapes into dispatches."""
         if shapes not in self._graphs:
-            build_variables(self.model, _pick(held, batches[0]))
-            self._graphs[shapes] = _Graph(self.model, held, batches[0])
+            self._build(_pick(held, batches[0]))
+            self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
             self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._pace.steps)
+
+    def _build(self, batch: Batch) -> None:
+        is_built = build_variables(self.model, batch)
+        if not is_built or type(self.model).train_step is not keras.Model.train_step:
+            self._step.trace(batch)  # a step of the model's own may make further variables
 
     def _dispatch(self, shapes: Shapes, batches: list[Batch]) -> None:
         graph = self._graphs[shapes]
@@ -109,23 +134,98 @@ class TensorFlowEngine(AbstractEngine):
 
 
 @final
+class _Step:
+    """The model's `train_step` as a `tf.function`, traced once for each shape of batch.
+
+    Tracing it on its own makes the variables without a step. The loops then call what was traced,
+    so that Python inside it runs once per shape, as under `fit`.
+
+    Args:
+        model: Compiled.
+
+    Attributes:
+        why_not_fused: Why the update is Keras' own; None where it is fused.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._function = tf.function(
+            lambda *batch: model.train_step(as_fit_hands(batch)),
+            jit_compile=bool(model.jit_compile) or None,
+            autograph=False,
+        )
+        self._is_decided = False
+        self._graphs: list[Any] = []
+        self.why_not_fused = why_not_fused_adam(model.optimizer)
+
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        """Add a step to the graph that is being traced."""
+        logs: dict[str, Any] = self._function(*batch)
+        return logs
+
+    def trace(self, batch: Batch) -> None:
+        """Trace the step for batches of this shape, if that was not done."""
+        specs = keras.tree.map_structure(
+            lambda array: tf.TensorSpec(array.shape, array.dtype), batch
+        )
+        with self.fused():
+            graph = self._function.get_concrete_function(*specs).graph
+        if all(graph is not known for known in self._graphs):
+            self._graphs.append(graph)
+
+    @contextmanager
+    def fused(self) -> Iterator[None]:
+        """Fuse the update, where that was possible when the first step was traced."""
+        if not self._is_decided:
+            self.why_not_fused = why_not_fused_adam(self._model.optimizer)
+            self._is_decided = True
+        if self.why_not_fused is not None:
+            yield
+            return
+        with fused_update(self._model.optimizer):
+            yield
+
+    @property
+    def captured(self) -> list[Any]:
+        """The variables outside the graphs that they use, in the order of the trace."""
+        found: dict[int, Any] = {}
+        for graph in self._graphs:
+            by_handle = {id(variable.handle): variable for variable in graph.variables}
+            for outer, _ in graph.captures:
+                if (variable := by_handle.get(id(outer))) is not None:
+                    found.setdefault(id(variable), variable)
+        return list(found.values())
+
+    @property
+    def random_operations(self) -> list[str]:
+        """The kinds of operations that count what they have drawn in their kernels."""
+        nodes = [
+            node
+            for graph in self._graphs
+            for part in (graph.as_graph_def(), *graph.as_graph_def().library.function)
+            for node in (part.node if hasattr(part, "node") else part.node_def)
+        ]
+        drawing = [node.op for node in nodes if {"seed", "seed2"} <= set(node.attr)]
+        return list(dict.fromkeys(drawing))
+
+
+@final
 class _Graph:
     """The graph for batches of one shape: a step for each batch of a stack.
 
     Args:
         model: Built.
+        step: Of the model.
         held: Rows on the device, of which batches say the places; None: they are the rows.
         batch: Of this shape.
     """
 
-    def __init__(self, model: keras.Model, held: Batch | None, batch: Batch) -> None:
+    def __init__(self, model: keras.Model, step: _Step, held: Batch | None, batch: Batch) -> None:
         self._held = held
         self.is_traced = False
-        self._optimizer = model.optimizer
+        self._step = step
         self._names = set(model.get_metrics_result())
         self._logs: dict[str, Any] = {}  # of variables: what steps return besides the metrics
-        compiled = tf.function(model.train_step, jit_compile=True) if model.jit_compile else None
-        self._step = compiled or model.train_step
         specs = keras.tree.map_structure(
             lambda array: tf.TensorSpec((None, *array.shape), array.dtype), batch
         )
@@ -136,7 +236,7 @@ class _Graph:
         if self.is_traced:
             self._run(stacked)
         else:
-            with fused_update(self._optimizer):
+            with self._step.fused():
                 self._run(stacked)
         self.is_traced = True
         return dict(self._logs)
