@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from kerash5._batches import Batch
+from kerash5.train.engines._data import as_fit_hands
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
 from kerash5.train.engines._stack import Shapes, fill, leaves_of, shapes_of
@@ -171,14 +172,18 @@ class TorchEngine(AbstractEngine):
         model.train()
         if model.jit_compile:  # as in `fit`: by torch.compile, which guards what it reads
             model.make_train_function()
-            self._logs = model.train_function([batch])
+            self._logs = model.train_function([as_fit_hands(batch)])
         else:
-            self._logs = model.train_step(batch)
+            self._logs = model.train_step(as_fit_hands(batch))
         model.eval()
 
 
 def _device(model: keras.Model) -> torch.device:
-    device: torch.device = model.optimizer.variables[0].value.device
+    """Return where the variables are; where there are none, where Keras would put them."""
+    optimizer = model.optimizer
+    variables = [*model.variables, *(() if optimizer is None else optimizer.variables)]
+    some = variables[-1].value if variables else keras.ops.zeros(())
+    device: torch.device = some.device
     return device
 
 
