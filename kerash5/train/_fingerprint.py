@@ -13,7 +13,9 @@ import numpy as np
 
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._limits import Limits
-from kerash5.train._state import variables_of
+from kerash5.train._outside import GROUP as OTHER
+from kerash5.train._outside import find_optimizers
+from kerash5.train._state import ModelState, variables_of
 
 _SAMPLE_ROWS: Final = 16
 _MAX_NAMED: Final = 3  # differences in a message
@@ -22,12 +24,12 @@ _OPTIMIZER_STATE: Final = frozenset({"name", "learning_rate"})
 
 
 def fingerprint(
-    model: keras.Model, train: H5Dataset, limits: Limits, class_weight: Mapping[int, float] | None
+    current: ModelState, train: H5Dataset, limits: Limits, class_weight: Mapping[int, float] | None
 ) -> dict[str, Any]:
     """Return the fingerprint of a fit, as JSON has it.
 
     Args:
-        model: Compiled and built.
+        current: The model, compiled and built.
         train: What it is trained on. A few rows are read.
         limits: Of them, what decides which batches come.
         class_weight: As in `fit`.
@@ -38,7 +40,7 @@ def fingerprint(
         "steps_per_epoch": limits.steps_per_epoch(len(train)),
         "is_overfitting": limits.overfit_batches is not None,
         "class_weight": [[str(label), weight] for label, weight in (class_weight or {}).items()],
-        "model": _describe_model(model),
+        "model": _describe_model(current),
     }
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return plain
@@ -72,14 +74,9 @@ def _sample(train: H5Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def _describe_model(model: keras.Model) -> dict[str, Any]:
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    config = {
-        key: value
-        for key, value in optimizer.get_config().items()
-        if key not in _OPTIMIZER_STATE or isinstance(value, Mapping)  # a schedule is no state
-    }
-    return {
+def _describe_model(current: ModelState) -> dict[str, Any]:
+    model = current.model
+    found = {
         "layers": _describe_layers(model),
         "variables": {
             group: [
@@ -87,9 +84,39 @@ def _describe_model(model: keras.Model) -> dict[str, Any]:
             ]
             for group, them in variables_of(model).items()
         },
-        "optimizer": {"kind": type(model.optimizer).__name__, **config},
+        "optimizer": _describe_optimizer(model.optimizer),
         "loss": _name_loss(model.loss),
     }
+    # A further optimizer may make its slots with its first step.
+    slots = {id(slot) for each in find_optimizers(model).values() for slot in each.variables}
+    others = {
+        name: [list(variable.shape), str(variable.dtype)]
+        for name, variable in current.variables().items()
+        if name.startswith(f"{OTHER}/") and id(variable) not in slots
+    }
+    optimizers = {
+        name: _describe_optimizer(each)
+        for name, each in find_optimizers(model).items()
+        if name.partition(".")[0] != "optimizer"  # and the one that a loss scale has within
+    }
+    # Only where there are such: checkpoints of before they were saved fit all other models.
+    return (
+        found
+        | ({"others": others} if others else {})
+        | ({"optimizers": optimizers} if optimizers else {})
+    )
+
+
+def _describe_optimizer(optimizer: Any) -> Any:  # noqa: ANN401  Keras', or None
+    if optimizer is None:
+        return None
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    config = {
+        key: value
+        for key, value in inner.get_config().items()
+        if key not in _OPTIMIZER_STATE or isinstance(value, Mapping)  # a schedule is no state
+    }
+    return {"kind": type(optimizer).__name__, **config}
 
 
 def _kind(variable: Any) -> str:  # noqa: ANN401  Keras'

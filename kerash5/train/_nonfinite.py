@@ -13,7 +13,7 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._listen import Progress
 from kerash5.train._loop import Loop
-from kerash5.train._state import restore_variables
+from kerash5.train._state import ModelState
 
 _LOOK_SECONDS: Final = 1.0  # reading the loss waits for the device
 _MAX_ROWS: Final = 8  # named in the message
@@ -26,6 +26,7 @@ class LossWatch:
     Args:
         loop: The fit.
         train: What it trains on.
+        current: The state of its model.
         checkpoints: Those of the run: from the newest the steps are taken again, one by one, to
             find the one that did it.
 
@@ -33,10 +34,13 @@ class LossWatch:
         is_lost: Whether the variables are beyond use.
     """
 
-    def __init__(self, loop: Loop, train: H5Dataset, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, loop: Loop, train: H5Dataset, current: ModelState, checkpoints: Checkpoints
+    ) -> None:
         self.is_lost = False
         self._loop = loop
         self._train = train
+        self._current = current
         self._checkpoints = checkpoints
         self._looked = time.perf_counter()
         self._good_step = 0
@@ -82,8 +86,8 @@ class LossWatch:
         checkpoint = self._checkpoints.newest()
         if checkpoint is None:
             return None
-        engine, model = self._loop.engine, self._loop.engine.model
-        restore_variables(model, checkpoint.arrays)
+        engine = self._loop.engine
+        self._current.restore(checkpoint.arrays)
         engine.begin()
         found = None
         for step in range(int(checkpoint.state["step"]), end):
@@ -93,7 +97,7 @@ class LossWatch:
                 found = step
                 break
         engine.sync()
-        restore_variables(model, checkpoint.arrays)
+        self._current.restore(checkpoint.arrays)
         return found
 
     def _files(self) -> list[str]:

@@ -55,8 +55,10 @@ from kerash5.train._snapshot import (
     put_back,
     take_snapshot,
 )
+from kerash5.train._state import ModelState, count_parameters
 from kerash5.train._validation import StopEvaluating, make_validation
 from kerash5.train.engines import make_engine
+from kerash5.train.engines._private import bare_test_batches
 
 
 @final
@@ -102,8 +104,9 @@ class Session(Listener):
         self._train, validation, _ = parts(data)
         lend = lend_weights(model, settings.optimizer)
         self._validation = make_validation(model, validation, limits, self._signals, lend)
+        self._early = self._early_stopping(monitor)
         self._hooks = Hooks(
-            [*settings.callbacks, *self._early_stopping(monitor), StopEvaluating(self._signals)],
+            [*settings.callbacks, *self._early, StopEvaluating(self._signals)],
             model,
             num_epochs=limits.num_epochs(len(self._train)),
             num_steps=limits.steps_per_epoch(len(self._train)),
@@ -125,7 +128,8 @@ class Session(Listener):
         kept = settings.checkpoints
         self._keeper = Keeper(self._run_dir.checkpoints, kept, self._capture) if kept else None
         self.every_steps = kept.every_steps if kept else None
-        self._loss = LossWatch(self._loop, self._train, self._run_dir.checkpoints)
+        self._current = ModelState(model, lambda: self._loop.engine.captured)
+        self._loss = LossWatch(self._loop, self._train, self._current, self._run_dir.checkpoints)
         checkpoint = self._start.checkpoint
         self._record = RunRecord(
             self._first_run(monitor, {**notes, "data": describe_data(data)}),
@@ -145,7 +149,7 @@ class Session(Listener):
         try:
             if not self._is_finished():
                 self._refuse_another_fit()
-                with self._signals:
+                with self._signals, bare_test_batches(self.model):
                     self._train_noting_errors()
         finally:
             self._run_dir.lock.release()
@@ -228,7 +232,7 @@ class Session(Listener):
             return
         self._build()
         found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
-        check_weights(self.model, checkpoint)
+        check_weights(self._current, checkpoint)
         if found:
             self._say(f"going on in spite of differences: {name_differences(found)}")
 
@@ -267,12 +271,14 @@ class Session(Listener):
             self._summarize()
         self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part: from now on they are older ones
         self._run_dir.save_model(self.model)  # one that learns its shapes has just learned them
-        self.save(num_parameters=self.model.count_params())
+        self.save(num_parameters=count_parameters(self.model))
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
         self._say_why_not_faster()
         self._hold_rows(batch)
         self._loop.listeners = (self, *self._watchers)
+        self._current.python.begin()
+        self._say_unsaved()
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
             self._go_on(checkpoint)
@@ -284,6 +290,14 @@ class Session(Listener):
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
         if self._keeper is not None and is_new:
             self._keeper.save()
+
+    def _say_unsaved(self) -> None:
+        """Name what training changes and no checkpoint holds."""
+        left = [*self._current.python.unsaved(), *self._loop.engine.uncaptured]
+        if left and self._keeper is not None:
+            named = ", ".join(left)
+            verb = "is" if len(left) == 1 else "are"
+            self._say(f"{named} {verb} not part of checkpoints; a resumed run starts anew there")
 
     def _hold_rows(self, batch: Batch) -> None:
         """Put the rows on the device if they may live there."""
@@ -300,7 +314,7 @@ class Session(Listener):
         self._loop.engine.build(batch)
         check_scalar_monitor(self.model, self.run.monitor)
         self._fingerprint = fingerprint(
-            self.model, self._train, self._settings.limits, self._class_weight
+            self._current, self._train, self._settings.limits, self._class_weight
         )
         return batch
 
@@ -314,9 +328,9 @@ class Session(Listener):
         if self._loop.position.index:  # hooks of the epoch's begin run before what they change
             self._loop.begin_epoch()
         if self._start.is_forced:
-            left = force_back(self.model, self._hooks.callbacks, checkpoint)
+            left = force_back(self._current, self._hooks.callbacks, checkpoint)
         else:
-            left = put_back(self.model, self._hooks.callbacks, checkpoint)
+            left = put_back(self._current, self._hooks.callbacks, checkpoint)
         self._loop.engine.restore_own_logs(checkpoint.state.get("own_logs", {}))
         self._loop.engine.expect_traced(
             checkpoint.state.get("traced", {}),
@@ -377,7 +391,7 @@ class Session(Listener):
         file = self._run_dir.path / best
         has_best = self.run.best_epoch is not None and file.exists()
         snapshot = take_snapshot(
-            self.model,
+            self._current,
             self._loop.position,
             self._before_hooks or self._count(),
             {BEST_WEIGHTS: file} if has_best else {},
@@ -405,7 +419,7 @@ class Session(Listener):
         return Run(
             model=model.name,
             backend=keras.backend.backend(),
-            num_parameters=model.count_params() if model.built else 0,
+            num_parameters=count_parameters(model),
             run_dir=str(self._run_dir.path),
             started=now if earlier is None else earlier.started,
             epochs=() if checkpoint is None else epochs_of(checkpoint),
@@ -427,12 +441,11 @@ class Session(Listener):
             watchers.append(ProgressBar(self._console, settings.limits.max_epochs))
         return watchers
 
-    def _early_stopping(self, monitor: str) -> list[keras.callbacks.Callback]:
+    def _early_stopping(self, monitor: str) -> list[keras.callbacks.EarlyStopping]:
         patience = self._settings.early_stopping
         if patience is None:
             return []
-        mode = "max" if is_larger_better(monitor) else "min"
-        return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=mode)]
+        return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=_mode_of(monitor))]
 
     def _say_why_not_faster(self) -> None:
         """Say once that steps are Keras' own, and why."""
@@ -453,3 +466,7 @@ class Session(Listener):
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _mode_of(monitor: str) -> str:
+    return "max" if is_larger_better(monitor) else "min"

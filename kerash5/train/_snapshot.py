@@ -17,12 +17,10 @@ from kerash5.train._fingerprint import differences, name_differences
 from kerash5.train._loop import Position
 from kerash5.train._random_state import capture_random, restore_random
 from kerash5.train._state import (
+    GROUPS,
+    ModelState,
     capture_callbacks,
-    capture_variables,
-    check_variables,
     restore_callbacks,
-    restore_variables,
-    variables_of,
 )
 
 Callbacks = Sequence[keras.callbacks.Callback]
@@ -67,7 +65,7 @@ def count_up(
 
 
 def take_snapshot(
-    model: keras.Model,
+    current: ModelState,
     position: Position,
     counted: Counted,
     files: Mapping[str, Path],
@@ -76,20 +74,21 @@ def take_snapshot(
     """Return a fit as a checkpoint. The variables must be current.
 
     Args:
-        model: With its optimizer and metrics.
+        current: The model, with its optimizer and metrics.
         position: Where it is.
         counted: What it has counted.
         files: What belongs to it and lies in files.
         **state: What else to note, as JSON has it.
     """
-    arrays = capture_variables(model)
-    number = _learning_rate_number(model)
+    arrays = current.capture()
+    number = _learning_rate_number(current.model)
     if number is not None and counted.learning_rate is not None:
         arrays[f"optimizer/{number:05}"] = counted.learning_rate
     random, random_arrays = capture_random()
     callbacks, callback_arrays = counted.callbacks
+    python, python_arrays = current.python.capture()
     return Checkpoint(
-        {**arrays, **callback_arrays, **random_arrays},
+        {**arrays, **callback_arrays, **random_arrays, **python_arrays},
         {
             "position": asdict(position),
             "epochs": [asdict(epoch) for epoch in counted.epochs],
@@ -97,48 +96,53 @@ def take_snapshot(
             "seconds": counted.seconds,
             "callbacks": callbacks,
             "random": random,
+            "optimizers": current.optimizers(),
+            "python": python,
             **state,
         },
         files,
     )
 
 
-def put_back(model: keras.Model, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+def put_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
     """Give model, callbacks and random generators the state of a checkpoint.
 
     Returns:
-        Callbacks that count, and of which the checkpoint knows nothing.
+        Callbacks that count, and of which the checkpoint knows nothing; what the steps held in
+        Python and has no place any more.
 
     Raises:
         RunError: The variables do not fit.
     """
-    restore_variables(model, checkpoint.arrays)
+    current.build_optimizers(checkpoint.state.get("optimizers", {}))
+    current.restore(checkpoint.arrays)
     unknown = restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
     restore_random(checkpoint.state["random"], checkpoint.arrays)
-    return unknown
+    return unknown + current.python.restore(checkpoint.state.get("python", {}), checkpoint.arrays)
 
 
-def force_back(model: keras.Model, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
-    """As `put_back`, but for variables of optimizer and metrics that do not fit.
+def force_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+    """As `put_back`, but for variables outside the model's weights that do not fit.
 
     Returns:
         The groups of variables that begin anew.
     """
+    current.build_optimizers(checkpoint.state.get("optimizers", {}))
     left = []
-    for group in variables_of(model):
+    for group in GROUPS:
         try:
-            restore_variables(model, checkpoint.arrays, groups=(group,))
+            current.restore(checkpoint.arrays, groups=(group,))
         except RunError:
             if group in ("trainable", "non_trainable"):
                 raise
             left.append(group)
     restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
-    return left
+    return left + current.python.restore(checkpoint.state.get("python", {}), checkpoint.arrays)
 
 
-def check_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+def check_weights(current: ModelState, checkpoint: Checkpoint) -> None:
     """Raise `RunError` if a checkpoint's weights are not those of this model."""
-    check_variables(model, checkpoint.arrays, groups=("trainable", "non_trainable"))
+    current.check(checkpoint.arrays, groups=("trainable", "non_trainable"))
 
 
 def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) -> list[str]:
@@ -178,5 +182,6 @@ def epochs_of(checkpoint: Checkpoint) -> tuple[Epoch, ...]:
 
 def _learning_rate_number(model: keras.Model) -> int | None:
     """Return the place of the learning rate among the optimizer's variables."""
-    names = [variable.name for variable in model.optimizer.variables]
+    optimizer = model.optimizer
+    names = [] if optimizer is None else [variable.name for variable in optimizer.variables]
     return names.index("learning_rate") if "learning_rate" in names else None

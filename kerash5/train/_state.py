@@ -5,15 +5,26 @@ Exactly: what is restored equals what was captured, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
 
 import keras
 import numpy as np
 
 from kerash5._errors import RunError
+from kerash5.train._outside import (
+    GROUP as OTHER,
+)
+from kerash5.train._outside import (
+    PythonState,
+    find_optimizers,
+    find_variables,
+    native,
+)
+from kerash5.train.engines._private import variables_trained_by
 
-_GROUPS: Final = ("trainable", "non_trainable", "optimizer", "metrics")
+GROUPS: Final = ("trainable", "non_trainable", "optimizer", "metrics", OTHER)
 # What the callbacks of Keras count, which they begin anew in `on_train_begin`.
 _COUNTED: Final = (
     (keras.callbacks.EarlyStopping, ("wait", "stopped_epoch", "best", "best_epoch")),
@@ -25,56 +36,117 @@ _COUNTED: Final = (
 
 
 def variables_of(model: keras.Model) -> dict[str, list[Any]]:
-    """Return every variable of a model in training, by group."""
+    """Return the variables that Keras lists for a model in training, by group."""
     return {
         "trainable": list(model.trainable_variables),
         "non_trainable": list(model.non_trainable_variables),
-        "optimizer": list(model.optimizer.variables),
+        "optimizer": [] if model.optimizer is None else list(model.optimizer.variables),
         "metrics": list(model.metrics_variables),
     }
 
 
-def capture_variables(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return the values of every variable, by group and number."""
-    return {
-        f"{group}/{number:05}": np.array(keras.ops.convert_to_numpy(variable))
-        for group, variables in variables_of(model).items()
-        for number, variable in enumerate(variables)
-    }
+def count_parameters(model: keras.Model) -> int:
+    """Return the number of parameters that the model has so far, whether Keras calls it built."""
+    weights = {id(weight): weight for weight in model.weights}
+    return sum(math.prod(weight.shape) for weight in weights.values())
 
 
-def restore_variables(
-    model: keras.Model, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = _GROUPS
-) -> None:
-    """Give every variable of these groups its value.
+@final
+class ModelState:
+    """All that training changes in a model: variables by name, and what steps hold in Python.
 
-    Raises:
-        RunError: They do not fit; no variable was changed.
+    Args:
+        model: Compiled.
+        captured: Returns what the traced steps use, where a framework can tell.
     """
-    for variable, array in check_variables(model, arrays, groups=groups):
-        variable.assign(array)
 
+    def __init__(
+        self, model: keras.Model, captured: Callable[[], Sequence[Any]] = lambda: ()
+    ) -> None:
+        self.model = model
+        self._captured = captured
+        self.python = PythonState(model, lambda: list(self.variables().values()))
 
-def check_variables(
-    model: keras.Model, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = _GROUPS
-) -> list[tuple[Any, np.ndarray]]:
-    """Return every variable of these groups with its value.
+    def variables(self) -> dict[str, Any]:
+        """Return every variable: of Keras' groups by group and number, others by where they are."""
+        groups = variables_of(self.model)
+        found = {
+            f"{group}/{number:05}": variable
+            for group, variables in groups.items()
+            for number, variable in enumerate(variables)
+        }
+        known = list(found.values())
+        others = find_variables(self.model, known, self._captured())
+        return found | {f"{OTHER}/{name}": variable for name, variable in others.items()}
 
-    Raises:
-        RunError: They do not fit.
-    """
-    pairs = []
-    for group in groups:
-        for number, variable in enumerate(variables_of(model)[group]):
-            array = arrays.get(f"{group}/{number:05}")
+    def capture(self) -> dict[str, np.ndarray]:
+        """Return the values of every variable, by name."""
+        return {name: _value_of(variable) for name, variable in self.variables().items()}
+
+    def optimizers(self) -> dict[str, list[str]]:
+        """Return the names of the variables that each optimizer was built for."""
+        names = {id(native(variable)): name for name, variable in self.variables().items()}
+        found = {}
+        for name, optimizer in find_optimizers(self.model).items():
+            trained = variables_trained_by(optimizer) if optimizer.built else None
+            known = [names.get(id(native(each)), "") for each in trained or ()]
+            if known and all(known):
+                found[name] = known
+        return found
+
+    def build_optimizers(self, trained: Mapping[str, Sequence[str]]) -> None:
+        """Build optimizers that only their first step builds, as `optimizers` says they were."""
+        variables = self.variables()
+        for name, optimizer in find_optimizers(self.model).items():
+            names = trained.get(name, ())
+            if not optimizer.built and names and all(each in variables for each in names):
+                optimizer.build([variables[each] for each in names])
+
+    def restore(self, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = GROUPS) -> None:
+        """Give every variable of these groups its value.
+
+        Raises:
+            RunError: They do not fit; no variable was changed.
+        """
+        for variable, array in self.check(arrays, groups=groups):
+            variable.assign(array)
+
+    def check(
+        self, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = GROUPS
+    ) -> list[tuple[Any, np.ndarray]]:
+        """Return every variable of these groups with its value.
+
+        Raises:
+            RunError: They do not fit.
+        """
+        variables = {
+            name: each for name, each in self.variables().items() if _group_of(name) in groups
+        }
+        for name in arrays:
+            if _group_of(name) in groups and name not in variables:
+                raise RunError(
+                    f"the checkpoint has values for {name!r}, which the model does not have before "
+                    "its first step; build that before fit, train the same model, or begin anew "
+                    "with resume=None"
+                )
+        for name, variable in variables.items():
+            array = arrays.get(name)
             if array is None or tuple(array.shape) != tuple(variable.shape):
                 found = "nothing" if array is None else f"shape {array.shape}"
+                path = getattr(variable, "path", name)
                 raise RunError(
-                    f"the checkpoint has {found} for {variable.path!r} of shape "
-                    f"{tuple(variable.shape)}; train the same model, or begin anew with resume=None"
+                    f"the checkpoint has {found} for {path!r} of shape {tuple(variable.shape)}; "
+                    "train the same model, or begin anew with resume=None"
                 )
-            pairs.append((variable, array))
-    return pairs
+        return [(variable, arrays[name]) for name, variable in variables.items()]
+
+
+def _group_of(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _value_of(variable: Any) -> np.ndarray:  # noqa: ANN401  of any backend
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:

@@ -22,6 +22,7 @@ from kerash5._batches import Batch
 from kerash5._run import Metrics
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._jax_trace import Trace, name_shapes, name_versions
+from kerash5.train.engines._leaks import refused_leaks
 from kerash5.train.engines._pace import Pace
 from kerash5.train.engines._private import build_variables
 from kerash5.train.engines._stack import (
@@ -149,7 +150,8 @@ class JaxEngine(AbstractEngine):
         shapes = name_shapes(batch)
         if shapes not in self._traces:
             build_variables(self.model, batch)
-            found = Trace(self.model, _take(self.model), batch)
+            with refused_leaks(self.model):
+                found = Trace(self.model, _take(self.model), batch)
             if (
                 self._report is not None
                 and self._expected.get(shapes, found.digest) != found.digest
