@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from kerash5._errors import RunError
@@ -19,6 +19,21 @@ _LARGER_IS_BETTER: Final = (
 def is_larger_better(monitor: str) -> bool:
     """Say whether a metric of this name is better when larger: accuracies and their like."""
     return not monitor.endswith("loss") and any(word in monitor for word in _LARGER_IS_BETTER)
+
+
+def choose_monitor(monitor: str, names: Iterable[str]) -> str:
+    """Return the metric that decides where nobody named one: the usual one, or one like it.
+
+    Args:
+        monitor: "loss" or "val_loss".
+        names: Of all metrics, in order; a model's own step may report no loss of that name.
+    """
+    known = list(names)
+    if monitor in known or not known:
+        return monitor
+    prefix = monitor.removesuffix("loss")
+    alike = [name for name in known if name.startswith(prefix)] or known
+    return next((name for name in alike if name.endswith("loss")), alike[0])
 
 
 def rank(monitor: str, epoch: Epoch) -> float:

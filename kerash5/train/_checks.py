@@ -7,6 +7,7 @@ sentence with the cure, and costs no training.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 import keras
@@ -15,6 +16,7 @@ from kerash5._errors import LabelError, RunError, ShapeError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._best import describe_array_monitor
 from kerash5.train._logs import flatten_logs
+from kerash5.train._outside import find_optimizers
 
 POLICIES: Final = {
     "float32": "float32",
@@ -29,6 +31,42 @@ def check_compiled(model: keras.Model) -> None:
         raise RunError(
             f"model {model.name!r} is not compiled; call model.compile(optimizer='adam', loss=...) "
             "first, or take one of kerash5.zoo"
+        )
+    if model.optimizer is None and keras.backend.backend() == "jax":
+        raise RunError(
+            f"model {model.name!r} was compiled with optimizer=None, and a step on JAX takes the "
+            "variables of an optimizer; give compile the one that train_step uses"
+        )
+
+
+def check_single_optimizer(model: keras.Model, what: str) -> None:
+    """Raise `RunError` if more than `model.optimizer` trains the model, or something else does.
+
+    Args:
+        model: Compiled.
+        what: What acts on `model.optimizer` alone.
+    """
+    names = find_optimizers(model)
+    others = [name for name in names if name.partition(".")[0] != "optimizer"]
+    if others or model.optimizer is None:
+        found = f"has further optimizers ({', '.join(others)})" if others else "has none"
+        raise RunError(
+            f"{what} acts on model.optimizer alone, and model {model.name!r} {found}; set it on "
+            "the optimizers that train_step uses"
+        )
+
+
+def check_monitor_known(monitor: str, names: Iterable[str]) -> None:
+    """Raise `RunError` if the metric that decides is none that the model reports.
+
+    Args:
+        monitor: As the trainer was asked.
+        names: Of all metrics.
+    """
+    known = sorted(names)
+    if monitor not in known:
+        raise RunError(
+            f"monitor={monitor!r} is no metric of this run; there are {', '.join(map(repr, known))}"
         )
 
 

@@ -7,7 +7,7 @@ before. The data have no position to restore, for a batch is a function of its s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, Final, Self
@@ -19,6 +19,7 @@ from kerash5._batches import Batch
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import LearningRates
+from kerash5.train._checks import check_single_optimizer
 from kerash5.train._random import kept_random_state
 from kerash5.train.engines import make_engine
 
@@ -42,6 +43,7 @@ def find_learning_rate(
         OptionError: The rates do not rise, or there are too few steps.
         RunError: The loss is no number from the start on.
     """
+    check_single_optimizer(model, "lr_find")
     rates = _parse_rates(min_lr, max_lr, num_training)
     batches = islice(_endless(dataset), num_training)
     losses: list[float] = []
@@ -49,7 +51,7 @@ def find_learning_rate(
     with _lent(model, next(dataset.batches())), _Rate(model, rates) as rate:
         for step, batch in enumerate(batches):
             rate.use(step)
-            loss = float(model.train_on_batch(*batch, return_dict=True)["loss"])
+            loss = _loss_of(model.train_on_batch(*batch, return_dict=True))
             losses.append(loss)
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
             smoothed = average / (1 - _SMOOTHING ** (step + 1))
@@ -62,6 +64,15 @@ def find_learning_rate(
             "NaN in the data, or give lr_find a smaller min_lr"
         )
     return LearningRates(tuple(rates[: len(losses)]), tuple(losses))
+
+
+def _loss_of(logs: Mapping[str, Any]) -> float:
+    if "loss" not in logs:
+        raise RunError(
+            f"train_step reports {', '.join(map(repr, logs))}, and lr_find looks at 'loss'; return "
+            "that too"
+        )
+    return float(logs["loss"])
 
 
 def _parse_rates(min_lr: float, max_lr: float, num_training: int) -> list[float]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import OptionError, RunError
+from kerash5.train._checks import check_single_optimizer
 
 # Gives the model, for the length of a block, the weights that are validated and kept.
 Lend = Callable[[], AbstractContextManager[None]]
@@ -71,8 +72,11 @@ def tuned(model: keras.Model, settings: OptimizerSettings) -> Iterator[None]:
     Accumulation and averages stay: they have variables of their own in the optimizer.
 
     Raises:
-        RunError: The optimizer has been used already, without those variables.
+        RunError: The optimizer has been used already, without those variables, or is not the only
+            one.
     """
+    if settings != OptimizerSettings():
+        check_single_optimizer(model, "gradient clipping, accumulation or ema")
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of a loss scale
     if settings.accumulate is not None:
         _set_before_built(model, optimizer, "gradient_accumulation_steps", settings.accumulate)
@@ -144,6 +148,8 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 def finalize(model: keras.Model) -> None:
     """Give the model its averaged weights for good, where the optimizer keeps such."""
+    if model.optimizer is None:
+        return
     model.optimizer.finalize_variable_values(model.trainable_variables)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not getattr(optimizer, "use_ema", False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, final
@@ -16,9 +16,9 @@ from rich.console import Console
 from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
-from kerash5.train._best import is_larger_better
+from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
-from kerash5.train._checks import check_scalar_monitor
+from kerash5.train._checks import check_monitor_known, check_scalar_monitor
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._device_cache import hold_rows
 from kerash5.train._fingerprint import fingerprint, name_differences
@@ -100,6 +100,7 @@ class Session(Listener):
         self._fingerprint: dict[str, Any] = {}
         self._is_begun = False
         self._is_told = False
+        self._is_monitor_sought = False
         limits = settings.limits
         self._train, validation, _ = parts(data)
         lend = lend_weights(model, settings.optimizer)
@@ -171,6 +172,8 @@ class Session(Listener):
         elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
         self._say_why_not_faster()
+        if not self._is_monitor_sought:
+            self._settle_monitor(self._loop.engine.metrics())
         self._loss.look(progress)
         if self._keeper is not None and self._keeper.is_due(progress.step):
             self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
@@ -189,6 +192,7 @@ class Session(Listener):
     def end_epoch(self, epoch: Epoch) -> None:
         """Keep what the epoch did."""
         self._loss.check(epoch.metrics)
+        self._settle_monitor(epoch.metrics, is_complete=self._loop.stop_reason != "callback")
         self._before_hooks = self._count()
         self._record.end_epoch(self.model, epoch, is_cut=self._loop.stop_reason == "callback")
 
@@ -277,6 +281,7 @@ class Session(Listener):
         self._say_why_not_faster()
         self._hold_rows(batch)
         self._loop.listeners = (self, *self._watchers)
+        self._check_monitor()
         self._current.python.begin()
         self._say_unsaved()
         checkpoint = self._start.checkpoint
@@ -290,6 +295,43 @@ class Session(Listener):
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
         if self._keeper is not None and is_new:
             self._keeper.save()
+
+    def _check_monitor(self) -> None:
+        """Refuse a metric that Keras' own steps will not report, before the first of them."""
+        model, kind = self.model, type(self.model)
+        is_stock = kind.train_step is keras.Model.train_step
+        if not is_stock or kind.test_step is not keras.Model.test_step:
+            return
+        try:
+            names = list(self._loop.engine.metrics())
+        except Exception:  # noqa: BLE001  a metric of the user's may need data for its result
+            return
+        finally:
+            model.reset_metrics()
+        validated = [] if self._validation is None else [f"val_{name}" for name in names]
+        self._settle_monitor([*names, *validated], is_complete=True)
+
+    def _settle_monitor(self, metrics: Iterable[str], *, is_complete: bool = False) -> None:
+        """Choose the metric that decides, or refuse the one asked for, once its name can be known.
+
+        Args:
+            metrics: That are reported.
+            is_complete: Whether those of validation are among them.
+        """
+        self._is_monitor_sought = True
+        monitor, names = self.run.monitor, list(metrics)
+        if monitor in names or (monitor.startswith("val_") and not is_complete):
+            return
+        if self._settings.monitor is not None:
+            check_monitor_known(monitor, names)
+        chosen = choose_monitor(monitor, names)
+        self._record.run = replace(self.run, monitor=chosen)
+        for callback in self._early:
+            callback.monitor, callback.mode = chosen, _mode_of(chosen)
+        self._say(
+            f"the model reports no {monitor!r}, so {chosen!r} decides which weights are best; pass "
+            "monitor= to choose another"
+        )
 
     def _say_unsaved(self) -> None:
         """Name what training changes and no checkpoint holds."""
