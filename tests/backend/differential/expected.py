@@ -11,6 +11,11 @@ GOOD: Final = ("equal", "slower")
 _SHAPES_BY_POSITION = (
     "Keras' fit on JAX writes states back by their position, which freezing a layer changes"
 )
+_RAGGED = (
+    "Keras' fit on TensorFlow averages the losses of single outputs over batches, the ragged last "
+    "one as much as others; the trainer over rows"
+)
+_SCHEDULE_FREE = "Keras' fit on PyTorch loses the state that ScheduleFreeAdamW keeps beside weights"
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 
 # (backend, kind) -> (verdict, why).
@@ -29,6 +34,16 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Verdict, str]]] = {
         (backend, "stop in the middle, validated"): ("different", _STOPS_AT_ONCE)
         for backend in ("jax", "tensorflow", "torch")
     },
+    **{
+        ("tensorflow", kind): ("different", _RAGGED)
+        for kind in (
+            "outputs by name",
+            "outputs by name, other order",
+            "outputs in order",
+            "outputs in order, loss weights",
+        )
+    },
+    ("torch", "ScheduleFreeAdamW(0.01)"): ("different", _SCHEDULE_FREE),
 }
 
 

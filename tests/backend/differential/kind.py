@@ -36,6 +36,8 @@ class Kind:
         tolerance: Relative difference that counts as rounding.
         batch_size: Rows in a batch.
         why_not_resumed: Why a fit that was stopped cannot go on bit for bit; "" if it must.
+        is_baked: Whether it changes Python that JAX and TensorFlow read once, while they compile a
+            step: a fit that is resumed compiles anew there, and reads what it is then.
         fault: A silent fault that was seen, which this kind stands for.
         is_default: Whether each push runs it; all others are run by `nox -s differential`.
     """
@@ -56,13 +58,15 @@ class Kind:
     tolerance: float = 5e-5
     batch_size: int = BATCH_SIZE
     why_not_resumed: str = ""
+    is_baked: bool = False
     fault: str = ""
     is_default: bool = False
 
     @property
     def is_resumable(self) -> bool:
         """Whether a fit that was stopped must go on bit for bit."""
-        return not self.why_not_resumed and self.drive is None
+        is_read_anew = not self.is_baked or keras.backend.backend() == "torch"
+        return not self.why_not_resumed and self.drive is None and is_read_anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,12 +100,14 @@ KINDS: Final = (
         "momentum",
         trained_by(optimizers.SGD(0.05, momentum=0.9)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("momentum", lambda epoch: 0.3 * epoch),
     ),
     Kind(
         "beta_1",
         trained_by(optimizers.Adam(0.01)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("beta_1", lambda epoch: 0.9 - 0.3 * epoch),
         **ADAM,
     ),
@@ -113,6 +115,7 @@ KINDS: Final = (
         "weight_decay",
         trained_by(optimizers.AdamW(0.01, weight_decay=0.01)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("weight_decay", lambda epoch: 0.3 * (epoch + 1)),
         **ADAM,
     ),
@@ -120,6 +123,7 @@ KINDS: Final = (
         "clipnorm",
         trained_by(optimizers.SGD(0.1, clipnorm=10.0)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("clipnorm", lambda epoch: 0.1 / (epoch + 1)),
         is_default=True,
     ),
@@ -127,18 +131,21 @@ KINDS: Final = (
         "global_clipnorm",
         trained_by(optimizers.SGD(0.1, global_clipnorm=10.0)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("global_clipnorm", lambda epoch: 0.1 / (epoch + 1)),
     ),
     Kind(
         "clipvalue",
         trained_by(optimizers.SGD(0.1, clipvalue=10.0)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=setting("clipvalue", lambda epoch: 0.01 / (epoch + 1)),
     ),
     Kind(
         "activation",
         stack(layers.Dense(6, activation="relu")),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(
                 model.layers[0],
@@ -151,6 +158,7 @@ KINDS: Final = (
         "regularizer",
         stack(layers.Dense(6, kernel_regularizer=regularizers.L2(0.01))),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(
                 model.layers[0].kernel.regularizer, "l2", 0.1 * (epoch + 1)
@@ -161,6 +169,7 @@ KINDS: Final = (
         "constraint",
         stack(layers.Dense(6, kernel_constraint=constraints.MaxNorm(2.0))),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(
                 model.layers[0].kernel.constraint, "max_value", 1.0 / (epoch + 1)
@@ -171,6 +180,7 @@ KINDS: Final = (
         "constraint that was not there",
         stack(layers.Dense(6)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(
                 model.layers[0].kernel,
@@ -183,6 +193,7 @@ KINDS: Final = (
         "dropout rate",
         stack(layers.Dense(6), layers.Dropout(0.1, seed=1), layers.Dense(6)),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(model.layers[1], "rate", 0.1 if epoch < 1 else 0.9)
         ),
@@ -191,6 +202,7 @@ KINDS: Final = (
         "epsilon of a normalization",
         stack(layers.LayerNormalization()),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(model.layers[0], "epsilon", 0.5 * epoch + 1e-3)
         ),
@@ -199,6 +211,7 @@ KINDS: Final = (
         "momentum of a batch normalization",
         stack(layers.BatchNormalization()),
         fault=FROZEN,
+        is_baked=True,
         callbacks=begins(
             lambda model, epoch: setattr(model.layers[0], "momentum", 0.9 / (epoch + 1))
         ),

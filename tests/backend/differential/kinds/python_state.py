@@ -21,6 +21,7 @@ TORCH: Final = ("torch",)
 IN_PYTHON: Final[dict[str, Any]] = {
     "backends": TORCH,
     "fault": FROZEN,
+    "is_baked": True,
     "why_not_resumed": "what Python counts is in no checkpoint",
 }
 DRAWN: Final[dict[str, Any]] = {"backends": TORCH, "fault": RANDOM}
@@ -232,6 +233,7 @@ LOSSES: Final = (
         y="target",
         callbacks=by_epoch,
         fault=FROZEN,
+        is_baked=True,
         is_default=True,
     ),
     Kind(
@@ -241,6 +243,7 @@ LOSSES: Final = (
         callbacks=by_batch,
         backends=TORCH,
         fault=FROZEN,
+        is_baked=True,
     ),
     Kind(
         "loss that closes over a variable",
@@ -310,6 +313,7 @@ METRICS: Final = (
         stack(layers.Dense(5), metrics=[own(DecidingMetric)]),
         backends=TORCH,
         fault=FROZEN,
+        is_baked=True,
     ),
     Kind(
         "metric function that counts",

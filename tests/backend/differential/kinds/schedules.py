@@ -75,7 +75,7 @@ KINDS: Final = (
     Kind(
         "own schedule that decides in Python",
         trained_by(optimizers.SGD(own(IfInPython))),
-        backends=("tensorflow", "torch"),
+        backends=("torch",),
         fault="a decision in Python is frozen",
         is_default=True,
     ),
