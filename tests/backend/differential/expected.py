@@ -15,7 +15,10 @@ _RAGGED = (
     "Keras' fit on TensorFlow averages the losses of single outputs over batches, the ragged last "
     "one as much as others; the trainer over rows"
 )
-_SCHEDULE_FREE = "Keras' fit on PyTorch loses the state that ScheduleFreeAdamW keeps beside weights"
+_SCHEDULE_FREE = (
+    "ScheduleFreeAdamW reads its old momentum after the update, which Keras' own step on PyTorch has "
+    "written into that very tensor"
+)
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 
 # (backend, kind) -> (verdict, why).
