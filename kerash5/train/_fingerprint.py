@@ -20,6 +20,7 @@ from kerash5.train._state import ModelState, variables_of
 _SAMPLE_ROWS: Final = 16
 _MAX_NAMED: Final = 3  # differences in a message
 # Training changes these, so they say nothing about what was asked for.
+_PLAIN: Final = (int, float, str, type(None))
 _OPTIMIZER_STATE: Final = frozenset({"name", "learning_rate"})
 
 
@@ -111,12 +112,17 @@ def _describe_optimizer(optimizer: Any) -> Any:  # noqa: ANN401  Keras', or None
     if optimizer is None:
         return None
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    config = {
+    try:
+        config = inner.get_config()
+    except (TypeError, NotImplementedError):  # it, or its schedule, has no get_config of its own
+        settings = {key: value for key, value in vars(inner).items() if not key.startswith("_")}
+        config = {key: value for key, value in settings.items() if isinstance(value, _PLAIN)}
+    kept = {
         key: value
-        for key, value in inner.get_config().items()
+        for key, value in config.items()
         if key not in _OPTIMIZER_STATE or isinstance(value, Mapping)  # a schedule is no state
     }
-    return {"kind": type(optimizer).__name__, **config}
+    return {"kind": type(optimizer).__name__, **kept}
 
 
 def _kind(variable: Any) -> str:  # noqa: ANN401  Keras'

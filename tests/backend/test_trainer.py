@@ -142,6 +142,29 @@ def test_a_run_says_which_engine_ran_it(train: str, run_dir: Path) -> None:
     assert k5.Run.load(run_dir).engine == run.engine
 
 
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that cannot be written down: it has no get_config."""
+
+    def __call__(self, step: Any) -> Any:
+        return 0.1 / (1.0 + keras.ops.cast(step, "float32"))
+
+
+def test_a_schedule_without_get_config_is_trained_and_resumed(train: str, run_dir: Path) -> None:
+    def make() -> keras.Model:
+        model = build(is_compiled=True)
+        model.compile(keras.optimizers.SGD(Halving()), "sparse_categorical_crossentropy")
+        return model
+
+    data = open_module(train)
+    whole = make()
+    make_trainer(run_dir / "whole", max_epochs=2).fit(whole, data)
+    make_trainer(run_dir / "cut", max_epochs=2, max_steps=4).fit(make(), data)
+    resumed = make()
+    make_trainer(run_dir / "cut", max_epochs=2).fit(resumed, data, resume="auto")
+    for mine, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        assert_array_equal(mine, other)
+
+
 def test_what_keeps_steps_from_being_faster_is_said_once_at_the_start(
     train: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

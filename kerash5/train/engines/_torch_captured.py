@@ -163,6 +163,8 @@ class DifferenceError(CaptureError):
 
 def _in_a_line(error: Exception) -> str:
     """Return the first line of an error; of one that Keras has wrapped, with what is inside."""
+    if "_local_scalar_dense" in str(error):
+        return "a part of the step reads a value with item(), int() or bool()"
     lines = [line.strip("\x1b[01m ") for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling "):
         return f"{lines[0].split()[4].partition('.')[0]}: {lines[1]}"
