@@ -216,7 +216,7 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
     update = None
     if why_not_fused_adam(optimizer) is None:
         update = (_fused_update if is_torch else _kernel_update)(optimizer)
-    elif is_captured and _can_capture_sgd(optimizer, name):
+    elif is_captured and type(optimizer) is _sgd_type() and hasattr(optimizer, name):
         update = _sgd_update(optimizer)
     if update is None or name in vars(optimizer):
         yield
@@ -233,34 +233,28 @@ def _sgd_type() -> type:
     return type(keras.optimizers.SGD())
 
 
-def _can_capture_sgd(optimizer: Any, name: str) -> bool:  # noqa: ANN401  untyped in Keras
-    """Say whether it is Keras' own SGD, on variables that `_sgd_update` rounds as Keras does."""
-    if type(optimizer) is not _sgd_type() or not hasattr(optimizer, name):
-        return False
-    return not _low_precision(optimizer)
-
-
 def _low_precision(optimizer: Any) -> set[str]:  # noqa: ANN401  untyped in Keras
     return {variable.dtype for variable in optimizer.variables} & {"bfloat16", "float16"}
 
 
 def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
-    """Return Keras' SGD, but for the learning rate, which stays a tensor and can be recorded."""
+    """Return Keras' SGD, bit for bit, but for the learning rate, which stays a tensor."""
     import torch
 
+    from kerash5.train.engines._torch_ops import subtract_scaled_
+
     def update(gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:  # noqa: ANN401
-        values = [variable.value for variable in variables]
-        rate = keras.ops.cast(learning_rate, values[0].dtype)
-        steps = torch._foreach_mul(list(gradients), -keras.ops.convert_to_tensor(rate))
+        values, steps = [variable.value for variable in variables], list(gradients)
+        rate = keras.ops.convert_to_tensor(learning_rate)
         if optimizer.momentum == 0:
-            torch._foreach_add_(values, steps)
+            subtract_scaled_(values, steps, rate)
             return
         places = [optimizer._get_variable_index(variable) for variable in variables]
         slots = [optimizer.momentums[place].value for place in places]
         torch._foreach_mul_(slots, optimizer.momentum)
-        torch._foreach_add_(slots, steps)
+        subtract_scaled_(slots, steps, rate)
         if optimizer.nesterov:
-            torch._foreach_add_(values, steps)
+            subtract_scaled_(values, steps, rate)
             torch._foreach_add_(values, slots, alpha=optimizer.momentum)
         else:
             torch._foreach_add_(values, slots)

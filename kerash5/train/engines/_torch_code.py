@@ -15,6 +15,8 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
+from kerash5.train.engines._torch_ops import DIRECT
+
 _aten: Final = torch.ops.aten
 # The same tensor under another name. `lift_fresh_copy` is none of them: it copies.
 _ALIASES: Final = {_aten.detach.default, _aten.alias.default}
@@ -101,7 +103,11 @@ class _Writer:
             if key is not None and (earlier := self._known.setdefault(key, node)) is not node:
                 self._same[node] = earlier
                 return
-        function = target if is_kept else _quickest(target, real_args, real_kwargs, found)
+        function = (
+            DIRECT.get(target, target)
+            if is_kept
+            else _quickest(target, real_args, real_kwargs, found)
+        )
         self._calls.append(_Call(node, function, args, kwargs, is_kept))
 
     def _resolve(self, node: Node) -> Node:

@@ -16,8 +16,8 @@ _RAGGED = (
     "one as much as others; the trainer over rows"
 )
 _SCHEDULE_FREE = (
-    "ScheduleFreeAdamW reads its old momentum after the update, which Keras' own step on PyTorch has "
-    "written into that very tensor"
+    "ScheduleFreeAdamW reads its old momentum after the update, which Keras' own step on PyTorch "
+    "has written into that very tensor"
 )
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 if keras.backend.backend() != "torch":
     pytest.skip("PyTorch alone captures steps", allow_module_level=True)
@@ -84,6 +84,24 @@ ADDED_UP: Final[dict[str, Callable[[], keras.Model]]] = {
 @pytest.mark.parametrize("name", ADDED_UP)
 def test_what_begins_as_a_fresh_constant_begins_anew_in_each_step(name: str) -> None:
     assert "captured steps" in train_both(ADDED_UP[name])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}],
+    ids=["plain", "momentum", "nesterov"],
+)
+def test_sgd_has_the_bits_of_keras(options: dict[str, Any]) -> None:
+    found = []
+    for is_plain in (False, True):
+        keras.utils.set_random_seed(3)
+        model = classifier(L.Dense(5), optimizer=keras.optimizers.SGD(0.05, **options))
+        engine = make_engine(model, is_plain=is_plain)
+        engine.train(batches(9))
+        found.append([*model.get_weights(), *engine.metrics().values()])
+        assert is_plain or "captured steps" in engine.describe()
+    for mine, other in zip(*found, strict=True):
+        assert_array_equal(mine, other)
 
 
 def test_a_mask_of_the_outputs_reaches_the_metrics() -> None:
