@@ -12,6 +12,7 @@ import keras
 
 from kerash5._run import Metrics
 from kerash5.train._logs import to_arrays
+from kerash5.train.engines._private import pop_initial_epoch
 
 # `on_batch_*` are the old names, which Keras' own hooks call.
 _STEP_HOOKS: Final = (
@@ -76,10 +77,12 @@ class Hooks:
             "steps at once"
         )
 
-    def begin_training(self) -> None:
-        """Call `on_train_begin`."""
+    def begin_training(self) -> int:
+        """Call `on_train_begin`; return the epoch at which a callback has `fit` begin, or 0."""
         self._model.stop_training = False
+        pop_initial_epoch(self._model)  # of an earlier fit, where Keras leaves it
         self.list.on_train_begin()
+        return pop_initial_epoch(self._model)
 
     def end_training(self, logs: Metrics) -> None:
         """Call `on_train_end`."""

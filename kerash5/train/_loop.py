@@ -72,6 +72,7 @@ class Loop:
         listeners: Who is told.
         held: Where the rows are that the engine holds on the device; None where it holds none.
         stop_reason: Why it ends early; set from outside, it ends after the steps under way.
+        is_stopped: Whether a callback has stopped it, whatever else ends it as well.
         is_between_steps: Whether the variables are those of `position`.
     """
 
@@ -90,6 +91,7 @@ class Loop:
         self.listeners: Sequence[Listener] = ()
         self.held: HeldRows | None = None
         self.stop_reason: StopReason | None = None
+        self.is_stopped = False
         self.is_between_steps = True
         self.num_steps = limits.steps_per_epoch(len(train))
         self.engine = engine
@@ -166,6 +168,9 @@ class Loop:
 
     def run(self) -> None:
         """Train until it is over."""
+        if self.stop_reason == "callback" and self.position.index:
+            self._tell_begun()
+            self._end_epoch()  # which was stopped, but not ended, before this fit was resumed
         while not self.is_over:
             if self._is_fresh:
                 self.begin_epoch()
@@ -193,14 +198,18 @@ class Loop:
         position.wait_seconds += time.perf_counter() - began
         self._train_on(batches)
         position.seconds += time.perf_counter() - began
-        if self._hooks.is_stopped:
-            self.stop_reason = "callback"
+        self._note_stop()
         self._note_max_steps()
         progress = self.progress()
         for listener in self.listeners:
             listener.after_steps(progress)
         if self.stop_reason is None and position.index < self.num_steps:
             self._check_if_due()
+
+    def _note_stop(self) -> None:
+        if self._hooks.is_stopped:
+            self.is_stopped = True
+            self.stop_reason = self.stop_reason or "callback"
 
     def _note_max_steps(self) -> None:
         most = self._limits.max_steps
@@ -228,7 +237,8 @@ class Loop:
 
     def _next_count(self) -> int:
         """Return how many steps to run at once: up to the next thing that is due."""
-        if self._hooks.needs_every_step:
+        # Stopped before its first step, an epoch has one all the same, as in `fit`.
+        if self._hooks.needs_every_step or self._hooks.is_stopped:
             return 1
         step, index = self.step, self.position.index
         periods = [each.every_steps for each in self.listeners if each.every_steps]
@@ -251,6 +261,7 @@ class Loop:
             progress = self.progress()
             for listener in self.listeners:
                 listener.after_check(progress, metrics)
+        self._note_stop()
 
     def _check(self) -> Metrics | None:
         """Validate; None where it was broken off, and is still to be done."""
@@ -274,15 +285,14 @@ class Loop:
         if is_cut and self.stop_reason in ("max_steps", "max_time"):
             for listener in self.listeners:
                 listener.before_cut()
-        if is_cut and self.stop_reason == "callback":
-            found: Metrics | None = position.check  # stopped at once, without validation
-        else:
-            found = self._check_at_end(metrics)
+        # A callback may have stopped it in the validation that is due there.
+        is_checked = is_cut and position.index == position.checks * self._check_steps > 0
+        found = position.check if is_checked else self._check_at_end()
         if found is None or self.stop_reason == "asked":
             return
         self._record({**metrics, **found})
 
-    def _check_at_end(self, metrics: Metrics) -> Metrics | None:
+    def _check_at_end(self) -> Metrics | None:
         """Validate at the end of the epoch.
 
         The averages of training are kept for the case that it is broken off.
@@ -309,8 +319,7 @@ class Loop:
             listener.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
-        if self._hooks.is_stopped and self.stop_reason is None:
-            self.stop_reason = "callback"
+        self._note_stop()
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
         progress = self.progress()

@@ -57,17 +57,15 @@ class RunRecord:
         """As `save`, with the time it is."""
         self.save(seconds=self.seconds, **changes)
 
-    def end_epoch(self, model: keras.Model, epoch: Epoch, *, is_cut: bool) -> None:
+    def end_epoch(self, model: keras.Model, epoch: Epoch) -> None:
         """Keep what an epoch did, and the weights if they are the best so far.
 
         Args:
             model: With the weights that the epoch ended with.
             epoch: What it did.
-            is_cut: Whether it was stopped at once, and so perhaps never validated.
         """
-        monitor, earlier = self.run.monitor, self.run.epochs
-        is_unknown = is_cut and monitor not in epoch.metrics
-        is_better = not earlier if is_unknown else is_best(monitor, epoch, earlier)
+        earlier = self.run.epochs
+        is_better = is_best(self.run.monitor, epoch, earlier)
         if is_better:
             self.keep(lambda: self._save_best(model))
         best_epoch = epoch.epoch if is_better else self.run.best_epoch

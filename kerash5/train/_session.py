@@ -26,7 +26,7 @@ from kerash5.train._hooks import Hooks
 from kerash5.train._keeper import Keeper
 from kerash5.train._listen import Listener, Progress
 from kerash5.train._logging import Logging
-from kerash5.train._loop import Loop
+from kerash5.train._loop import Loop, Position
 from kerash5.train._nonfinite import LossWatch
 from kerash5.train._optimizer import finalize, lend_weights
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
@@ -194,7 +194,7 @@ class Session(Listener):
         self._loss.check(epoch.metrics)
         self._settle_monitor(epoch.metrics, is_complete=self._loop.stop_reason != "callback")
         self._before_hooks = self._count()
-        self._record.end_epoch(self.model, epoch, is_cut=self._loop.stop_reason == "callback")
+        self._record.end_epoch(self.model, epoch)
 
     def after_epoch(self, progress: Progress) -> None:
         """Save, if that costs little or the epoch is one of the best."""
@@ -290,7 +290,7 @@ class Session(Listener):
         else:
             if self._validation is not None:
                 self._validation.try_out(self._settings.limits.sanity_steps)
-            self._hooks.begin_training()
+            self._begin_anew()
         self._is_begun = True
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
         if self._keeper is not None and is_new:
@@ -341,6 +341,16 @@ class Session(Listener):
             verb = "is" if len(left) == 1 else "are"
             self._say(f"{named} {verb} not part of checkpoints; a resumed run starts anew there")
 
+    def _begin_anew(self) -> None:
+        """Begin at the first epoch, or where a callback says: `BackupAndRestore` after a crash."""
+        epoch = self._hooks.begin_training()
+        if epoch:
+            self._loop.position = Position(epoch)
+            self._say(
+                f"a callback has the training begin at epoch {epoch}, as in model.fit; "
+                "Trainer.fit(..., resume='auto') goes on at the very step instead"
+            )
+
     def _hold_rows(self, batch: Batch) -> None:
         """Put the rows on the device if they may live there."""
         limit, loop = self._settings.device_cache, self._loop
@@ -380,6 +390,7 @@ class Session(Listener):
         )
         if self._start.earlier is not None and checkpoint.state["stop_reason"] == "callback":
             self._loop.stop_reason = "callback"  # killed between that and its end
+            self._loop.is_stopped = True
         anew = f"; begun anew: {', '.join(left)}" if left else ""
         self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}{anew}")
 
@@ -438,7 +449,7 @@ class Session(Listener):
             self._before_hooks or self._count(),
             {BEST_WEIGHTS: file} if has_best else {},
             step=self._loop.step,
-            stop_reason=self._loop.stop_reason,
+            stop_reason="callback" if self._loop.is_stopped else self._loop.stop_reason,
             own_logs=self._loop.engine.own_logs(),
             traced=self._loop.engine.traced(),
             fingerprint=self._fingerprint,

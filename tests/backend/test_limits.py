@@ -118,7 +118,7 @@ CASES: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
         {"fast_dev_run": 2},
         ["step 0", "step 1", *TESTED, "epoch 0"],
     ),
-    "stop_training in an epoch": ({"stop_after": 2}, ["step 0", "step 1", "epoch 0"]),
+    "stop_training in an epoch": ({"stop_after": 2}, ["step 0", "step 1", *TESTED, "epoch 0"]),
 }
 
 

@@ -379,3 +379,14 @@ def has_hooks(tensor: Any) -> bool:  # noqa: ANN401  a tensor
     """Say whether something is called with the gradient of this tensor."""
     names = ("_backward_hooks", "_post_accumulate_grad_hooks")
     return any(getattr(tensor, name, None) for name in names)
+
+
+def pop_initial_epoch(model: keras.Model) -> int:
+    """Return the epoch at which a callback has `fit` begin, and forget it; 0 where none does.
+
+    `BackupAndRestore` leaves it in the model, where each later `fit` would obey it (Keras 3.15.1).
+    """
+    epoch = getattr(model, "_initial_epoch", None)
+    if epoch:
+        model._initial_epoch = None
+    return epoch or 0
