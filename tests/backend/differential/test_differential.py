@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,14 +32,23 @@ BACKEND: Final = keras.backend.backend()
 
 def cases(*, is_default: bool) -> list[Any]:
     """Return the cases of a push, of which every fourth is resumed, or all others, resumed."""
-    chosen = [pair for pair in kinds_here() if pair[1].is_default is is_default]
     found = []
-    for number, (subject, kind) in enumerate(chosen):
+    chosen = chosen_kinds()
+    others = [pair for pair in kinds_here() if pair not in chosen]
+    for number, (subject, kind) in enumerate(chosen if is_default else others):
         variant = VARIANTS[number % len(VARIANTS)]
         is_resumed = kind.is_resumable and (number % 4 == 0 or not is_default)
         name = f"{subject}: {kind.name} [{variant}{', resumed' * is_resumed}]"
         found.append(pytest.param(subject, kind, variant, is_resumed, id=name))
     return found
+
+
+def chosen_kinds() -> list[tuple[str, Kind]]:
+    """Return the default kinds; every second or third of each subject where each is compiled."""
+    step = {"torch": 1, "tensorflow": 2}.get(BACKEND, 3)
+    defaults = [pair for pair in kinds_here() if pair[1].is_default]
+    groups = [list(group) for _, group in itertools.groupby(defaults, key=itemgetter(0))]
+    return [pair for group in groups for pair in group[::step]]
 
 
 def check(subject: str, kind: Kind, variant: Variant, *, is_resumed: bool) -> None:
