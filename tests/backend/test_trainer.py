@@ -684,7 +684,7 @@ def test_elsewhere_than_on_a_terminal_an_epoch_is_a_plain_line(
     train: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = make_trainer(run_dir, max_epochs=2, enable_progress_bar=True)
-    trainer.fit(build(), open_module(train))
+    trainer.fit(build(is_compiled=True), open_module(train))
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
