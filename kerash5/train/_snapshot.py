@@ -18,6 +18,7 @@ from kerash5.train._loop import Position
 from kerash5.train._random_state import capture_random, restore_random
 from kerash5.train._state import (
     GROUPS,
+    WEIGHTS,
     ModelState,
     capture_callbacks,
     restore_callbacks,
@@ -133,7 +134,7 @@ def force_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint
         try:
             current.restore(checkpoint.arrays, groups=(group,))
         except RunError:
-            if group in ("trainable", "non_trainable"):
+            if group == WEIGHTS:
                 raise
             left.append(group)
     restore_callbacks(callbacks, checkpoint.state["callbacks"], checkpoint.arrays)
@@ -142,7 +143,7 @@ def force_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint
 
 def check_weights(current: ModelState, checkpoint: Checkpoint) -> None:
     """Raise `RunError` if a checkpoint's weights are not those of this model."""
-    current.check(checkpoint.arrays, groups=("trainable", "non_trainable"))
+    current.check(checkpoint.arrays, groups=(WEIGHTS,))
 
 
 def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) -> list[str]:

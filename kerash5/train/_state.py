@@ -24,7 +24,9 @@ from kerash5.train._outside import (
 )
 from kerash5.train.engines._private import variables_trained_by
 
-GROUPS: Final = ("trainable", "non_trainable", "optimizer", "metrics", OTHER)
+# Weights and seeds in the order in which they were made, which freezing a layer does not change.
+WEIGHTS: Final = "model"
+GROUPS: Final = (WEIGHTS, "optimizer", "metrics", OTHER)
 # What the callbacks of Keras count, which they begin anew in `on_train_begin`.
 _COUNTED: Final = (
     (keras.callbacks.EarlyStopping, ("wait", "stopped_epoch", "best", "best_epoch")),
@@ -69,7 +71,10 @@ class ModelState:
 
     def variables(self) -> dict[str, Any]:
         """Return every variable: of Keras' groups by group and number, others by where they are."""
-        groups = variables_of(self.model)
+        groups = {
+            WEIGHTS: list(self.model.variables),
+            **{group: variables_of(self.model)[group] for group in ("optimizer", "metrics")},
+        }
         found = {
             f"{group}/{number:05}": variable
             for group, variables in groups.items()
@@ -122,6 +127,7 @@ class ModelState:
         variables = {
             name: each for name, each in self.variables().items() if _group_of(name) in groups
         }
+        arrays = _renamed(self.model, arrays)
         for name in arrays:
             if _group_of(name) in groups and name not in variables:
                 raise RunError(
@@ -141,6 +147,20 @@ class ModelState:
         return [(variable, arrays[name]) for name, variable in variables.items()]
 
 
+def _renamed(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of a checkpoint by today's names.
+
+    Those of its first months name weights by what was trainable then.
+    """
+    numbers = {id(variable): number for number, variable in enumerate(model.variables)}
+    known = {
+        f"{group}/{number:05}": f"{WEIGHTS}/{numbers[id(variable)]:05}"
+        for group in ("trainable", "non_trainable")
+        for number, variable in enumerate(variables_of(model)[group])
+    }
+    return {known.get(name, name): array for name, array in arrays.items()}
+
+
 def _group_of(name: str) -> str:
     return name.partition("/")[0]
 
@@ -155,9 +175,9 @@ def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
     Raises:
         ValueError: They do not fit.
     """
-    for group in ("trainable", "non_trainable"):
-        for number, variable in enumerate(getattr(model, f"{group}_variables")):
-            variable.assign(arrays[f"{group}/{number:05}"])
+    arrays = _renamed(model, arrays)
+    for number, variable in enumerate(model.variables):
+        variable.assign(arrays[f"{WEIGHTS}/{number:05}"])
 
 
 def capture_callbacks(

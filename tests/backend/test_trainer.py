@@ -165,6 +165,30 @@ def test_a_schedule_without_get_config_is_trained_and_resumed(train: str, run_di
         assert_array_equal(mine, other)
 
 
+class Freezing(keras.callbacks.Callback):
+    """Freezes the first dense layer in the second epoch, the usual way to fine-tune."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        dense = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dense)]
+        dense[0].trainable = epoch != 1
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="traced steps never see it")
+def test_a_fit_in_which_a_layer_was_frozen_is_resumed(train: str, run_dir: Path) -> None:
+    def fit(name: str, **options: Any) -> keras.Model:
+        model = build(is_compiled=True)
+        resume = options.pop("resume", None)
+        trainer = make_trainer(run_dir / name, max_epochs=3, callbacks=[Freezing()], **options)
+        trainer.fit(model, open_module(train), resume=resume)
+        return model
+
+    whole = fit("whole")
+    fit("cut", max_steps=4)
+    resumed = fit("cut", resume="auto")
+    for mine, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        assert_array_equal(mine, other)
+
+
 def test_what_keeps_steps_from_being_faster_is_said_once_at_the_start(
     train: str, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
