@@ -135,7 +135,7 @@ class TorchEngine(AbstractEngine):
                 self._next = int(self.model.optimizer.iterations)
             step, self._next = self._next, self._next + 1
             try:
-                self._captured.run(shapes, batch, step, lambda: self._run_keras_step(batch))
+                self._captured.run(shapes, batch, step, self._run_keras_step)
             except CaptureError as error:
                 self._captured, self._reason = None, str(error)
                 if isinstance(error, DifferenceError):  # Keras' own step was run instead

@@ -100,14 +100,16 @@ class CapturedSteps:
         self._point_to(parts)
         return True
 
-    def run(self, shapes: Shapes, batch: Batch, step: int, keras_step: Callable[[], None]) -> None:
+    def run(
+        self, shapes: Shapes, batch: Batch, step: int, keras_step: Callable[[Batch], None]
+    ) -> None:
         """Run one step.
 
         Args:
             shapes: What batches must share to go through one captured step.
-            batch: Tensors.
+            batch: Tensors, which a step may write to: Keras does with sample weights.
             step: Number of the optimizer's step, from 0.
-            keras_step: Runs Keras' own step on this batch.
+            keras_step: Runs Keras' own step on a batch.
 
         Raises:
             CaptureError: The step cannot be captured; none was run.
@@ -126,7 +128,10 @@ class CapturedSteps:
         self._num_steps += 1
         if not (is_new or Watch.is_due(step)):
             captured()
-        elif (difference := self._watch.compare(captured, keras_step)) is not None:
+            return
+        unwritten = _copied(batch)
+        difference = self._watch.compare(captured, lambda: keras_step(_copied(unwritten)))
+        if difference is not None:
             raise DifferenceError(difference, is_new=is_new)
 
     def _capture(self, batch: Batch) -> Callable[..., None]:
@@ -137,7 +142,7 @@ class CapturedSteps:
                 code = write_code(graph, inputs, len(self._values))
                 later = [value.clone() for value in self._values]
                 with torch.inference_mode():
-                    code(*later, *leaves_of(batch))
+                    code(*later, *leaves_of(_copied(batch)))
                 other = capture_step(
                     self._model, self._variables, self._regroup(later), _shifted(batch)
                 )
@@ -169,6 +174,10 @@ def _in_a_line(error: Exception) -> str:
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling "):
         return f"{lines[0].split()[4].partition('.')[0]}: {lines[1]}"
     return lines[0] if lines else type(error).__name__
+
+
+def _copied(batch: Batch) -> Batch:
+    return fill(batch, [leaf.clone() for leaf in leaves_of(batch)])
 
 
 def _shifted(batch: Batch) -> Batch:

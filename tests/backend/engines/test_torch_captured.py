@@ -104,6 +104,22 @@ def test_sgd_has_the_bits_of_keras(options: dict[str, Any]) -> None:
         assert_array_equal(mine, other)
 
 
+def test_a_batch_that_a_step_writes_to_is_compared_as_it_came() -> None:
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=0)  # writes to the weights
+    weights = np.random.default_rng(3).random((6, ROWS), "float32")
+    found = []
+    for is_plain in (False, True):
+        keras.utils.set_random_seed(3)
+        model = classifier(L.Dense(5), loss=loss, metrics=[])
+        engine = make_engine(model, is_plain=is_plain)
+        pairs = zip(batches(6), weights.copy(), strict=True)
+        engine.train([(*batch, some) for batch, some in pairs])
+        assert is_plain or "captured steps" in engine.describe()
+        found.append(model.get_weights())
+    for mine, other in zip(*found, strict=True):
+        assert_array_equal(mine, other)
+
+
 def test_a_mask_of_the_outputs_reaches_the_metrics() -> None:
     def build() -> keras.Model:
         model = keras.Sequential(
