@@ -17,6 +17,7 @@ import keras
 
 from kerash5._batches import Batch
 from kerash5.train.engines._data import as_fit_hands
+from kerash5.train.engines._tensorflow_adam import beta_powers, update_by_kernel
 
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
@@ -263,45 +264,7 @@ def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
 
 
 def _kernel_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
-    """Return TensorFlow's Adam kernel for one variable; it computes what Keras spells out."""
-    import tensorflow as tf
-
-    plain = optimizer.update_step
-    place_of, means, squares = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
-
-    def update(gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401  tensors
-        if optimizer.amsgrad or not isinstance(gradient, tf.Tensor):
-            plain(gradient, variable, learning_rate)
-            return
-        place, dtype = place_of(variable), variable.dtype
-        first, second = _powers(optimizer, dtype)
-        tf.raw_ops.ResourceApplyAdam(
-            var=_native(variable).handle,
-            m=_native(means[place]).handle,
-            v=_native(squares[place]).handle,
-            beta1_power=first,
-            beta2_power=second,
-            lr=keras.ops.cast(learning_rate, dtype),
-            beta1=keras.ops.cast(optimizer.beta_1, dtype),
-            beta2=keras.ops.cast(optimizer.beta_2, dtype),
-            epsilon=keras.ops.cast(optimizer.epsilon, dtype),
-            grad=keras.ops.cast(gradient, dtype),
-        )
-
-    return update
-
-
-def _native(variable: Any) -> Any:  # noqa: ANN401  a variable of Keras, or TensorFlow's in it
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def _powers(optimizer: Any, dtype: Any) -> tuple[Any, Any]:  # noqa: ANN401  tensors
-    """Return the two betas to the power of the step, as Keras' update computes them."""
-    ops = keras.ops
-    step = ops.cast(optimizer.iterations + 1, dtype)
-    betas = (optimizer.beta_1, optimizer.beta_2)
-    first, second = (ops.power(ops.cast(beta, dtype), step) for beta in betas)
-    return first, second
+    return update_by_kernel(optimizer, *(getattr(optimizer, name) for name in _ADAM_PARTS[1:]))
 
 
 def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
@@ -344,7 +307,7 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
 
 def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:  # noqa: ANN401  tensors
     """Return the learning rate as Keras' update corrects it for the first steps."""
-    first, second = _powers(optimizer, dtype)
+    first, second = beta_powers(optimizer, dtype)
     rate = keras.ops.cast(learning_rate, dtype)
     return rate * keras.ops.sqrt(1 - second) / (1 - first)
 
