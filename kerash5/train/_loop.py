@@ -95,6 +95,8 @@ class Loop:
         self.is_between_steps = True
         self.num_steps = limits.steps_per_epoch(len(train))
         self.engine = engine
+        start, stop = train.plan.bounds(self.num_steps - 1)
+        engine.row_counts = (train.batch_size, stop - start)
         self._model = model
         self._train = train
         self._validate = validate

@@ -29,6 +29,9 @@ class AbstractEngine(ABC):
 
     How batches are grouped into calls of `train` does not change a bit of them on a CPU, so a run
     that was killed and resumed in mid-epoch may group them in another way.
+
+    Attributes:
+        row_counts: Numbers of rows that batches will have, as far as they are known.
     """
 
     def __init__(self, model: keras.Model, class_weight: Mapping[int, float] | None = None) -> None:
@@ -36,6 +39,7 @@ class AbstractEngine(ABC):
         self._weights = None if class_weight is None else ClassWeights(class_weight)
         self._logs: dict[str, Any] = {}  # of the last step
         self._held: Batch | None = None  # rows on the device
+        self.row_counts: tuple[int, ...] = ()
 
     @property
     def steps_per_dispatch(self) -> int:

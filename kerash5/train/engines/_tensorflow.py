@@ -115,7 +115,10 @@ class TensorFlowEngine(AbstractEngine):
     ) -> list[list[Batch]]:
         """Split batches of the same shapes into dispatches."""
         if shapes not in self._graphs:
-            self._build(_pick(held, batches[0]))
+            rows = _pick(held, batches[0])
+            self._build(rows)
+            for count in self.row_counts:  # as `fit`, which traces one step for all of them
+                self._step.trace(rows, count)
             self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
             self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._pace.steps)
@@ -163,10 +166,16 @@ class _Step:
         logs: dict[str, Any] = self._function(*batch)
         return logs
 
-    def trace(self, batch: Batch) -> None:
-        """Trace the step for batches of this shape, if that was not done."""
+    def trace(self, batch: Batch, num_rows: int | None = None) -> None:
+        """Trace the step for batches of this shape, if that was not done.
+
+        Args:
+            batch: Of the shape.
+            num_rows: Instead of those that the batch has.
+        """
+        count = len(leaves_of(batch)[0]) if num_rows is None else num_rows
         specs = keras.tree.map_structure(
-            lambda array: tf.TensorSpec(array.shape, array.dtype), batch
+            lambda array: tf.TensorSpec((count, *array.shape[1:]), array.dtype), batch
         )
         with self.fused():
             graph = self._function.get_concrete_function(*specs).graph
