@@ -19,6 +19,14 @@ _SCHEDULE_FREE = (
     "ScheduleFreeAdamW reads its old momentum after the update, which Keras' own step on PyTorch "
     "has written into that very tensor"
 )
+_COMPILED_ONCE = (
+    "fit keeps the step that it compiled in an earlier fit, hyperparameters included; each fit of "
+    "the trainer compiles its own"
+)
+_READ_ANEW = (
+    "JAX bakes a variable outside the model in as it is when a step is traced; a resumed fit traces "
+    "anew, sees that it has another value, and says so"
+)
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 
 # (backend, kind) -> (verdict, why).
@@ -31,6 +39,7 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Verdict, str]]] = {
             "a layer is frozen, shapes differ",
             "a layer is unfrozen",
             "a batch normalization is frozen",
+            "freeze between fits",
         )
     },
     **{
@@ -44,6 +53,18 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Verdict, str]]] = {
             "outputs by name, other order",
             "outputs in order",
             "outputs in order, loss weights",
+        )
+    },
+    **{
+        (backend, "another beta between fits"): ("different", _COMPILED_ONCE)
+        for backend in ("jax", "tensorflow")
+    },
+    **{
+        ("jax", kind): ("refused", _READ_ANEW)
+        for kind in (
+            "loss that closes over a variable",
+            "loss that closes over a variable, many epochs",
+            "loss that closes over what is derived of a variable",
         )
     },
     ("torch", "ScheduleFreeAdamW(0.01)"): ("different", _SCHEDULE_FREE),

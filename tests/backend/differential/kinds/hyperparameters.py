@@ -101,7 +101,7 @@ KINDS: Final = (
         trained_by(optimizers.SGD(0.05, momentum=0.9)),
         fault=FROZEN,
         is_baked=True,
-        callbacks=setting("momentum", lambda epoch: 0.3 * epoch),
+        callbacks=setting("momentum", lambda epoch: 0.9 - 0.3 * epoch),
     ),
     Kind(
         "beta_1",

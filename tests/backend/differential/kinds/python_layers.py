@@ -22,7 +22,7 @@ from tests.backend.differential.kinds.python_state import (
     TORCH,
     by_epoch,
 )
-from tests.backend.differential.models import layers, optimizers, stack
+from tests.backend.differential.models import layers, optimizers, own, stack
 
 # Layers.
 
@@ -92,6 +92,13 @@ class ScaledCell(keras.layers.Layer):
         (state,) = states
         found = ops.tanh(ops.matmul(x, self.kernel) * self.scale + state @ self.recurrent)
         return found, [found]
+
+
+def both_ways() -> keras.layers.Layer:
+    """Make a layer that runs a cell in both directions."""
+    forward = keras.layers.RNN(ScaledCell())
+    backward = keras.layers.RNN(ScaledCell(), go_backwards=True)
+    return keras.layers.Bidirectional(forward, backward_layer=backward)
 
 
 def rescaled(find: Callable[[keras.Model], Any]) -> Callable[[], Sequence[Any]]:
@@ -204,7 +211,7 @@ LAYERS: Final = (
     ),
     Kind(
         "attribute of a cell in Bidirectional",
-        stack(lambda: keras.layers.Bidirectional(keras.layers.RNN(ScaledCell())), shape=(5, 3)),
+        stack(both_ways, shape=(5, 3)),
         "sequence",
         fault=FROZEN,
         is_baked=True,
@@ -343,12 +350,12 @@ LAMBDAS: Final = (
 UPDATES: Final = (
     Kind(
         "schedule that counts in Python",
-        boxed(lambda: keras.optimizers.SGD(CountingSchedule())),
+        boxed(optimizers.SGD(own(CountingSchedule))),
         **IN_PYTHON,
     ),
     Kind(
         "schedule of a number in Python",
-        boxed(lambda: keras.optimizers.SGD(BoxedSchedule())),
+        boxed(optimizers.SGD(own(BoxedSchedule))),
         callbacks=by_epoch,
         fault=FROZEN,
         is_baked=True,
@@ -361,10 +368,10 @@ UPDATES: Final = (
         is_baked=True,
         is_default=True,
     ),
-    Kind("optimizer that counts in Python", boxed(lambda: CountingSGD(0.01)), **IN_PYTHON),
+    Kind("optimizer that counts in Python", boxed(own(CountingSGD, 0.01)), **IN_PYTHON),
     Kind(
         "optimizer that counts in a variable",
-        boxed(lambda: VariableSGD(0.01)),
+        boxed(own(VariableSGD, 0.01)),
         backends=("tensorflow", "torch"),
         fault=FROZEN,
     ),

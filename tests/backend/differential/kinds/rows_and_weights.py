@@ -95,7 +95,7 @@ def compile_between(model: keras.Model, fit: Fit) -> None:
     """Compile another loss and optimizer between two fits."""
     fit(1)
     loss = keras.losses.SparseCategoricalCrossentropy()
-    compile_anew(model, optimizer=keras.optimizers.RMSprop(0.01), loss=loss, metrics=["mae"])
+    compile_anew(model, optimizer=keras.optimizers.RMSprop(0.01), loss=loss, metrics=["accuracy"])
     fit(1)
 
 
@@ -130,7 +130,7 @@ def shared() -> keras.Model:
     """Build a model with two variables of one value."""
     model = stack(layers.Dense(6, activation="tanh"), layers.Dense(6, activation="tanh"))()
     for first, second in zip(model.layers[0].weights, model.layers[1].weights, strict=True):
-        second.assign(first)
+        second.assign(keras.ops.convert_to_numpy(first).copy())
     return model
 
 
