@@ -24,8 +24,8 @@ _COMPILED_ONCE = (
     "the trainer compiles its own"
 )
 _READ_ANEW = (
-    "JAX bakes a variable outside the model in as it is when a step is traced; a resumed fit traces "
-    "anew, sees that it has another value, and says so"
+    "JAX bakes a variable outside the model in as it is when a step is traced; a resumed fit "
+    "traces anew, sees that it has another value, and says so"
 )
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 
