@@ -25,6 +25,7 @@ from kerash5.train._listen import Listener, Progress
 from kerash5.train._optimizer import Lend
 from kerash5.train._random import draw_loader_seeds
 from kerash5.train.engines import AbstractEngine
+from kerash5.train.engines._private import learning_rate_of
 
 # "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
 StopReason = Literal["callback", "max_steps", "max_time", "asked"]
@@ -365,7 +366,7 @@ class Loop:
         if self._model.optimizer is None:
             return None
         self.engine.sync()  # a schedule reads the optimizer's own count of steps
-        rate = float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        rate = learning_rate_of(self._model.optimizer)
         self.engine.begin()
         return rate
 

@@ -6,6 +6,7 @@ the tests force both. Nothing else in this room may name what begins with an und
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -353,3 +354,22 @@ def pop_initial_epoch(model: keras.Model) -> int:
     if epoch:
         model._initial_epoch = None
     return epoch or 0
+
+
+def learning_rate_of(optimizer: Any) -> float | None:  # noqa: ANN401  of any backend
+    """Return the learning rate of the next step; None where there is not one that can be read.
+
+    Only a step may call a schedule or function of the user's, who may count the calls: a schedule
+    is asked as a copy, a function not at all.
+    """
+    rate = getattr(optimizer, "_learning_rate", None)
+    try:
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            found = copy.deepcopy(rate)(optimizer.iterations)
+        elif callable(rate) and not isinstance(rate, keras.Variable):
+            return None
+        else:
+            found = optimizer.learning_rate
+        return float(keras.ops.convert_to_numpy(found))
+    except (AttributeError, TypeError):  # an optimizer of several, a schedule that cannot be copied
+        return None

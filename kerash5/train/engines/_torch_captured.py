@@ -13,9 +13,10 @@ import keras
 import torch
 
 from kerash5._batches import Batch
+from kerash5.train.engines._proven import PROVEN
 from kerash5.train.engines._stack import Shapes, fill, leaves_of
 from kerash5.train.engines._torch_code import is_same_graph, write_code
-from kerash5.train.engines._torch_parts import Parts, is_stock
+from kerash5.train.engines._torch_parts import Parts
 from kerash5.train.engines._torch_trace import (
     Values,
     capture_step,
@@ -58,7 +59,7 @@ def why_not_captured(model: keras.Model, parts: Parts) -> str | None:
 
 def is_proven(kind: str) -> bool:
     """Say whether a class or function was seen to train the same when captured."""
-    return is_stock(kind)
+    return kind in PROVEN
 
 
 @final
