@@ -114,7 +114,9 @@ class ModelState:
             RunError: They do not fit; no variable was changed.
         """
         for variable, array in self.check(arrays, groups=groups):
-            variable.assign(array)
+            # Untouched where nothing changed: on JAX a step holds outer variables as constants.
+            if not np.array_equal(_value_of(variable), array):
+                variable.assign(array)
 
     def check(
         self, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = GROUPS

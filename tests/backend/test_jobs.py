@@ -365,6 +365,7 @@ def test_a_run_made_in_python_can_be_tested_where_its_files_tell_everything(
 
 def test_a_run_with_a_transform_is_not_tested_without_it(tmp_path: Path, capsys: Console) -> None:
     fit_in_python(tmp_path / "run", transform=lambda x, y: (255 - x, y))
+    capsys.readouterr()  # what the fit has said
     line = failing_line(["test", "--run", str(tmp_path / "run")], capsys)
     assert "were made in Python" in line
     assert "Trainer.test" in line

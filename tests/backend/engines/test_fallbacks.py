@@ -71,7 +71,7 @@ NOT_CAPTURED: Final = {
     "short last batch": "capturing failed",
     "ema": "capturing failed",  # it overwrites at some steps only
     "accumulation": "capturing failed",
-    "fp16 with loss scaling": "capturing failed",
+    "fp16 with loss scaling": "is LossScaleOptimizer, which is not known",
     "own step": "a train_step of its own",
     "nested logs": "a train_step of its own",
     "array metrics": "is Confusion, which is not known",

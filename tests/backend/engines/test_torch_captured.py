@@ -258,14 +258,14 @@ UNKNOWN: Final[dict[str, tuple[Callable[[], keras.Model], str, tuple[int, ...]]]
     ),
     "cell": (lambda: classifier(L.RNN(Cell()), shape=(5, 3)), "Cell", (5, 3)),
     "activation": (lambda: classifier(L.Dense(4, activation=Scaled())), "Scaled", (6,)),
-    "Lambda": (lambda: classifier(L.Lambda(lambda x: x * 2)), "<lambda>", (6,)),
+    "Lambda": (lambda: classifier(L.Lambda(lambda x: x * 2)), "Lambda", (6,)),
     "PyTorch's own": (
         lambda: classifier(L.TorchModuleWrapper(torch.nn.Linear(6, 5))),
-        "Linear",
+        "TorchModuleWrapper",
         (6,),
     ),
     "loss": (lambda: classifier(L.Dense(4), loss=squared), "squared", (6,)),
-    "metric": (lambda: classifier(L.Dense(4), metrics=[squared]), "squared", (6,)),
+    "metric": (lambda: classifier(L.Dense(4), metrics=[squared]), "MeanMetricWrapper", (6,)),
     "schedule": (lambda: classifier(optimizer=keras.optimizers.SGD(Rate())), "Rate", (6,)),
     "callable rate": (
         lambda: classifier(optimizer=keras.optimizers.SGD(lambda: 0.1)),
