@@ -72,7 +72,7 @@ class ModelState:
     def variables(self) -> dict[str, Any]:
         """Return every variable: of Keras' groups by group and number, others by where they are."""
         groups = {
-            WEIGHTS: list(self.model.variables),
+            WEIGHTS: _weights_of(self.model),
             **{group: variables_of(self.model)[group] for group in ("optimizer", "metrics")},
         }
         found = {
@@ -113,10 +113,14 @@ class ModelState:
         Raises:
             RunError: They do not fit; no variable was changed.
         """
+        others = {id(variable) for variable in self._others()}
         for variable, array in self.check(arrays, groups=groups):
             # Untouched where nothing changed: on JAX a step holds outer variables as constants.
-            if not np.array_equal(_value_of(variable), array):
+            if id(variable) not in others or not np.array_equal(_value_of(variable), array):
                 variable.assign(array)
+
+    def _others(self) -> list[Any]:
+        return [each for name, each in self.variables().items() if _group_of(name) == OTHER]
 
     def check(
         self, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = GROUPS
@@ -149,12 +153,18 @@ class ModelState:
         return [(variable, arrays[name]) for name, variable in variables.items()]
 
 
+def _weights_of(model: keras.Model) -> list[Any]:
+    """Return the model's variables, then those that a class of the user's lists besides."""
+    listed = [*model.variables, *model.trainable_variables, *model.non_trainable_variables]
+    return list({id(variable): variable for variable in listed}.values())
+
+
 def _renamed(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of a checkpoint by today's names.
 
     Those of its first months name weights by what was trainable then.
     """
-    numbers = {id(variable): number for number, variable in enumerate(model.variables)}
+    numbers = {id(variable): number for number, variable in enumerate(_weights_of(model))}
     known = {
         f"{group}/{number:05}": f"{WEIGHTS}/{numbers[id(variable)]:05}"
         for group in ("trainable", "non_trainable")
@@ -178,7 +188,7 @@ def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
         ValueError: They do not fit.
     """
     arrays = _renamed(model, arrays)
-    for number, variable in enumerate(model.variables):
+    for number, variable in enumerate(_weights_of(model)):
         variable.assign(arrays[f"{WEIGHTS}/{number:05}"])
 
 
