@@ -18,7 +18,6 @@ import keras
 
 from kerash5._batches import Batch
 from kerash5.train.engines._data import as_fit_hands
-from kerash5.train.engines._tensorflow_adam import beta_powers, update_by_kernel
 
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
@@ -163,7 +162,7 @@ def why_not_fused_adam(optimizer: keras.Optimizer | None) -> str | None:
     if type(optimizer) not in _adam_types():
         return f"the optimizer is {type(optimizer).__name__}, not Adam or AdamW"
     is_torch = keras.backend.backend() == "torch"
-    names = ("_parallel_update_step", *_ADAM_PARTS) if is_torch else _ADAM_PARTS
+    names = ("_parallel_update_step" if is_torch else "_backend_update_step", *_ADAM_PARTS)
     missing = [name for name in names if not hasattr(optimizer, name)]
     if missing:
         is_built = optimizer.built
@@ -215,19 +214,20 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
         return
     is_torch = keras.backend.backend() == "torch"
     name = "_parallel_update_step" if is_torch else "update_step"
-    update = None
+    updates: dict[str, Any] = {}
     if why_not_fused_adam(optimizer) is None:
-        update = (_fused_update if is_torch else _kernel_update)(optimizer)
+        updates = {name: _fused_update(optimizer)} if is_torch else _kernel_update(optimizer)
     elif is_captured and type(optimizer) is _sgd_type() and hasattr(optimizer, name):
-        update = _sgd_update(optimizer)
-    if update is None or name in vars(optimizer):
+        updates = {name: _sgd_update(optimizer)}
+    if not updates or name in vars(optimizer):
         yield
         return
-    vars(optimizer)[name] = update
+    vars(optimizer).update(updates)
     try:
         yield
     finally:
-        vars(optimizer).pop(name, None)
+        for each in updates:
+            vars(optimizer).pop(each, None)
 
 
 @cache
@@ -264,8 +264,17 @@ def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
     return update
 
 
-def _kernel_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
-    return update_by_kernel(optimizer, *(getattr(optimizer, name) for name in _ADAM_PARTS[1:]))
+def _kernel_update(optimizer: Any) -> dict[str, Any]:  # noqa: ANN401  an Adam
+    from kerash5.train.engines._tensorflow_adam import KernelAdam
+
+    parts = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
+    kernel, update_all = KernelAdam(optimizer, *parts, _beta_powers), optimizer._backend_update_step
+
+    def update(*arguments: Any) -> None:  # noqa: ANN401  gradients, variables and a rate
+        kernel.begin()
+        update_all(*arguments)
+
+    return {"update_step": kernel, "_backend_update_step": update}
 
 
 def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
@@ -308,9 +317,18 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
 
 def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:  # noqa: ANN401  tensors
     """Return the learning rate as Keras' update corrects it for the first steps."""
-    first, second = beta_powers(optimizer, dtype)
+    first, second = _beta_powers(optimizer, dtype)
     rate = keras.ops.cast(learning_rate, dtype)
     return rate * keras.ops.sqrt(1 - second) / (1 - first)
+
+
+def _beta_powers(optimizer: Any, dtype: Any) -> tuple[Any, Any]:  # noqa: ANN401  tensors
+    """Return the two betas to the power of the step, as Keras' update computes them."""
+    ops = keras.ops
+    step = ops.cast(optimizer.iterations + 1, dtype)
+    betas = (optimizer.beta_1, optimizer.beta_2)
+    first, second = (ops.power(ops.cast(beta, dtype), step) for beta in betas)
+    return first, second
 
 
 def is_emptied(variable: Any) -> bool:  # noqa: ANN401  of any backend
