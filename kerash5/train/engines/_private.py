@@ -268,7 +268,7 @@ def _kernel_update(optimizer: Any) -> dict[str, Any]:  # noqa: ANN401  an Adam
     from kerash5.train.engines._tensorflow_adam import KernelAdam
 
     parts = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
-    kernel, update_all = KernelAdam(optimizer, *parts, _beta_powers), optimizer._backend_update_step
+    kernel, update_all = KernelAdam(optimizer, _beta_powers, *parts), optimizer._backend_update_step
 
     def update(*arguments: Any) -> None:  # noqa: ANN401  gradients, variables and a rate
         kernel.begin()

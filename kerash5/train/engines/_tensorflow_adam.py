@@ -27,19 +27,19 @@ class KernelAdam:
 
     Args:
         optimizer: Adam or AdamW.
+        beta_powers: Returns the betas to the power of the step, in a dtype.
         index_of: Returns the index of a variable's slots.
         means: The first moments.
         squares: The second moments.
-        beta_powers: Returns the betas to the power of the step, in a dtype.
     """
 
     def __init__(
         self,
         optimizer: Any,  # noqa: ANN401  an Adam
+        beta_powers: Callable[[Any, str], tuple[Any, Any]],
         index_of: Callable[[Any], int],
         means: Sequence[Any],
         squares: Sequence[Any],
-        beta_powers: Callable[[Any, str], tuple[Any, Any]],
     ) -> None:
         self._optimizer = optimizer
         self._plain = optimizer.update_step
