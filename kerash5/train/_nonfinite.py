@@ -21,7 +21,7 @@ _MAX_ROWS: Final = 8  # named in the message
 
 @final
 class LossWatch:
-    """Looks at the average loss now and then: once a step is NaN, it stays NaN to the epoch's end.
+    """Looks at average losses now and then: one that is NaN stays NaN to the epoch's end.
 
     Args:
         loop: The fit.
@@ -58,12 +58,13 @@ class LossWatch:
         Raises:
             RunError: It is not. The model has the last good state, where there was a checkpoint.
         """
-        if _is_finite(metrics):
+        lost = _not_finite(metrics)
+        if lost is None:
             self._good_step = self._loop.step
             return
         self.is_lost = True
         raise RunError(
-            f"the loss is {metrics['loss']}: {self._where()}; lower the learning rate, clip "
+            f"{_named(lost)} is {metrics[lost]}: {self._where()}; lower the learning rate, clip "
             "gradients (gradient_clip_val=1.0), or look at those rows; the last good checkpoint "
             "is kept"
         )
@@ -80,20 +81,24 @@ class LossWatch:
     def _find(self, end: int) -> int | None:
         """Return the step after which the loss was not finite; leave the model as it was before it.
 
-        Steps are taken again from the newest checkpoint. None where that has none, or where
-        callbacks had changed what the steps did.
+        Steps are taken again from the newest checkpoint. None where there is none, where it is from
+        before the first step made further variables, or where callbacks had changed what the steps
+        did.
         """
         checkpoint = self._checkpoints.newest()
         if checkpoint is None:
             return None
         engine = self._loop.engine
-        self._current.restore(checkpoint.arrays)
+        try:
+            self._current.restore(checkpoint.arrays)
+        except RunError:
+            return None
         engine.begin()
         found = None
         for step in range(int(checkpoint.state["step"]), end):
             engine.reset_metrics()
             engine.train([self._train.read(self._loop.plan_step(step))])
-            if not _is_finite(engine.metrics()):
+            if _not_finite(engine.metrics()) is not None:
                 found = step
                 break
         engine.sync()
@@ -104,6 +109,17 @@ class LossWatch:
         return list(self._train.source.paths)
 
 
-def _is_finite(metrics: Metrics) -> bool:
-    """Say whether the loss is, every element where a step returns an array of them."""
-    return all(map(math.isfinite, to_scalars({"loss": metrics.get("loss", 0.0)}).values()))
+def _not_finite(metrics: Metrics) -> str | None:
+    """Return the name of a loss with an element that is no finite number.
+
+    A step of the model's own may return several, such as g_loss and d_loss, in place of one.
+    """
+    names = ["loss"] if "loss" in metrics else [name for name in metrics if name.endswith("loss")]
+    for name in names:
+        if not all(map(math.isfinite, to_scalars({name: metrics[name]}).values())):
+            return name
+    return None
+
+
+def _named(name: str) -> str:
+    return "the loss" if name == "loss" else f"the loss {name!r}"

@@ -344,3 +344,15 @@ def test_what_a_step_holds_in_python_goes_on(
     assert (model.count, model.seen) == (whole.count, whole.seen)
     assert_array_equal(model.kept, whole.kept)
     assert_array_equal(model.average, whole.average)
+
+
+def test_a_loss_of_any_name_that_is_nan_ends_the_fit(tmp_path: Path) -> None:
+    spoiled = ROWS.copy()
+    spoiled[20] = np.nan
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file["x"] = spoiled
+    data = k5.H5Dataset(tmp_path / "rows.h5", x="x", batch_size=BATCH_SIZE, shuffle=False)
+    # Where the first step makes variables, no checkpoint is there to take steps again from.
+    where = r"(step 2 made it so, on the rows|it became so in one of the steps) "
+    with pytest.raises(RunError, match=rf"the loss '[gd]_loss' is nan: {where}"):
+        trainer(tmp_path / "run").fit(BUILDERS["gan"](), data)

@@ -7,7 +7,7 @@ numbers do not depend on how batches are grouped. The variables are TensorFlow's
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -31,6 +31,7 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
+from kerash5.train.engines._tensorflow_digest import digest_graph, name_batch, name_versions
 
 
 @final
@@ -48,6 +49,8 @@ class TensorFlowEngine(AbstractEngine):
         self._pace = Pace(steps)
         self._graphs: dict[Shapes, _Graph] = {}
         self._step = _Step(model)
+        self._expected: dict[str, str] = {}  # digests of an earlier process
+        self._report: Callable[[str], None] | None = None
 
     def build(self, batch: Batch) -> None:
         """Make every variable; where only the step itself can, by tracing it. Runs no step."""
@@ -65,6 +68,23 @@ class TensorFlowEngine(AbstractEngine):
             f"the random state of {name} in train_step (keras.random with a SeedGenerator is saved)"
             for name in self._step.random_operations
         ]
+
+    def traced(self) -> dict[str, Any]:
+        """Return the digest of each trace of `train_step` in this fit, by the shapes of batches."""
+        return {"versions": name_versions(), "digests": {**self._expected, **self._step.digests()}}
+
+    def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
+        """Compare with an earlier process, if it had the same versions, what is traced from now."""
+        if traced.get("versions") == name_versions():
+            self._expected, self._report = traced["digests"], report
+
+    def _compare(self) -> None:
+        """Tell which of the traced steps are others than those of an earlier process."""
+        if self._report is None:
+            return
+        for shapes, digest in self._step.digests().items():
+            if self._expected.pop(shapes, digest) != digest:
+                self._report(f"batches of {shapes}")
 
     @property
     def steps_per_dispatch(self) -> int:
@@ -117,8 +137,9 @@ class TensorFlowEngine(AbstractEngine):
         if shapes not in self._graphs:
             rows = _pick(held, batches[0])
             self._build(rows)
-            for count in self.row_counts:  # as `fit`, which traces one step for all of them
+            for count in self.row_counts or (None,):  # as `fit`, which traces one step for all
                 self._step.trace(rows, count)
+            self._compare()
             self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
             self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._pace.steps)
@@ -159,6 +180,8 @@ class _Step:
         )
         self._is_decided = False
         self._graphs: list[Any] = []
+        self._shapes: dict[str, Any] = {}  # the last graph for batches of these shapes
+        self._digests: dict[int, str] = {}  # by number of the graph
         self.why_not_fused = why_not_fused_adam(model.optimizer)
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
@@ -181,6 +204,14 @@ class _Step:
             graph = self._function.get_concrete_function(*specs).graph
         if all(graph is not known for known in self._graphs):
             self._graphs.append(graph)
+        self._shapes[name_batch(specs)] = graph
+
+    def digests(self) -> dict[str, str]:
+        """Return the digest of the step for each shape of batch."""
+        for graph in self._shapes.values():
+            if id(graph) not in self._digests:
+                self._digests[id(graph)] = digest_graph(graph)
+        return {shapes: self._digests[id(graph)] for shapes, graph in self._shapes.items()}
 
     @contextmanager
     def fused(self) -> Iterator[None]:

@@ -4,81 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 if keras.backend.backend() != "jax":
     pytest.skip("JAX alone bakes Python values into a program", allow_module_level=True)
 
-import jax
 
-import kerash5 as k5
-from kerash5._errors import RunError
-from kerash5.train.engines import AbstractEngine, make_engine
-from kerash5.train.engines import _jax as jax_engine
+from kerash5.train.engines import make_engine
 from kerash5.train.engines._jax import _take
 from kerash5.train.engines._jax_trace import Trace
+from tests.backend.engines.annealed import Anneal, Annealed, X, Y, build, make_trainer, open_rows
 from tests.backend.engines.cases import CASES, TRACED, dense
-
-ROWS: Final = 60  # seven batches of eight, and a short one
-X: Final = np.random.default_rng(3).normal(size=(ROWS, 4)).astype(np.float32)
-Y: Final = np.random.default_rng(4).normal(size=(ROWS, 1)).astype(np.float32)
-
-
-class Annealed:
-    """A loss with state in Python, and in a variable that no model knows."""
-
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self.offset = keras.Variable(0.5, trainable=False)
-
-    def __call__(self, y: Any, answers: Any) -> Any:
-        return self.factor * keras.ops.mean((y - answers) ** 2) + self.offset
-
-
-class Anneal(keras.callbacks.Callback):
-    """Changes that loss at the end, or at the beginning, of each epoch."""
-
-    def __init__(self, loss: Annealed, *, at_begin: bool = False, has_offset: bool = True) -> None:
-        super().__init__()
-        self._loss, self._at_begin, self._has_offset = loss, at_begin, has_offset
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._at_begin:
-            self._loss.factor = 0.3**epoch
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self._at_begin:
-            self._loss.factor *= 0.3
-            if self._has_offset:
-                self._loss.offset.assign(self._loss.offset * 0.3)
-
-
-def build(seed: int = 1) -> tuple[keras.Model, Annealed]:
-    keras.utils.set_random_seed(seed)
-    loss = Annealed()
-    layers = [keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(1)]
-    model = keras.Sequential(layers)
-    model.compile(keras.optimizers.SGD(0.05), loss)
-    return model, loss
-
-
-def open_rows(folder: Path) -> k5.H5Dataset:
-    path = folder / "rows.h5"
-    if not path.exists():
-        with h5py.File(path, "w") as file:
-            file["x"], file["y"] = X, Y
-    return k5.H5Dataset(path, x="x", y="y", batch_size=8, shuffle=False)
-
-
-def make_trainer(folder: Path, **options: Any) -> k5.Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return k5.Trainer(**{**quiet, "run_dir": folder, "max_epochs": 6, **options})
 
 
 @pytest.mark.parametrize("device_cache", [0, "auto"], ids=["from the host", "on the device"])
@@ -199,86 +140,3 @@ def test_a_step_that_holds_a_value_of_the_state_keeps_it() -> None:
     engine.train(batch)  # gives the state away
     engine.train(batch * 4)  # compiles another program
     assert engine.metrics()["held"] == pytest.approx(1e-2)
-
-
-class HaltError(Exception):
-    """Ends a fit in its middle."""
-
-
-class Halt(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if epoch == 3:
-            raise HaltError
-
-
-def stop_and_resume(
-    folder: Path, *, at_begin: bool, resume: str = "auto", **options: Any
-) -> tuple[keras.Model, k5.Run]:
-    model, loss = build()
-    trainer = make_trainer(
-        folder / "run", callbacks=[Anneal(loss, at_begin=at_begin, has_offset=False), Halt()]
-    )
-    with pytest.raises(HaltError):
-        trainer.fit(model, open_rows(folder))
-    model, loss = build(seed=9)
-    callbacks = [Anneal(loss, at_begin=at_begin, has_offset=False)]
-    trainer = make_trainer(folder / "run", callbacks=callbacks, **options)
-    return model, trainer.fit(model, open_rows(folder), resume=resume)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"steps_per_dispatch": 1}, {"device_cache": 0, "steps_per_dispatch": 5}],
-    ids=["as it was", "one step", "from the host"],
-)
-def test_a_resumed_fit_that_traces_the_same_step_goes_on(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
-    whole, loss = build()
-    make_trainer(tmp_path / "whole", callbacks=[Anneal(loss, has_offset=False)]).fit(
-        whole, open_rows(tmp_path)
-    )
-    model, run = stop_and_resume(tmp_path, at_begin=False, **options)
-    assert run.status == "done"
-    for ours, theirs in zip(model.get_weights(), whole.get_weights(), strict=True):
-        assert_array_equal(ours, theirs)
-
-
-def test_a_resumed_fit_that_traces_another_step_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"another fit: for batches of \('float32\[8, 4\]'.*'force'"):
-        stop_and_resume(tmp_path, at_begin=True)
-    # Nothing was run, so the checkpoint is still there, and a fit with the old values goes on.
-    model, loss = build()
-    run = make_trainer(tmp_path / "run").fit(model, open_rows(tmp_path), resume="auto")
-    assert (run.status, len(run.epochs), loss.factor) == ("done", 6, 1.0)
-
-
-def test_a_forced_fit_says_that_it_traces_another_step(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, run = stop_and_resume(tmp_path, at_begin=True, resume="force")
-    assert run.status == "done"
-    assert "going on in spite of differences: for batches of (" in capsys.readouterr().err
-
-
-def test_traces_of_other_versions_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = [(X[:8], Y[:8])]
-    first = make_engine(build()[0])
-    first.train(batches)
-    found = first.traced()
-    assert "jax" in found["versions"]
-    found["digests"] = dict.fromkeys(found["digests"], "another")
-    assert reports_of(found, batches) == [
-        "batches of ('float32[8, 4]', 'float32[8, 1]')",
-    ]
-    monkeypatch.setattr(jax_engine, "name_versions", lambda: f"jax {jax.__version__}.1")
-    assert reports_of(found, batches) == []
-    assert reports_of({}, batches) == []
-
-
-def reports_of(traced: dict[str, Any], batches: list[Any]) -> list[str]:
-    engine: AbstractEngine = make_engine(build()[0])
-    said: list[str] = []
-    engine.expect_traced(traced, said.append)
-    engine.train(batches)
-    return said

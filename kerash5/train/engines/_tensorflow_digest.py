@@ -1,0 +1,105 @@
+"""A digest of a traced step, by which another process can tell whether it traces the same.
+
+A trace has what Python held when it was made, such as attributes, closures and constants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Names that differ between processes, and seeds of operations whose state is in no checkpoint.
+_SKIPPED: Final = frozenset(
+    {"config", "config_proto", "container", "seed", "seed2", "shared_name", "token"}
+)
+
+
+def digest_graph(graph: Any) -> str:  # noqa: ANN401  a FuncGraph
+    """Return a digest of operations and constants; the same in a process that traces the same."""
+    writer = _Writer(graph.as_graph_def())
+    for outer, _ in graph.captures:
+        if outer.dtype not in (tf.resource, tf.variant):  # a variable is read at each step
+            writer.note(repr(outer.dtype), repr(outer.shape), np.asarray(outer).tobytes())
+    return writer.digest.hexdigest()[:16]
+
+
+def name_batch(specs: Iterable[Any]) -> str:
+    """Return the types and shapes of batches as text: "('float32[8, 4]', 'int32[8]')"."""
+    named = keras.tree.map_structure(
+        lambda spec: f"{np.dtype(spec.dtype.as_numpy_dtype)}{spec.shape.as_list()}", specs
+    )
+    return str(named)
+
+
+def name_versions() -> str:
+    """Return between which traces can be compared: other versions trace the same step differently.
+
+    The kinds of devices are part of it, because Keras takes other operations on a GPU.
+    """
+    kinds = sorted({device.device_type for device in tf.config.list_physical_devices()})
+    return f"tensorflow {tf.__version__}, keras {keras.__version__}, {', '.join(kinds)}"
+
+
+@final
+class _Writer:
+    """Feeds a graph to a digest: operations, inputs, attributes; nodes by number, not by name."""
+
+    def __init__(self, definition: Any) -> None:  # noqa: ANN401  a GraphDef
+        self.digest = hashlib.sha256()
+        self._functions = {each.signature.name: each for each in definition.library.function}
+        self._written: dict[str, int] = {}  # functions, by name
+        self._write_nodes(definition.node, {})
+
+    def note(self, *parts: str | bytes | int) -> None:
+        """Feed parts, each with its length."""
+        for part in parts:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            self.digest.update(b"%d:" % len(data) + data)
+
+    def _write_nodes(self, nodes: Iterable[Any], numbers: dict[str, int]) -> None:
+        nodes = list(nodes)
+        for node in nodes:
+            numbers[node.name] = len(numbers)
+        for node in nodes:
+            self.note(node.op, len(node.input))
+            for each in node.input:
+                self._write_end(each, numbers)
+            self._write_attributes(node.attr)
+
+    def _write_end(self, text: str, numbers: Mapping[str, int]) -> None:
+        """Feed one end of an edge: "node", "node:output:0" or "^node"."""
+        name, _, output = text.lstrip("^").partition(":")
+        self.note(text[:1] == "^", numbers[name], output)
+
+    def _write_attributes(self, attributes: Any) -> None:  # noqa: ANN401  a map of a message
+        for key in sorted(attributes):
+            if not key.startswith("_") and key not in _SKIPPED:
+                self.note(key)
+                self._write_attribute(attributes[key])
+
+    def _write_attribute(self, value: Any) -> None:  # noqa: ANN401  an AttrValue
+        functions = [value.func] if value.HasField("func") else list(value.list.func)
+        if not functions:
+            self.note(value.SerializeToString(deterministic=True))
+        for each in functions:
+            self._write_function(each.name)
+            self._write_attributes(each.attr)
+
+    def _write_function(self, name: str) -> None:
+        is_new = name not in self._written
+        self.note(self._written.setdefault(name, len(self._written)))
+        if not is_new or name not in self._functions:
+            return
+        function = self._functions[name]
+        numbers: dict[str, int] = {}
+        for each in function.signature.input_arg:
+            numbers[each.name] = len(numbers)
+            self.note(each.type)
+        self._write_nodes(function.node_def, numbers)
+        for each in function.signature.output_arg:
+            self._write_end(function.ret[each.name], numbers)
