@@ -27,6 +27,10 @@ _READ_ANEW = (
     "JAX bakes a variable outside the model in as it is when a step is traced; a resumed fit "
     "traces anew, sees that it has another value, and says so"
 )
+_TRACED_FROZEN = (
+    "fit never sees on TensorFlow that a layer was frozen after its step was traced; a resumed fit "
+    "traces anew, sees it, and says so"
+)
 _STOPS_AT_ONCE = "fit validates once more after stop_training in mid-epoch, the trainer does not"
 
 # (backend, kind) -> (verdict, why).
@@ -65,6 +69,14 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Verdict, str]]] = {
             "loss that closes over a variable",
             "loss that closes over a variable, many epochs",
             "loss that closes over what is derived of a variable",
+        )
+    },
+    **{
+        ("tensorflow", kind): ("refused", _TRACED_FROZEN)
+        for kind in (
+            "a layer is frozen, SGD",
+            "a layer is frozen, shapes differ",
+            "a batch normalization is frozen",
         )
     },
     ("torch", "ScheduleFreeAdamW(0.01)"): ("different", _SCHEDULE_FREE),
