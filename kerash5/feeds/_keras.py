@@ -154,6 +154,10 @@ class H5Dataset(PyDataset):
         self._batches = open_batches(
             path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
         )
+        if self._batches.roles == ("x", "sample_weight"):  # Keras takes the second of two for y
+            raise ColumnError(
+                "sample_weight without y; name y too (an autoencoder's y is the data set of its x)"
+            )
         self._setup()
 
     def _setup(self) -> None:

@@ -152,6 +152,11 @@ def test_sample_weight_reaches_the_loss(table: str) -> None:
     assert loss == pytest.approx(np.mean(WEIGHTS * LABELS**2), rel=1e-5)
 
 
+def test_weights_without_y_are_not_taken_for_y(table: str) -> None:
+    with pytest.raises(k5.ColumnError, match="sample_weight without y; name y too"):
+        k5.H5Dataset(table, x="a", sample_weight="w")
+
+
 def test_both_weights_at_once_are_refused_by_keras(table: str) -> None:
     ds = k5.H5Dataset(table, x="a", y="y", sample_weight="w", batch_size=BATCH_SIZE)
     with pytest.raises(ValueError, match="cannot specify `class_weight` and `sample_weight`"):
