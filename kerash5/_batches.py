@@ -29,7 +29,15 @@ from kerash5._choices import choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
-from kerash5._roles import ROLES, ColumnSpec, Tree, columns_of_source, fill_tree, flatten_roles
+from kerash5._roles import (
+    ROLES,
+    ColumnSpec,
+    Tree,
+    columns_of_source,
+    fill_tree,
+    flatten_roles,
+    names_in,
+)
 from kerash5._selection import RowSelection, parse_selection
 from kerash5._transform import Batch, Transform
 from kerash5.h5 import Source
@@ -37,6 +45,7 @@ from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath
 from kerash5.h5._stop import obey
+from kerash5.h5.values._labels import check_labels_fit
 
 __all__ = [
     "Batch",
@@ -108,22 +117,21 @@ class Batches:
             FileChangedError: A file changed since it was opened.
             DamagedFileError: Bytes could not be read or decoded.
         """
-        return self._transformed(step, self._make(self._store.take(step)))
+        return self._transformed(step, self._make(step, self._store.take(step)))
 
-    def _make(self, loaded: Mapping[str, np.ndarray]) -> Batch:
-        columns = {
-            name: _finish(self.source.columns[name].finish(rows)) for name, rows in loaded.items()
-        }
+    def _make(self, step: int, loaded: Mapping[str, np.ndarray]) -> Batch:
+        finished = self.source.finish_rows(loaded, lambda: self.plan.rows(step))
+        columns = {name: _finish(rows) for name, rows in finished.items()}
         return tuple(fill_tree(tree, columns) for tree in self._trees.values())
 
     def _transformed(self, step: int, batch: Batch) -> Batch:
         if self._transform is None:
             return batch
-        return self._transform.apply(batch, lambda: self._make(self._store.take(step)))
+        return self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
 
     @clocked("batch")
     def _hand_out(self, step: int) -> Batch:
-        return self._transformed(step, self._make(self._store.hand_out(step)))
+        return self._transformed(step, self._make(step, self._store.hand_out(step)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in order, read ahead on threads.
@@ -274,7 +282,9 @@ def open_batches(
         # Every name begins with its role, so none is taken for an option.
         source = Source(path, reader=reader, allow_external=allow_external, **flat)
     _check_numbers(source)
-    return _plan_batches(source, trees, options)
+    batches = _plan_batches(source, trees, options)
+    check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
+    return batches
 
 
 def _finish(rows: np.ndarray) -> np.ndarray:

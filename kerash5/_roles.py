@@ -56,6 +56,14 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
     )
 
 
+def names_in(tree: Tree) -> list[str]:
+    """Return the names of the columns that a role is made of."""
+    if isinstance(tree, str):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree
+    return [name for part in parts for name in names_in(part)]
+
+
 def fill_tree(tree: Tree, columns: Mapping[str, np.ndarray]) -> object:
     if isinstance(tree, str):
         return columns[tree]
