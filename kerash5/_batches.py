@@ -33,8 +33,11 @@ from kerash5._roles import (
     ROLES,
     ColumnSpec,
     Tree,
+    check_feedable,
+    check_integers,
     columns_of_source,
     fill_tree,
+    find_texts,
     flatten_roles,
     names_in,
 )
@@ -83,6 +86,8 @@ class Batches:
         self._options = options
         function = parse_transform(options.transform)
         self._transform = None if function is None else Transform(function, self.roles)
+        # What a transform is called with: a model takes no text.
+        self._texts = {} if function is None else find_texts(source, self._trees)
         self._threads = parse_threads(options.threads)
         self._warning = warning  # due with the first epoch
 
@@ -121,7 +126,12 @@ class Batches:
 
     def _make(self, step: int, loaded: Mapping[str, np.ndarray]) -> Batch:
         finished = self.source.finish_rows(loaded, lambda: self.plan.rows(step))
-        columns = {name: _finish(rows) for name, rows in finished.items()}
+        if self._transform is None:
+            check_integers(self.source, finished)
+        columns = {
+            name: self._texts[name][rows] if name in self._texts else _finish(rows)
+            for name, rows in finished.items()
+        }
         return tuple(fill_tree(tree, columns) for tree in self._trees.values())
 
     def _transformed(self, step: int, batch: Batch) -> Batch:
@@ -281,7 +291,6 @@ def open_batches(
         flat, trees = flatten_roles(specs)
         # Every name begins with its role, so none is taken for an option.
         source = Source(path, reader=reader, allow_external=allow_external, **flat)
-    _check_numbers(source)
     batches = _plan_batches(source, trees, options)
     check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
     return batches
@@ -292,23 +301,13 @@ def _finish(rows: np.ndarray) -> np.ndarray:
     return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
 
 
-def _check_numbers(source: Source) -> None:
-    for name, column in source.columns.items():
-        if column.dtype.kind not in "biufc":
-            names = column.dtype.names
-            fields = f" with the fields {', '.join(names)}" if names else ""
-            raise ColumnError(
-                f"column {column.column.path!r} ({name}) holds {column.dtype} values{fields}; a "
-                "model takes numbers: write each field as a data set of its own"
-            )
-
-
 def _plan_batches(
     source: Source,
     trees: Mapping[str, Tree],
     options: BatchOptions,
     shared: AbstractRows | None = None,
 ) -> Batches:
+    check_feedable(source, trees, is_transformed=options.transform is not None)
     rows = parse_selection(options.rows, len(source))
     demand = weigh(source, rows, parse_cache(options.cache))
     shuffle, reason = choose_shuffle(options.shuffle, demand)

@@ -145,6 +145,12 @@ class ResolvedColumn:
         return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
 
     @property
+    def is_named_by_itself(self) -> bool:
+        """Whether it is text that nobody said to be classes."""
+        asked = self.column.labels is not None or self.column.one_hot is not None
+        return self.labels is not None and not asked
+
+    @property
     def is_direct(self) -> bool:
         """Whether single rows cost no more than their own bytes."""
         return all(part.is_direct for part in self.parts)
