@@ -25,7 +25,7 @@ from kerash5._batch_options import (
     parse_threads,
     parse_transform,
 )
-from kerash5._choices import choose_shuffle, choose_store, weigh
+from kerash5._choices import advise_on_chunks, choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
@@ -166,7 +166,7 @@ class Batches:
         return self._ahead(steps)
 
     def warn(self) -> None:
-        """Warn, once, of an order that mixes classes badly."""
+        """Warn, once, of an order that mixes classes badly, or of chunks larger than the cache."""
         if self._warning is not None:
             warnings.warn(self._warning, stacklevel=3)
             self._warning = None
@@ -329,11 +329,12 @@ def _plan_batches(
     mixing = measure_mixing(source, trees.get("y"), plan)
     if mixing is not None:
         plan = replace(plan, mixing=mixing.describe())
-    store = choose_store(plan, demand, parse_scratch(options.scratch))
+    scratch = parse_scratch(options.scratch)
+    store = choose_store(plan, demand, scratch)
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
         is_better = store.is_spilled or not shared.is_spilled
         store = shared.with_plan(plan) if is_better and shared.includes(rows) else store
-    warning = None
+    warning = advise_on_chunks(demand, scratch)
     if mixing is not None and mixing.starves:
         warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"
     return Batches(source, trees, plan, store, options, warning=warning)
