@@ -109,6 +109,19 @@ def prepare_keras() -> bool:
     return True
 
 
+def loaded_backend() -> str | None:
+    """Return the backend that Keras runs on in this process; None before Keras is imported."""
+    keras = sys.modules.get("keras")
+    backend = getattr(getattr(keras, "backend", None), "backend", None)
+    return None if backend is None else str(backend())
+
+
+def narrows_integers() -> bool:
+    """Whether the backend makes 32 bits of integers of 64: JAX does, unless told otherwise."""
+    jax = sys.modules.get("jax")
+    return loaded_backend() == "jax" and jax is not None and not jax.config.jax_enable_x64
+
+
 def _configured_backend() -> str:
     """Return the backend of Keras' own configuration file, as Keras reads it."""
     path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"

@@ -25,11 +25,22 @@ from kerash5._batch_options import (
     parse_threads,
     parse_transform,
 )
-from kerash5._choices import choose_shuffle, choose_store, weigh
+from kerash5._choices import advise_on_chunks, choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
 from kerash5._plan import Plan
-from kerash5._roles import ROLES, ColumnSpec, Tree, columns_of_source, fill_tree, flatten_roles
+from kerash5._roles import (
+    ROLES,
+    ColumnSpec,
+    Tree,
+    check_feedable,
+    check_integers,
+    columns_of_source,
+    fill_tree,
+    find_texts,
+    flatten_roles,
+    names_in,
+)
 from kerash5._selection import RowSelection, parse_selection
 from kerash5._transform import Batch, Transform
 from kerash5.h5 import Source
@@ -37,6 +48,7 @@ from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath
 from kerash5.h5._stop import obey
+from kerash5.h5.values._labels import check_labels_fit
 
 __all__ = [
     "Batch",
@@ -74,6 +86,8 @@ class Batches:
         self._options = options
         function = parse_transform(options.transform)
         self._transform = None if function is None else Transform(function, self.roles)
+        # What a transform is called with: a model takes no text.
+        self._texts = {} if function is None else find_texts(source, self._trees)
         self._threads = parse_threads(options.threads)
         self._warning = warning  # due with the first epoch
 
@@ -108,22 +122,26 @@ class Batches:
             FileChangedError: A file changed since it was opened.
             DamagedFileError: Bytes could not be read or decoded.
         """
-        return self._transformed(step, self._make(self._store.take(step)))
+        return self._transformed(step, self._make(step, self._store.take(step)))
 
-    def _make(self, loaded: Mapping[str, np.ndarray]) -> Batch:
+    def _make(self, step: int, loaded: Mapping[str, np.ndarray]) -> Batch:
+        finished = self.source.finish_rows(loaded, lambda: self.plan.rows(step))
+        if self._transform is None:
+            check_integers(self.source, finished)
         columns = {
-            name: _finish(self.source.columns[name].finish(rows)) for name, rows in loaded.items()
+            name: self._texts[name][rows] if name in self._texts else _finish(rows)
+            for name, rows in finished.items()
         }
         return tuple(fill_tree(tree, columns) for tree in self._trees.values())
 
     def _transformed(self, step: int, batch: Batch) -> Batch:
         if self._transform is None:
             return batch
-        return self._transform.apply(batch, lambda: self._make(self._store.take(step)))
+        return self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
 
     @clocked("batch")
     def _hand_out(self, step: int) -> Batch:
-        return self._transformed(step, self._make(self._store.hand_out(step)))
+        return self._transformed(step, self._make(step, self._store.hand_out(step)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in order, read ahead on threads.
@@ -148,7 +166,7 @@ class Batches:
         return self._ahead(steps)
 
     def warn(self) -> None:
-        """Warn, once, of an order that mixes classes badly."""
+        """Warn, once, of an order that mixes classes badly, or of chunks larger than the cache."""
         if self._warning is not None:
             warnings.warn(self._warning, stacklevel=3)
             self._warning = None
@@ -273,24 +291,14 @@ def open_batches(
         flat, trees = flatten_roles(specs)
         # Every name begins with its role, so none is taken for an option.
         source = Source(path, reader=reader, allow_external=allow_external, **flat)
-    _check_numbers(source)
-    return _plan_batches(source, trees, options)
+    batches = _plan_batches(source, trees, options)
+    check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
+    return batches
 
 
 def _finish(rows: np.ndarray) -> np.ndarray:
     # JAX and torch take no foreign byte order.
     return rows if rows.dtype.isnative else rows.astype(rows.dtype.newbyteorder("="))
-
-
-def _check_numbers(source: Source) -> None:
-    for name, column in source.columns.items():
-        if column.dtype.kind not in "biufc":
-            names = column.dtype.names
-            fields = f" with the fields {', '.join(names)}" if names else ""
-            raise ColumnError(
-                f"column {column.column.path!r} ({name}) holds {column.dtype} values{fields}; a "
-                "model takes numbers: write each field as a data set of its own"
-            )
 
 
 def _plan_batches(
@@ -299,6 +307,7 @@ def _plan_batches(
     options: BatchOptions,
     shared: AbstractRows | None = None,
 ) -> Batches:
+    check_feedable(source, trees, is_transformed=options.transform is not None)
     rows = parse_selection(options.rows, len(source))
     demand = weigh(source, rows, parse_cache(options.cache))
     shuffle, reason = choose_shuffle(options.shuffle, demand)
@@ -320,11 +329,12 @@ def _plan_batches(
     mixing = measure_mixing(source, trees.get("y"), plan)
     if mixing is not None:
         plan = replace(plan, mixing=mixing.describe())
-    store = choose_store(plan, demand, parse_scratch(options.scratch))
+    scratch = parse_scratch(options.scratch)
+    store = choose_store(plan, demand, scratch)
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
         is_better = store.is_spilled or not shared.is_spilled
         store = shared.with_plan(plan) if is_better and shared.includes(rows) else store
-    warning = None
+    warning = advise_on_chunks(demand, scratch)
     if mixing is not None and mixing.starves:
         warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"
     return Batches(source, trees, plan, store, options, warning=warning)

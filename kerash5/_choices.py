@@ -29,6 +29,9 @@ from kerash5.h5 import Source
 _BLOCK_BYTES: Final = 128 << 10
 _KEPT_BLOCK_BYTES: Final = 1 << 20
 _KEPT_SHARE: Final = 64  # of the cache goes to small columns where the others need windows
+_LARGE_BYTES: Final = 32 << 20  # of a block: two threads that decode one each take too much memory
+_NOTABLE_BYTES: Final = 1 << 20  # of a block: decoding less for each batch is soon done
+_GOOD_CHUNK_BYTES: Final = 256 << 10  # decoded
 _MIN_BLOCKS: Final = 1024
 _MAX_BLOCKS: Final = 1 << 20  # of which the order is one array of 8 MB per epoch
 
@@ -204,7 +207,40 @@ def choose_store(plan: Plan, demand: Demand, scratch: str | None = None) -> Abst
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
     if scratch is not None:
         return ResidentRows(demand.source, plan, demand.blocks, scratch=scratch, kept=_keep(demand))
-    return DirectRows(demand.source, plan, _say_cost(plan, demand), _keep(demand))
+    return DirectRows(
+        demand.source,
+        plan,
+        _say_cost(plan, demand),
+        _keep(demand),
+        one_at_a_time=not demand.num_windows and demand.block_bytes > _LARGE_BYTES,
+    )
+
+
+def advise_on_chunks(demand: Demand, scratch: str | None = None) -> str | None:
+    """Say that chunks larger than the cache are decoded for every batch, and what avoids it.
+
+    Args:
+        demand: What the rows to serve take.
+        scratch: As in `choose_store`.
+
+    Returns:
+        A warning; None where there is nothing to warn of.
+    """
+    is_cheap = demand.fits or demand.is_direct or demand.num_windows or scratch is not None
+    if is_cheap or demand.block_bytes < _NOTABLE_BYTES:
+        return None
+    columns = [demand.source.columns[name] for name in demand.read]
+    largest = max(columns, key=lambda c: max(part.block_rows * part.row_bytes for part in c.parts))
+    rows = max(1, _GOOD_CHUNK_BYTES // max(1, largest.loaded_row_bytes))
+    shape = "x".join(map(str, (rows, *largest.stored_shape)))
+    return (
+        f"a chunk of column {largest.column.path!r} does not fit the cache "
+        f"({demand.block_bytes / 1e6:.1f} MB decoded, cache {demand.cache_bytes / 1e6:.1f} MB), so "
+        f"every batch decodes whole chunks anew and an epoch may take hours; give "
+        f"cache='{2 * demand.block_bytes // 10**6 + 1}MB', scratch= a folder with "
+        f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks: h5repack -l "
+        f"{largest.column.path}:CHUNK={shape} OLD.h5 NEW.h5"
+    )
 
 
 def _say_cost(plan: Plan, demand: Demand) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
+from kerash5._backends import loaded_backend, narrows_integers
 from kerash5._errors import ColumnError, OptionError
 from kerash5.h5 import Column, Source
+from kerash5.h5.values._cast import MisfitError, cast
 
 ColumnSpec = str | Column | Sequence["ColumnSpec"] | Mapping[str, "ColumnSpec"]
 Tree = str | tuple["Tree", ...] | dict[Any, "Tree"]  # the same, with columns' names for columns
@@ -56,9 +58,97 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
     )
 
 
+def names_in(tree: Tree) -> list[str]:
+    """Return the names of the columns that a role is made of."""
+    if isinstance(tree, str):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree
+    return [name for part in parts for name in names_in(part)]
+
+
 def fill_tree(tree: Tree, columns: Mapping[str, np.ndarray]) -> object:
     if isinstance(tree, str):
         return columns[tree]
     if isinstance(tree, dict):
         return {key: fill_tree(value, columns) for key, value in tree.items()}
     return tuple(fill_tree(value, columns) for value in tree)
+
+
+def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed: bool) -> None:
+    """Raise `ColumnError` if a column holds what no model takes, and say what to do about it.
+
+    Args:
+        source: The columns.
+        trees: What each role is made of.
+        is_transformed: Whether a transform may make numbers of text and of complex values.
+    """
+    backend = loaded_backend()
+    for role, tree in trees.items():
+        for name in names_in(tree):
+            column = source.columns[name]
+            dtype, path = column.dtype, column.column.path
+            if dtype.kind not in "biufc":
+                _refuse_kind(name, path, dtype)
+            if is_transformed:
+                continue
+            if role != "y" and column.is_named_by_itself:
+                raise ColumnError(
+                    f"column {path!r} ({name}) holds text, of which class ids would be made, and "
+                    "only y is a label; encode it in a transform=, which is called with the text, "
+                    f"or say what the ids are: Column({path!r}, labels=[...])"
+                )
+            if dtype.kind == "c":
+                raise ColumnError(
+                    f"column {path!r} ({name}) holds {dtype} values, of which Keras would drop the "
+                    "imaginary parts; make real numbers of them in a transform=, such as "
+                    "np.stack([x.real, x.imag], axis=-1)"
+                )
+            if dtype.char == "g":
+                raise ColumnError(
+                    f"column {path!r} ({name}) holds {dtype} values, which no backend takes; cast "
+                    f"them: Column({path!r}, dtype='float64')"
+                )
+            if dtype.name == "uint64" and backend == "torch":
+                raise ColumnError(
+                    f"column {path!r} ({name}) holds {dtype} values, which PyTorch does not take; "
+                    f"cast them: Column({path!r}, dtype='int64')"
+                )
+
+
+def _refuse_kind(name: str, path: str, dtype: np.dtype) -> NoReturn:
+    fields = f" with the fields {', '.join(dtype.names)}" if dtype.names else ""
+    raise ColumnError(
+        f"column {path!r} ({name}) holds {dtype} values{fields}; a "
+        "model takes numbers: write each field as a data set of its own"
+    )
+
+
+def find_texts(source: Source, trees: Mapping[str, Tree]) -> dict[str, np.ndarray]:
+    """Return the texts of the columns that are no labels, by class id; shape (num_texts,)."""
+    return {
+        name: np.array(source.columns[name].class_names, object)
+        for role, tree in trees.items()
+        for name in names_in(tree)
+        if role != "y" and source.columns[name].is_named_by_itself
+    }
+
+
+def check_integers(source: Source, finished: Mapping[str, np.ndarray]) -> None:
+    """Raise `ColumnError` if JAX would wrap integers of 64 bits, which it makes 32 bits of.
+
+    Args:
+        source: The columns.
+        finished: Rows of them.
+    """
+    for name, rows in finished.items():
+        if rows.dtype.kind in "iu" and rows.dtype.itemsize == 8 and narrows_integers():
+            narrow = np.dtype(f"{rows.dtype.kind}4")
+            try:
+                cast(rows, narrow)
+            except MisfitError as misfit:
+                path = source.columns[name].column.path
+                raise ColumnError(
+                    f"column {path!r} ({name}) holds {misfit}, and JAX makes {narrow} of "
+                    f"{rows.dtype}; take Column({path!r}, dtype='float32'), or "
+                    "jax.config.update('jax_enable_x64', True)"
+                ) from None

@@ -92,6 +92,23 @@ class Transform:
                 f"transform returned {type(changed).__name__}{number}; it takes "
                 f"({', '.join(self._roles)}) and returns {what}"
             )
+        for role, part in zip(self._roles, box[0], strict=True):
+            if (dtype := _find_complex(part)) is not None:
+                raise OptionError(
+                    f"transform returned {dtype} values for {role}, of which Keras would drop the "
+                    "imaginary parts; return real numbers, such as np.stack([x.real, x.imag], -1)"
+                )
+
+
+def _find_complex(part: Any) -> str | None:  # noqa: ANN401  a part of a batch
+    """Return the name of a complex type in it, of whichever framework; None if there is none."""
+    if isinstance(part, dict):
+        part = tuple(part.values())
+    if isinstance(part, (tuple, list)):
+        return next((name for one in part if (name := _find_complex(one)) is not None), None)
+    dtype = getattr(part, "dtype", None)
+    is_complex = getattr(dtype, "kind", "") == "c" or getattr(dtype, "is_complex", False)
+    return str(dtype) if is_complex else None
 
 
 @final

@@ -74,7 +74,7 @@ class H5Dataset(PyDataset):
             `Source`.
         x: What the model takes: a data set's path in the file, a `Column`, or a tuple or dict of
             them. May be left out for a `Source`, which brings its columns named x, y and
-            sample_weight along.
+            sample_weight along. Text and complex values need a `transform` that encodes them.
         y: What it should answer, likewise.
         sample_weight: One weight a row, likewise.
         batch_size: Rows in a batch.

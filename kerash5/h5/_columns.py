@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from kerash5._errors import (
 from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._file import H5File
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5.values._cast import cast_rows, check_types, may_lose
 
 _SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
 
@@ -40,7 +41,11 @@ class Column:
         shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
             number of values, no cost.
         dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
-            and the model rescales.
+            and the model rescales. Floats are rounded (float64 to float32, int64 to float32), and
+            nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
+            float16), lose a fraction or an imaginary part, or be NaN as an integer, is a
+            `ColumnError` that names its row; for labels when the data set is made, for other
+            columns when the row is read.
         one_hot: The number of classes; integer labels of shape () become float32 rows of shape
             (one_hot,).
         labels: How stored values become class ids: a sequence of values (the id is the position) or
@@ -135,6 +140,17 @@ class ResolvedColumn:
         return np.dtype(np.float32) if self.column.one_hot is not None else self.loaded_dtype
 
     @property
+    def may_lose(self) -> bool:
+        """Whether some stored value would not survive the cast, so that rows are looked at."""
+        return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
+
+    @property
+    def is_named_by_itself(self) -> bool:
+        """Whether it is text that nobody said to be classes."""
+        asked = self.column.labels is not None or self.column.one_hot is not None
+        return self.labels is not None and not asked
+
+    @property
     def is_direct(self) -> bool:
         """Whether single rows cost no more than their own bytes."""
         return all(part.is_direct for part in self.parts)
@@ -143,18 +159,25 @@ class ResolvedColumn:
         """Turn rows as read into rows as kept: strings become class ids."""
         return self.labels.map(stored, f"column {self.column.path!r}") if self.labels else stored
 
-    def finish(self, loaded: np.ndarray) -> np.ndarray:
+    def finish(
+        self, loaded: np.ndarray, locate: Callable[[int], str] = "number {} of these".format
+    ) -> np.ndarray:
         """Turn loaded rows into the rows of a batch: one-hot, reshaped, cast.
+
+        Args:
+            loaded: The rows.
+            locate: Returns the words for one of them, for messages.
 
         Raises:
             LabelError: A label lies outside [0, one_hot).
+            ColumnError: A value does not fit the column's `dtype`.
         """
         if self.column.one_hot is not None:
             return _one_hot(loaded, self.column.one_hot, self.dtype, self.column.path).reshape(
                 len(loaded), *self.shape
             )
         rows = loaded.reshape(len(loaded), *self.shape)
-        return rows if rows.dtype == self.dtype else rows.astype(self.dtype)
+        return cast_rows(rows, self.dtype, self.column.path, locate)
 
 
 def resolve_columns(
@@ -212,9 +235,12 @@ def assemble_column(
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
     labels = _find_labels(column, parts)
-    return ResolvedColumn(
+    found = ResolvedColumn(
         column, parts, stored_shape, stored_dtype, labels, labels.names if labels else None, storage
     )
+    ones = np.dtype(np.float32)  # what one_hot= makes
+    check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
+    return found
 
 
 def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:

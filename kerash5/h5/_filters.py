@@ -236,7 +236,7 @@ _KINDS: Final = {
     (2, False): _Kind("shuffle", undo_shuffle, num_added=0, why_not=_why_not_shuffle),
     (3, False): _Kind("fletcher32", undo_fletcher32, num_added=4),
     (307, False): _Kind("bzip2", undo_bzip2, why_not=_why_not_bzip2),
-    (32000, False): _Kind("lzf", undo_lzf, codecs=("LZF",)),
+    (32000, False): _Kind("lzf", undo_lzf),
     (32001, False): _Kind("blosc", undo_blosc, codecs=("BLOSC",)),
     (32004, False): _Kind("lz4", undo_lz4, codecs=("LZ4",)),
     (32008, False): _Kind(

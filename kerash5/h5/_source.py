@@ -7,7 +7,7 @@ its files in the process that reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -162,13 +162,27 @@ class Source:
         Raises:
             RowError: A row is outside [0, len(self)).
             FileChangedError: A file changed since the source was made.
+            ColumnError: A value does not fit the `dtype` of its `Column`.
 
         Example:
             >>> Source(digits_train(), label="label").read([0, 0, 1])["label"].shape
             (3,)
         """
-        loaded = self.load_rows(self._parse_rows(rows))
-        return {name: self._columns[name].finish(array) for name, array in loaded.items()}
+        wanted = self._parse_rows(rows)
+        loaded = self.load_rows(wanted)
+        return self.finish_rows(loaded, lambda: wanted)
+
+    def finish_rows(
+        self, loaded: Mapping[str, np.ndarray], find_rows: Callable[[], NDArray[np.int64]]
+    ) -> dict[str, np.ndarray]:
+        """Turn loaded rows into rows of a batch; `find_rows` gives their numbers for messages."""
+
+        def locate(place: int) -> str:
+            row = int(find_rows()[place])
+            part = int(self._part_of(np.array([row]))[0]) if len(self._files) > 1 else 0
+            return f"row {row - self._starts[part]} of {self._files[part].path!r}"
+
+        return {name: self._columns[name].finish(rows, locate) for name, rows in loaded.items()}
 
     def load_rows(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
         """Read rows as they are kept in caches: stored type and shape, strings as class ids.

@@ -126,12 +126,9 @@ class H5DataModule:
         """Open files beside those of training: the same columns, the same ids for the same text."""
         columns = self._columns
         if not isinstance(paths, Source):
-            names = {
-                resolved.column.path: resolved.class_names
-                for resolved in self.train.source.columns.values()
-                if resolved.class_names is not None and resolved.column.labels is None
+            columns = {
+                role: _with_labels(spec, self._labels_of(role)) for role, spec in columns.items()
             }
-            columns = {role: _with_labels(spec, names) for role, spec in columns.items()}
         elif not isinstance(self._paths["train"], Source):
             columns = {}  # a source brings its own
         opened = H5Dataset(
@@ -139,6 +136,18 @@ class H5DataModule:
         )
         _check_same_classes(opened, self.train)
         return opened
+
+    def _labels_of(self, role: str) -> dict[str, tuple[str, ...]]:
+        """Return the texts of a role's columns in the order of their ids, by path."""
+        return {
+            resolved.column.path: resolved.class_names
+            for name, resolved in self.train.source.columns.items()
+            if resolved.class_names is not None
+            and resolved.column.labels is None
+            and name.partition("/")[0] == role
+            # What a transform is called with as text has no ids.
+            and (role == "y" or not resolved.is_named_by_itself)
+        }
 
     @classmethod
     def from_options(cls, options: DataOptions) -> H5DataModule:

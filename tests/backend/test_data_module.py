@@ -236,11 +236,14 @@ def test_text_columns_of_several_outputs_and_of_x_take_them_too(tmp_path: Path) 
     train = write_rows(tmp_path / "train.h5", ["a", "b", "c"], colour=["red", "sky", "tan"])
     test = write_rows(tmp_path / "test.h5", ["c"], colour=["tan"])
     data = open_module(
-        train, test, x={"n": "x", "colour": "colour"}, y=("y", k5.Column("colour", one_hot=3))
+        train,
+        test,
+        x={"n": "x", "colour": k5.Column("colour", one_hot=3)},
+        y=("y", k5.Column("colour", one_hot=3)),
     )
     assert data.test is not None
     x, y = data.test.read(0)
-    assert x["colour"].tolist() == [2]
+    assert x["colour"].tolist() == [[0, 0, 1]]
     assert y[0].tolist() == [2]
     assert y[1].tolist() == [[0, 0, 1]]
 

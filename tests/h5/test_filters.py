@@ -17,12 +17,13 @@ from typing import Any, Final
 import h5py
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5.h5 import _codecs, _filters
+from kerash5._errors import DamagedFileError
+from kerash5.h5 import Source, _codecs, _filters
 from kerash5.h5._codecs import fletcher32
 from kerash5.h5._filters import (
     CodecError,
@@ -176,7 +177,7 @@ def built_in_filters(itemsize: int, *, with_lzf: bool) -> st.SearchStrategy[list
 def test_any_filters_in_any_order_decode_as_h5py_reads(
     values: NDArray[Any], data: st.DataObject
 ) -> None:
-    filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=HAS_CODECS))
+    filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=True))
     with in_memory() as file:
         assert_decodes_as_h5py_reads(create(file, "x", values, filters))
 
@@ -185,7 +186,7 @@ def test_any_filters_in_any_order_decode_as_h5py_reads(
 def test_without_the_codec_library_hdf5s_own_filters_decode_all_the_same(
     values: NDArray[Any], data: st.DataObject
 ) -> None:
-    filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=False))
+    filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=True))
     with in_memory() as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr(_filters, "imagecodecs", lambda: None)
         patch.setattr(_codecs, "imagecodecs", lambda: None)
@@ -229,7 +230,7 @@ def test_filters_that_the_mask_names_were_skipped(
         pytest.param(
             {"compression": "gzip", "shuffle": True, "fletcher32": True}, id="all but lzf"
         ),
-        pytest.param({"compression": "lzf", "shuffle": True}, id="lzf", marks=needs_codecs),
+        pytest.param({"compression": "lzf", "shuffle": True}, id="lzf"),
     ],
 )
 def test_what_create_dataset_packs_is_decoded(options: dict[str, Any], dtype: str) -> None:
@@ -356,7 +357,7 @@ def packed_chunks() -> Iterator[tuple[str, list[Filter], bytes]]:
             [shuffle_filter(4), gzip_filter(), CHECKSUM],
             [shuffle_filter(4)],
             [CHECKSUM],
-            *([[Filter(LZF, 1, (), "lzf"), CHECKSUM]] if HAS_CODECS else []),
+            [Filter(LZF, 1, (), "lzf"), CHECKSUM],
         ):
             name = " ".join(entry.name for entry in filters)
             dataset = create(file, name, values, filters)
@@ -495,6 +496,89 @@ def test_an_error_says_which_filter_and_what(codecs: bool) -> None:  # noqa: ARG
             decode(Pipeline(filters, 100, 1), stored, 100)
 
 
+# lzf, by three decoders
+
+
+LZF_DECODERS: Final = {
+    "h5py's function": lambda data, room: _codecs.undo_lzf((), data, room),
+    "Python": _codecs.undo_lzf_slowly,
+}
+
+
+@pytest.fixture(params=LZF_DECODERS)
+def lzf_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(_codecs, "imagecodecs", lambda: None)
+    return LZF_DECODERS[request.param]
+
+
+def pack_lzf(raw: bytes) -> bytes:
+    """Return what h5py's lzf filter makes of some bytes."""
+    with in_memory() as file:
+        values = np.frombuffer(raw, np.uint8)
+        dataset = create(file, "x", values, [Filter(LZF, 1, (), "lzf")])
+        mask, stored = dataset.id.read_direct_chunk((0,))
+        return b"" if mask else bytes(stored)  # it may have given up on noise
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=chunks_of_values())
+def test_lzf_is_decoded_without_the_codec_library(lzf_decoder: Any, values: NDArray[Any]) -> None:
+    stored = np.frombuffer(pack_lzf(values.tobytes()), np.uint8)
+    assume(len(stored))
+    assert lzf_decoder(stored, np.empty(values.nbytes, np.uint8)).tobytes() == values.tobytes()
+    # More room than bytes: the caller sees that a chunk is short.
+    assert len(lzf_decoder(stored, np.empty(values.nbytes + 9, np.uint8))) == values.nbytes
+    with pytest.raises(CodecError):
+        lzf_decoder(stored, np.empty(values.nbytes - 1, np.uint8))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stored=st.binary(min_size=1, max_size=80), size=st.integers(1, 400))
+def test_lzf_decoders_agree_on_bytes_that_are_no_stream(
+    monkeypatch: pytest.MonkeyPatch, stored: bytes, size: int
+) -> None:
+    monkeypatch.setattr(_codecs, "imagecodecs", lambda: None)
+    answers: list[bytes | None] = []
+    for decode_lzf in LZF_DECODERS.values():
+        room = np.full(size + 64, 7, np.uint8)
+        try:
+            found = decode_lzf(np.frombuffer(stored, np.uint8), room[:size])
+            answers.append(found.tobytes())
+        except CodecError:
+            answers.append(None)
+        assert_array_equal(room[size:], 7)
+    assert answers[0] == answers[1]
+
+
+def test_a_short_lzf_chunk_is_an_error_without_the_codec_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (_filters, _codecs):
+        monkeypatch.setattr(module, "imagecodecs", lambda: None)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        x = file.create_dataset("x", (4, 1000), "u1", chunks=(2, 1000), compression="lzf")
+        x[...] = 5
+        x.id.write_direct_chunk((2, 0), pack_lzf(bytes(1500)))
+    source = Source(tmp_path / "a.h5", x="x")
+    assert_array_equal(source.read([0, 1])["x"], 5)
+    with pytest.raises(DamagedFileError, match=r"lzf: 1500 bytes came out instead of 2000"):
+        source.read([2])
+
+
+def test_large_gzip_chunks_are_not_in_memory_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_filters, "imagecodecs", lambda: None)
+    raw = (np.arange(12 << 20, dtype="<u4") // 1000).tobytes()
+    stored, out = zlib.compress(raw, 1), np.empty(len(raw), np.uint8)
+    pipeline = Pipeline([gzip_filter()], len(raw), 4)
+    tracemalloc.start()
+    try:
+        pipeline.decode(stored, 0, out)
+        assert tracemalloc.get_traced_memory()[1] < len(raw)
+    finally:
+        tracemalloc.stop()
+    assert out.tobytes() == raw
+
+
 # What is refused, and what is advised
 
 
@@ -526,7 +610,7 @@ def test_filters_that_are_not_decoded_are_refused_in_words(entry: Filter, words:
 
 
 def test_without_the_codec_library_the_reason_names_the_pip_install(codecs: bool) -> None:
-    for code, name in ((LZF, "lzf"), (BLOSC, "blosc"), (ZSTD, "zstd"), (BITSHUFFLE, "bitshuffle")):
+    for code, name in ((BLOSC, "blosc"), (ZSTD, "zstd"), (BITSHUFFLE, "bitshuffle")):
         entry = Filter(code, 1, (0, 4, 4), name)
         reason = f"{name} needs a codec library: pip install 'kerash5[fast]'"
         assert why_not_decodable([shuffle_filter(4), entry], 4) == (None if codecs else reason)

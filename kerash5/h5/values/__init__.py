@@ -1,0 +1,1 @@
+"""What stored values mean: casts that lose nothing without a word."""
