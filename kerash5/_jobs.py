@@ -111,7 +111,8 @@ def run_test(
     from kerash5.train._build import load_model
 
     network = load_model(folder, weights)
-    metrics = Trainer(enable_progress_bar=False).test(network, H5DataModule.from_options(options))
+    module = H5DataModule.from_options(options, is_training=False)
+    metrics = Trainer(enable_progress_bar=False).test(network, module)
     tested = replace(run, test=metrics)
     if test is None and weights == "best":
         tested.save(folder)

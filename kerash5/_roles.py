@@ -62,3 +62,11 @@ def fill_tree(tree: Tree, columns: Mapping[str, np.ndarray]) -> object:
     if isinstance(tree, dict):
         return {key: fill_tree(value, columns) for key, value in tree.items()}
     return tuple(fill_tree(value, columns) for value in tree)
+
+
+def leaves(tree: Tree) -> tuple[str, ...]:
+    """Return the names of the columns in a tree, in its order."""
+    if isinstance(tree, str):
+        return (tree,)
+    parts = tree.values() if isinstance(tree, dict) else tree
+    return tuple(name for part in parts for name in leaves(part))

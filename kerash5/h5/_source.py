@@ -149,6 +149,10 @@ class Source:
             self._files, {new: self._columns[old] for new, old in columns.items()}
         )
 
+    def with_columns(self, columns: dict[str, ResolvedColumn]) -> Source:
+        """Return a source of these columns of the same files."""
+        return Source.from_parts(self._files, columns)
+
     def read(self, rows: ArrayLike) -> dict[str, np.ndarray]:
         """Read the given rows of every column, in the order asked for.
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
+from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
@@ -191,6 +192,7 @@ class Trainer:
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
         self._check(model, train, validation, test)
+        remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
             self._session = Session(
                 self.settings,
