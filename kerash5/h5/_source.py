@@ -300,6 +300,11 @@ class Source:
             },
         }
 
+    @property
+    def modified_ns(self) -> list[int]:
+        """When each file that the rows lie in was last written, in nanoseconds since 1970."""
+        return [file.identity.modified_ns for file in self._all_behind]
+
     def describe(self) -> str:
         """Say in words what the columns are, how they are stored, and how they are read."""
         return "\n".join(self._describe_lines())

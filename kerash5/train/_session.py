@@ -21,7 +21,7 @@ from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._checks import check_monitor_known, check_scalar_monitor
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._device_cache import hold_rows
-from kerash5.train._fingerprint import fingerprint, name_differences
+from kerash5.train._fingerprint import fingerprint, name_differences, note_times
 from kerash5.train._hooks import Hooks
 from kerash5.train._keeper import Keeper
 from kerash5.train._listen import Listener, Progress
@@ -237,6 +237,8 @@ class Session(Listener):
         self._build()
         found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
         check_weights(self._current, checkpoint)
+        if (noted := note_times(checkpoint.state["fingerprint"], self._fingerprint)) is not None:
+            self._say(noted)
         if found:
             self._say(f"going on in spite of differences: {name_differences(found)}")
 
@@ -365,8 +367,13 @@ class Session(Listener):
         batch = self._loop.first_batch()
         self._loop.engine.build(batch)
         check_scalar_monitor(self.model, self.run.monitor)
+        checkpoint = self._start.checkpoint
         self._fingerprint = fingerprint(
-            self._current, self._train, self._settings.limits, self._class_weight
+            self._current,
+            self._train,
+            self._settings.limits,
+            self._class_weight,
+            None if checkpoint is None else checkpoint.state["fingerprint"],
         )
         return batch
 
