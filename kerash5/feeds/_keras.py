@@ -44,6 +44,7 @@ from kerash5.feeds._keras_position import (
     is_keras_frame,
 )
 from kerash5.feeds._overlap import check_no_overlap
+from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
@@ -475,6 +476,7 @@ class H5Dataset(PyDataset):
         call = find_call()
         if call is None or call.data is not self or call.task == "predict":
             return
+        settle_scale(call.model, self)
         if call.task == "evaluate":
             check_trained_classes(call.model, self)
             return

@@ -16,6 +16,7 @@ from rich.console import Console
 from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5.feeds._scale import describe_scale
 from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._checks import check_monitor_known, check_scalar_monitor
@@ -523,6 +524,8 @@ class Session(Listener):
     def _summarize(self) -> None:
         if self._settings.enable_model_summary:
             self.model.summary(print_fn=lambda line, **_: self._say(line))
+            if (scale := describe_scale(self.model)) is not None:
+                self._say(scale)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

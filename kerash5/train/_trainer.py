@@ -18,6 +18,7 @@ from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
 from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
@@ -250,6 +251,7 @@ class Trainer:
             FileError: The file exists, or cannot be written; nothing is left behind.
         """
         dataset = choose(data, "test")
+        settle_scale(model, dataset)
         check_shapes(model, dataset)
         if out is None:
             if class_ids:
@@ -350,6 +352,7 @@ class Trainer:
         check_precision(model, self.settings.precision)
         for dataset in datasets:
             if dataset is not None:
+                settle_scale(model, dataset)
                 check_shapes(model, dataset)
                 check_labels(model, dataset)
 
