@@ -111,7 +111,8 @@ def run_test(
     from kerash5.train._build import load_model
 
     network = load_model(folder, weights)
-    metrics = Trainer(enable_progress_bar=False).test(network, H5DataModule.from_options(options))
+    module = H5DataModule.from_options(options, is_training=False)
+    metrics = Trainer(enable_progress_bar=False).test(network, module)
     tested = replace(run, test=metrics)
     if test is None and weights == "best":
         tested.save(folder)
@@ -214,11 +215,14 @@ def _fit_and_test(
     seed: int,
     resume: str | None = None,
 ) -> Run:
+    from kerash5.feeds._scale import SCALE_LAYER
     from kerash5.train import Trainer
 
     trainer = Trainer(**asdict(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
-    trainer.notes = {"backend": choose_backend(), "seed": seed, "model": asdict(model)}
+    told = asdict(model)
+    told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
+    trainer.notes = {"backend": choose_backend(), "seed": seed, "model": told}
     run = trainer.fit(network, module, resume=resume)
     if module.test is not None:
         print(_test_line(trainer.test(network, module)))

@@ -108,7 +108,7 @@ def run_predict(
 
     path: str = Trainer(enable_progress_bar=False).predict(
         load_model(folder, weights),
-        H5DataModule.from_options(options),
+        H5DataModule.from_options(options, is_training=False),
         out=out,
         name=name,
         class_ids=class_ids,

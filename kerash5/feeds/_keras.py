@@ -27,14 +27,24 @@ from kerash5._batches import (
 )
 from kerash5._errors import ColumnError, RowError
 from kerash5._plan import Plan, Shuffle
+from kerash5._roles import names_in
+from kerash5.feeds._class_names import (
+    adopt_classes,
+    check_classes,
+    check_trained_classes,
+    remember_classes,
+)
 from kerash5.feeds._keras_pass import Pass
 from kerash5.feeds._keras_position import (
     Position,
     calling_frame,
+    find_call,
     find_indices,
     find_position,
     is_keras_frame,
 )
+from kerash5.feeds._overlap import check_no_overlap
+from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
@@ -49,12 +59,17 @@ else:  # without Keras, `batches` and `read` still serve
 # An epoch in training, one in validation, and what was given up before its end.
 _MAX_PASSES: Final = 4
 _SCAN_ROWS: Final = 1 << 20  # read at a time when all labels are looked at
+_OWN_ROWS: Final = (
+    "give validation_data= rows of its own, such as H5Dataset(..., rows=...) of one side of "
+    "split_rows, and evaluate(train) for metrics on the training rows"
+)
 _MADE_ANEW: Final = (
     "_ordered",
     "_position",
     "_passes",
     "_lock",
     "_hook_calls",
+    "_checked",
     "_num_labels",
     "error",
     "wait_seconds",
@@ -97,6 +112,9 @@ class H5Dataset(PyDataset):
         scratch: A folder for a file of decoded rows, where they fit no memory and single rows are
             asked for all the same (shuffle="rows" of compressed data larger than the cache). The
             file has no name and is gone with the process. The order of rows does not depend on it.
+        classes_of: The data set (or data module) whose class ids text columns shall have, such as
+            the training data; else each finds its own classes, sorted. A value that is no class
+            there is a `LabelError` when it is read.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
         workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
@@ -130,6 +148,7 @@ class H5Dataset(PyDataset):
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,
         scratch: StrPath | None = None,
+        classes_of: Any = None,  # noqa: ANN401  a data module stands above this one
         reader: Reader = "auto",
         allow_external: bool = False,
         workers: int | None = None,
@@ -151,6 +170,8 @@ class H5Dataset(PyDataset):
             shard=shard,
             scratch=scratch,
         )
+        if classes_of is not None:
+            path, (x, y, sample_weight) = adopt_classes(path, (x, y, sample_weight), classes_of)
         self._batches = open_batches(
             path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
         )
@@ -166,6 +187,7 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
+        self._checked: H5Dataset | None = None  # the validation data that this was compared with
         self._num_labels: int | None = None  # looked up once
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
@@ -305,6 +327,14 @@ class H5Dataset(PyDataset):
         every: NDArray[np.int64] = np.arange(len(self.source)) if rows is None else rows
         return self.source.select(**{role: tree}).read(every)[role]
 
+    def column_names(self, role: str) -> tuple[str, ...]:
+        """Return the names that the source has for the columns of x, y or sample_weight.
+
+        Args:
+            role: Which of them; for one that is not there, the answer is empty.
+        """
+        return tuple(names_in(self._batches.tree(role))) if role in self._batches.roles else ()
+
     def column_path(self, role: str) -> str:
         """Return the path of the data set behind x, y or sample_weight.
 
@@ -430,6 +460,7 @@ class H5Dataset(PyDataset):
     def on_epoch_begin(self) -> None:
         """Note what Keras is about to do. Called by Keras, also before it only looks at a batch."""
         position = find_position()
+        self._check_call()
         if position is None:
             position = Position("fit", self._hook_calls)
             self._hook_calls += 1
@@ -443,6 +474,22 @@ class H5Dataset(PyDataset):
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
             self._position = position
+
+    def _check_call(self) -> None:
+        """Refuse data that do not go with each other, where Keras' own loop shows them both."""
+        call = find_call()
+        if call is None or call.data is not self or call.task == "predict":
+            return
+        settle_scale(call.model, self)
+        if call.task == "evaluate":
+            check_trained_classes(call.model, self)
+            return
+        remember_classes(call.model, self)
+        other = call.validation_data
+        if isinstance(other, H5Dataset) and self._checked is not other:
+            check_classes(self, other)
+            check_no_overlap(self, other, task="validate", cure=_OWN_ROWS)
+            self._checked = other
 
     def _read_index(self, index: int, position: Position) -> Batch:
         batches = self._batches_for(position.task)

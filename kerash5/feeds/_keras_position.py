@@ -45,13 +45,38 @@ def find_position() -> Position | None:
 
     None if there is no loop this module knows.
     """
+    found = _find_loop()
+    return None if found is None else _read_position(*found)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What Keras was called with; None for what cannot be seen."""
+
+    task: Task
+    model: object | None
+    data: object | None
+    validation_data: object | None
+
+
+def find_call() -> Call | None:
+    """Return the arguments of the innermost Keras loop around the caller; None as above."""
+    found = _find_loop()
+    if found is None:
+        return None
+    task, frame = found
+    given = frame.f_locals
+    return Call(task, given.get("self"), given.get("x"), given.get("validation_data"))
+
+
+def _find_loop() -> tuple[Task, FrameType] | None:
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None:
             return None
         for task in _TASKS:
             if frame.f_code.co_name == task and is_keras_frame(frame):
-                return _read_position(task, frame)
+                return task, frame
         frame = frame.f_back
     return None
 

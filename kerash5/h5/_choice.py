@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._find import find_dataset
 from kerash5.h5._layout import Layout, read_layout
 from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
-from kerash5.h5._readers import AbstractReader, H5pyReader
+from kerash5.h5._readers import AbstractReader, H5pyReader, Origin
 
 Reader = Literal["auto", "direct", "h5py"]
 
@@ -41,6 +42,7 @@ def open_part(
             layout = read_layout(found.dataset, handle)
             chosen = _choose(path, file, found.dataset, layout, reader)
             chosen.other_files = found.other_files
+            chosen.origin = _find_origin(found.dataset)
             return layout, chosen
     except KerasH5Error:
         raise
@@ -49,6 +51,15 @@ def open_part(
             f"{path!r} in {file.path!r} is damaged ({words_of(error)}); copy or download the file "
             "again"
         ) from error
+
+
+def _find_origin(dataset: h5py.Dataset) -> Origin | None:
+    # Links may have led to another file than the one that was opened.
+    try:
+        stat = os.stat(h5py.h5f.get_name(dataset.id))
+    except FileNotFoundError:  # removed meanwhile, which reading will report
+        return None
+    return stat.st_dev, stat.st_ino, h5py.h5o.get_info(dataset.id).addr
 
 
 def _choose(

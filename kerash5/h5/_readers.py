@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 import h5py
 import numpy as np
@@ -25,6 +25,10 @@ from kerash5.h5._stop import check_stop
 _SLAB_BYTES: Final = 32 << 20
 
 
+# Which object holds the rows, whatever its name: the file's device and inode, the object's address.
+Origin: TypeAlias = tuple[int, int, int]
+
+
 class AbstractReader(ABC):
     """Reads rows of one data set.
 
@@ -38,6 +42,7 @@ class AbstractReader(ABC):
     is_direct: bool  # single rows cost no more than their own bytes
     num_shares: int = 1  # that the bytes of a block can be read in, side by side
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
+    origin: Origin | None = None  # None: of no data set
 
     @property
     def row_bytes(self) -> int:

@@ -149,6 +149,10 @@ class Source:
             self._files, {new: self._columns[old] for new, old in columns.items()}
         )
 
+    def with_columns(self, columns: dict[str, ResolvedColumn]) -> Source:
+        """Return a source of these columns of the same files."""
+        return Source.from_parts(self._files, columns)
+
     def read(self, rows: ArrayLike) -> dict[str, np.ndarray]:
         """Read the given rows of every column, in the order asked for.
 
@@ -309,6 +313,11 @@ class Source:
                 for name, column in self._columns.items()
             },
         }
+
+    @property
+    def modified_ns(self) -> list[int]:
+        """When each file that the rows lie in was last written, in nanoseconds since 1970."""
+        return [file.identity.modified_ns for file in self._all_behind]
 
     def describe(self) -> str:
         """Say in words what the columns are, how they are stored, and how they are read."""

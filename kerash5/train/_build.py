@@ -9,6 +9,7 @@ import keras
 from kerash5 import zoo
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5._options import ModelOptions
+from kerash5.feeds._scale import settle_scale
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._checks import POLICIES
 from kerash5.train._data import H5DataModule
@@ -42,13 +43,15 @@ def build_model(
         raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(POLICIES[precision])
-    return zoo.build(
+    model = zoo.build(
         options.name,
         input_shape=data.input_shape,
         num_classes=data.num_classes,
         learning_rate=options.learning_rate,
         **options.options,
     )
+    settle_scale(model, data.train)
+    return model
 
 
 def load_model(folder: Path, weights: str) -> keras.Model:

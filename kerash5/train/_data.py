@@ -13,17 +13,28 @@ import numpy as np
 
 from kerash5._arena import parse_cache
 from kerash5._batches import ColumnSpec, RowSelection, parse_selection
-from kerash5._errors import ColumnError, OptionError
+from kerash5._errors import OptionError
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5._plan import Shuffle
 from kerash5._split import split_rows
+from kerash5.feeds._class_names import check_classes
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._overlap import check_no_overlap
 from kerash5.h5 import Column, Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
 _ASIDE: Final = 0.25
+
+_OWN_VALIDATION: Final = (
+    "give validation= a share of the training rows, such as 0.2, files of their own, or other "
+    "columns as Source(path, x=..., y=...)"
+)
+_OWN_TEST: Final = (
+    "give test= files of their own, or other columns as Source(path, x=..., y=...); metrics on "
+    "training rows are Trainer.test(model, data.train)"
+)
 
 Paths = StrPath | Sequence[StrPath] | Source
 
@@ -116,11 +127,14 @@ class H5DataModule:
         if _is_path(validation):
             _check_stratify(stratify=stratify)
             self.validation = self._open(validation, cache)
+            check_no_overlap(self.train, self.validation, task="validate", cure=_OWN_VALIDATION)
         elif validation is not None:
             self.train, self.validation = _split(
                 base, validation, stratify=stratify, seed=seed, cache=cache
             )
         self.test = self._open(test, cache) if test is not None else None
+        if self.test is not None:
+            check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
 
     def _open(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths, once looked at
         """Open files beside those of training: the same columns, the same ids for the same text."""
@@ -134,7 +148,7 @@ class H5DataModule:
         opened = H5Dataset(
             paths, **columns, **self._common, shuffle=False, cache=_share(cache, _ASIDE)
         )
-        _check_same_classes(opened, self.train)
+        check_classes(self.train, opened)
         return opened
 
     def _labels_of(self, role: str) -> dict[str, tuple[str, ...]]:
@@ -150,8 +164,13 @@ class H5DataModule:
         }
 
     @classmethod
-    def from_options(cls, options: DataOptions) -> H5DataModule:
-        """Make the data module that the command line or a config.yaml describes."""
+    def from_options(cls, options: DataOptions, *, is_training: bool = True) -> H5DataModule:
+        """Make the data module that the command line or a config.yaml describes.
+
+        Args:
+            options: The constructor's arguments.
+            is_training: Whether it is to be trained on: then rows to test on must be others.
+        """
         if options.train is None:
             raise OptionError("no training file; give --data.train FILE")
         if options.shuffle is True:
@@ -159,7 +178,13 @@ class H5DataModule:
         columns = {
             role: parse_columns(getattr(options, role)) for role in ("x", "y", "sample_weight")
         }
-        return cls(**{**vars(options), **columns})
+        values = {**vars(options), **columns}
+        if is_training or options.test is None:
+            return cls(**values)
+        module = cls(**{**values, "test": None})
+        module._paths["test"] = options.test
+        module.test = module._open(options.test, options.cache)
+        return module
 
     def config(self) -> dict[str, Any]:
         """Return the arguments as YAML can hold them, as `DataOptions` names them.
@@ -208,15 +233,6 @@ def _with_labels(spec: ColumnSpec | None, names: Mapping[str, tuple[str, ...]]) 
     if isinstance(spec, Mapping):
         return {key: _with_labels(part, names) for key, part in spec.items()}
     return None if spec is None else tuple(_with_labels(part, names) for part in spec)
-
-
-def _check_same_classes(opened: H5Dataset, train: H5Dataset) -> None:
-    found, known = opened.class_names, train.class_names
-    if found is not None and known is not None and found != known:
-        raise ColumnError(
-            f"{opened.source!r} has the classes {reprlib.repr(found)} and the training data "
-            f"{reprlib.repr(known)}, so one id would mean two things; give both the same classes"
-        )
 
 
 def _split(

@@ -10,14 +10,21 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from kerash5.feeds._keras import H5Dataset
+from kerash5.h5 import Source
 from kerash5.train._limits import Limits
 from kerash5.train._outside import GROUP as OTHER
 from kerash5.train._outside import find_optimizers
 from kerash5.train._state import ModelState, variables_of
 
 _SAMPLE_ROWS: Final = 16
+# Compared at every resumption, and where the times of files differ: rows, and decoded bytes.
+_FEW: Final = (1_024, 32 << 20)
+_MORE: Final = (16_384, 128 << 20)
+_LABEL_BYTES: Final = 64  # of one row, at most: what is larger is no label
+_PIECE_BYTES: Final = 8 << 20  # in memory at a time
 _MAX_NAMED: Final = 3  # differences in a message
 # Training changes these, so they say nothing about what was asked for.
 _PLAIN: Final = (int, float, str, type(None))
@@ -25,19 +32,28 @@ _OPTIMIZER_STATE: Final = frozenset({"name", "learning_rate"})
 
 
 def fingerprint(
-    current: ModelState, train: H5Dataset, limits: Limits, class_weight: Mapping[int, float] | None
+    current: ModelState,
+    train: H5Dataset,
+    limits: Limits,
+    class_weight: Mapping[int, float] | None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the fingerprint of a fit, as JSON has it.
 
+    Rows that are trained on are read: up to 32 MB of decoded data, up to 128 MB where nothing is
+    known of these files or their times have changed; and every label, up to 128 MB of them.
+
     Args:
         current: The model, compiled and built.
-        train: What it is trained on. A few rows are read.
+        train: What it is trained on.
         limits: Of them, what decides which batches come.
         class_weight: As in `fit`.
+        known: The fingerprint to compare with; None at the beginning.
     """
     found = {
         "backend": keras.backend.backend(),
         "data": {**train.fingerprint(), "rows": _sample(train)},
+        "content": _describe_content(train, (known or {}).get("content")),
         "steps_per_epoch": limits.steps_per_epoch(len(train)),
         "is_overfitting": limits.overfit_batches is not None,
         "class_weight": [[str(label), weight] for label, weight in (class_weight or {}).items()],
@@ -59,6 +75,42 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:  # noqa: A
         yield f"{name} was {reprlib.repr(old)} and is {reprlib.repr(new)}"
 
 
+def compare_fits(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return in words how two fits differ, but for the times of files, which `note_times` names.
+
+    Checkpoints of before the content was noted have none, and are compared without.
+    """
+    found = differences(_without_content(old), _without_content(new))
+    return [*found, *changes_of_content(old, new)]
+
+
+def changes_of_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return in words what was changed within the training files, as far as it is compared."""
+    was, now = old.get("content"), new.get("content")
+    if was is None or now is None:
+        return []
+    found = []
+    if was["labels"] != now["labels"]:
+        found.append("labels in the training files were changed")
+    if any(was[sample] != now[sample] for sample in ("few", "more")):
+        found.append("rows of the training files were changed")
+    return found
+
+
+def note_times(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return in words that files have another modification time and what was compared; or None."""
+    was, now = old.get("content"), new.get("content")
+    if was is None or now is None or was["modified_ns"] == now["modified_ns"]:
+        return None
+    count, total = now["more"][0], now["num_rows"]
+    labels = " and all labels" if now["labels"] is not None else ""
+    compared = "all rows" if count == total else f"{count:,} of {total:,} rows"
+    return (
+        f"the training files have other modification times than when the checkpoint was saved; "
+        f"{compared}{labels} were compared"
+    )
+
+
 def name_differences(found: list[str]) -> str:
     """Return the first few differences as a phrase."""
     more = len(found) - _MAX_NAMED
@@ -73,6 +125,88 @@ def _sample(train: H5Dataset) -> str:
         digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
         digest.update(np.asarray(rows, order="C").tobytes())
     return digest.hexdigest()[:16]
+
+
+def _without_content(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "content"}
+
+
+def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the times of files, and digests of labels and of a sample of rows.
+
+    Where all rows that are served take at most 32 MB (128 MB), every row is in the sample. Else the
+    rows are cut into as many runs as rows are wanted, 1,024 (16,384), and one is drawn from each.
+    Where a share s of n sampled rows was changed anywhere, it is missed with probability
+    (1 - s) ** n at the most: 1,024 rows find 0.45 % changed rows with a probability of 99 % and
+    0.1 % with 64 %; 16,384 rows find 0.03 % with 99 %. Large rows, and rows in large chunks, of
+    which each costs a chunk, are fewer: as many as 32 MB (128 MB) have, but 16 at least.
+    """
+    times = train.source.modified_ns
+    rows = train.plan.rows_to_serve
+    few = _digest_sample(train, *_FEW)
+    is_known = known is not None and known["modified_ns"] == times and known["few"] == few
+    return {
+        "modified_ns": times,
+        "num_rows": len(train.source) if rows is None else len(rows),
+        "few": few,
+        "more": known["more"] if known is not None and is_known else _digest_sample(train, *_MORE),
+        "labels": _digest_labels(train),
+    }
+
+
+def _digest_sample(train: H5Dataset, most_rows: int, most_bytes: int) -> list[Any]:
+    """Return how many rows were digested, and the digest."""
+    source, served = train.source, train.plan.rows_to_serve
+    total = len(source) if served is None else len(served)
+    count = total
+    if total * source.row_bytes > most_bytes:
+        cost = source.row_bytes * (1 if source.is_direct else source.block_rows)
+        count = min(total, max(_SAMPLE_ROWS, min(most_rows, most_bytes // max(cost, 1))))
+    return [count, _digest_places(source, served, _draw_places(total, count))]
+
+
+def _draw_places(total: int, count: int) -> NDArray[np.int64]:
+    """Return one number of each of `count` runs that make up [0, total); sorted, the same always.
+
+    Not NumPy's generators, whose numbers may change with its version.
+    """
+    number = np.arange(count, dtype=np.uint64)
+    # splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+    mixed = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    starts = np.arange(count + 1, dtype=np.int64) * total // count
+    lengths = np.diff(starts)
+    return starts[:-1] + (mixed % lengths.astype(np.uint64)).astype(np.int64)
+
+
+def _digest_labels(train: H5Dataset) -> str | None:
+    """Return a digest of all y served; None where y is no label, or where there are too many."""
+    names = train.column_names("y")
+    if not names:
+        return None
+    source = train.source.select(**{name: name for name in names})
+    served = train.plan.rows_to_serve
+    total = len(source) if served is None else len(served)
+    if source.row_bytes > _LABEL_BYTES or total * source.row_bytes > _MORE[1]:
+        return None
+    return _digest_places(source, served, np.arange(total))
+
+
+def _digest_places(
+    source: Source, served: NDArray[np.int64] | None, places: NDArray[np.int64]
+) -> str:
+    """Return a digest of the rows at these places among those served, as they are stored."""
+    digest = hashlib.blake2b(digest_size=8)
+    step = max(1, _PIECE_BYTES // max(source.row_bytes, 1))
+    for start in range(0, len(places), step):
+        some = places[start : start + step]
+        loaded = source.load_rows(some if served is None else served[some])
+        for name, rows in sorted(loaded.items()):
+            digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
+            digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()
 
 
 def _describe_model(current: ModelState) -> dict[str, Any]:

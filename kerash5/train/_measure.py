@@ -26,6 +26,7 @@ from kerash5 import zoo
 from kerash5._errors import KerasH5Error, OptionError
 from kerash5._measurement import Measurement
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Column, write
 from kerash5.train._policy import apply_policy, describe_policy, peak_device, peak_host
 from kerash5.train._trainer import Trainer
@@ -117,6 +118,7 @@ class Workplace:
     def build(self, *, load: bool = True) -> keras.Model:
         """Build the model, with the shared weights."""
         model = zoo.build(self.job.model, input_shape=self.row_shape, num_classes=self.num_classes)
+        settle_scale(model, self.open(self.job.train, shuffle=False))
         if load:
             model.load_weights(self.job.weights)
         if self.job.weight_factor != 1:

@@ -16,12 +16,13 @@ from rich.console import Console
 from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5.feeds._scale import describe_scale
 from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._checks import check_monitor_known, check_scalar_monitor
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._device_cache import hold_rows
-from kerash5.train._fingerprint import fingerprint, name_differences
+from kerash5.train._fingerprint import fingerprint, name_differences, note_times
 from kerash5.train._hooks import Hooks
 from kerash5.train._keeper import Keeper
 from kerash5.train._listen import Listener, Progress
@@ -237,6 +238,8 @@ class Session(Listener):
         self._build()
         found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
         check_weights(self._current, checkpoint)
+        if (noted := note_times(checkpoint.state["fingerprint"], self._fingerprint)) is not None:
+            self._say(noted)
         if found:
             self._say(f"going on in spite of differences: {name_differences(found)}")
 
@@ -365,8 +368,13 @@ class Session(Listener):
         batch = self._loop.first_batch()
         self._loop.engine.build(batch)
         check_scalar_monitor(self.model, self.run.monitor)
+        checkpoint = self._start.checkpoint
         self._fingerprint = fingerprint(
-            self._current, self._train, self._settings.limits, self._class_weight
+            self._current,
+            self._train,
+            self._settings.limits,
+            self._class_weight,
+            None if checkpoint is None else checkpoint.state["fingerprint"],
         )
         return batch
 
@@ -516,6 +524,8 @@ class Session(Listener):
     def _summarize(self) -> None:
         if self._settings.enable_model_summary:
             self.model.summary(print_fn=lambda line, **_: self._say(line))
+            if (scale := describe_scale(self.model)) is not None:
+                self._say(scale)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

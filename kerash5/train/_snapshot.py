@@ -13,7 +13,7 @@ import numpy as np
 from kerash5._errors import RunError
 from kerash5._run import Epoch
 from kerash5.train._checkpoint import Checkpoint
-from kerash5.train._fingerprint import differences, name_differences
+from kerash5.train._fingerprint import changes_of_content, compare_fits, name_differences
 from kerash5.train._loop import Position
 from kerash5.train._random_state import capture_random, restore_random
 from kerash5.train._state import (
@@ -152,7 +152,7 @@ def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) 
     Raises:
         RunError: It differs, and nobody said that this does not matter.
     """
-    found = list(differences(checkpoint.state["fingerprint"], now))
+    found = compare_fits(checkpoint.state["fingerprint"], now)
     if found and not is_forced:
         cure = "give it the same data and model"
         raise other_fit(str(checkpoint.path), name_differences(found), cure)
@@ -171,7 +171,7 @@ def position_of(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Position:
     """Return where to go on: in the middle of the epoch only where its batches are the same."""
     position = Position(**checkpoint.state["position"])
     then = checkpoint.state["fingerprint"]
-    if any(then.get(key) != now.get(key) for key in _BATCHES):
+    if any(then.get(key) != now.get(key) for key in _BATCHES) or changes_of_content(then, now):
         return Position(position.epoch)
     return position
 

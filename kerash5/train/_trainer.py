@@ -16,7 +16,9 @@ from rich.console import Console
 
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
+from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
@@ -191,6 +193,7 @@ class Trainer:
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
         self._check(model, train, validation, test)
+        remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
             self._session = Session(
                 self.settings,
@@ -248,6 +251,7 @@ class Trainer:
             FileError: The file exists, or cannot be written; nothing is left behind.
         """
         dataset = choose(data, "test")
+        settle_scale(model, dataset)
         check_shapes(model, dataset)
         if out is None:
             if class_ids:
@@ -348,6 +352,7 @@ class Trainer:
         check_precision(model, self.settings.precision)
         for dataset in datasets:
             if dataset is not None:
+                settle_scale(model, dataset)
                 check_shapes(model, dataset)
                 check_labels(model, dataset)
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import keras
 
-from kerash5.zoo._parts import class_probabilities, require_image, scaled_input
+from kerash5.zoo._parts import Scale, class_probabilities, require_image, scaled_input
 
 FILTERS = (32, 64, 128)
 
 
-def build(*, input_shape: tuple[int, ...], num_classes: int, scale: float = 1 / 255) -> keras.Model:
+def build(*, input_shape: tuple[int, ...], num_classes: int, scale: Scale = "auto") -> keras.Model:
     """Stack Conv 32-64-128 (3x3, relu, no padding), Dense 128 (relu) and a softmax.
 
     Args:
         input_shape: (height, width, channels); each convolution takes one pixel off every border.
         num_classes: Width of the softmax.
-        scale: What the stored numbers are multiplied by.
+        scale: What the stored numbers are multiplied by; "auto" follows their type.
     """
     require_image(input_shape, smallest=2 * len(FILTERS) + 1)
     inputs, x = scaled_input(input_shape, scale)

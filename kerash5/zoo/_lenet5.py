@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import keras
 
-from kerash5.zoo._parts import class_probabilities, require_image, scaled_input
+from kerash5.zoo._parts import Scale, class_probabilities, require_image, scaled_input
 
 # Pixels. The paper centres its 28 x 28 digits on this field, to see whole strokes near the border.
 FIELD = 32
 
 
-def build(*, input_shape: tuple[int, ...], num_classes: int, scale: float = 1 / 255) -> keras.Model:
+def build(*, input_shape: tuple[int, ...], num_classes: int, scale: Scale = "auto") -> keras.Model:
     """Stack Conv 6 (5x5), pool, Conv 16 (5x5), pool, Dense 120, Dense 84 and a softmax.
 
     Args:
         input_shape: (height, width, channels); smaller sides are padded with zeros to 32.
         num_classes: Width of the softmax.
-        scale: What the stored numbers are multiplied by.
+        scale: What the stored numbers are multiplied by; "auto" follows their type.
     """
     require_image(input_shape, smallest=1)
     inputs, x = scaled_input(input_shape, scale)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 
 from kerash5._errors import OptionError
-from kerash5.zoo._parts import class_probabilities, scaled_input
+from kerash5.zoo._parts import Scale, class_probabilities, scaled_input
 
 
 def build(
@@ -18,7 +18,7 @@ def build(
     input_shape: tuple[int, ...],
     num_classes: int,
     hidden: Sequence[int] = (128, 64),
-    scale: float = 1 / 255,
+    scale: Scale = "auto",
 ) -> keras.Model:
     """Stack one Dense (relu) per hidden width, and a softmax.
 
@@ -26,7 +26,7 @@ def build(
         input_shape: Any; the row is flattened.
         num_classes: Width of the softmax.
         hidden: Widths of the hidden layers, first to last; none gives logistic regression.
-        scale: What the stored numbers are multiplied by.
+        scale: What the stored numbers are multiplied by; "auto" follows their type.
     """
     widths = _parse_hidden(hidden)
     inputs, x = scaled_input(input_shape, scale)

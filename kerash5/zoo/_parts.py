@@ -7,31 +7,36 @@ itself can load in its safe mode.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import keras
 
 from kerash5._errors import OptionError, ShapeError
+from kerash5.feeds._scale import OPEN, RAW_BYTES, SCALE_LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Scale: TypeAlias = float | Literal["auto"]
+
 
 def scaled_input(
-    input_shape: tuple[int, ...], scale: float
+    input_shape: tuple[int, ...], scale: Scale
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Return the model's input, and the same multiplied by `scale`.
 
     uint8 rows travel to the device as uint8 and are cast there, in the first lines of the model.
     """
-    if not _is_factor(scale):
+    if scale != "auto" and not _is_factor(scale):
         raise OptionError(
-            f"scale must be a number other than 0, such as 1/255 or 1.0, not {scale!r}"
+            f"scale must be a number other than 0, such as 1/255 or 1.0, or 'auto', not {scale!r}"
         )
     # Not dtype="uint8": Keras 3.15.1 casts what it is fed to the input's dtype, so float rows would
     # lose their fractions, and 300.0 would become 44 (255 in JAX' predict), without a word.
     inputs = keras.Input(input_shape, name="x")
-    return inputs, keras.layers.Rescaling(scale, name="scale")(inputs)
+    layer = keras.layers.Rescaling(RAW_BYTES if scale == "auto" else scale, name=SCALE_LAYER)
+    setattr(layer, OPEN, scale == "auto")  # the first data that the model meets settle it
+    return inputs, layer(inputs)
 
 
 def _is_factor(scale: object) -> bool:

@@ -99,8 +99,10 @@ def build(
         input_shape: Shape of one row, without the batch axis; channels last.
         num_classes: How many classes there are; labels are integers in [0, num_classes).
         learning_rate: Adam's step size.
-        **options: What the family takes besides: `scale` (all; 1/255, which suits raw uint8; 1.0
-            for data that are scaled already) and `hidden` ("mlp"; widths of the hidden layers).
+        **options: What the family takes besides: `scale` (all; a number, or "auto", the default:
+            1/255 for stored uint8, 1/65535 for uint16, 1.0 for other types, taken from the first
+            `H5Dataset` or `H5DataModule` that the model meets, and 1/255 until then) and `hidden`
+            ("mlp"; widths of the hidden layers).
 
     Returns:
         A compiled `keras.Model`, which can still `compile`, `fit` and `save`.

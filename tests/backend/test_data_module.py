@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,11 @@ def write_rows(path: Path, labels: Any = LABELS, **columns: Any) -> str:
 @pytest.fixture
 def train(tmp_path: Path) -> str:
     return write_rows(tmp_path / "train.h5")
+
+
+def copy_of(path: str, name: str = "copy.h5") -> str:
+    """Return a file with the same rows beside it: to test on the file itself is refused."""
+    return str(shutil.copy(path, Path(path).with_name(name)))
 
 
 def open_module(train: str, test: Any = None, **options: Any) -> k5.H5DataModule:
@@ -97,7 +103,7 @@ def test_rows_that_were_named_are_validated_in_their_order(
 
 
 def test_only_training_is_shuffled(train: str) -> None:
-    data = open_module(train, train, validation=0.5)
+    data = open_module(train, copy_of(train), validation=0.5)
     assert list(rows_of(data.train)) != sorted(rows_of(data.train))
     assert list(rows_of(data.validation)) == sorted(rows_of(data.validation))
     assert_array_equal(rows_of(data.test), np.arange(NUM_ROWS))
@@ -140,7 +146,7 @@ def test_stratify_takes_one_hot_and_text_labels_too(train: str, tmp_path: Path) 
 
 
 def test_rows_cut_the_training_file_before_it_is_split(train: str) -> None:
-    data = open_module(train, train, rows=20, validation=0.25)
+    data = open_module(train, copy_of(train), rows=20, validation=0.25)
     together = [*rows_of(data.train), *rows_of(data.validation)]
     assert len(together) == len(set(together)) == 20
     assert max(together) == 19
@@ -162,7 +168,7 @@ def test_rows_given_in_an_order_keep_it_around_the_validation_rows(train: str) -
 
 
 def test_validation_serves_every_row_where_training_drops_the_short_batch(train: str) -> None:
-    data = open_module(train, train, validation=10, drop_last=True)
+    data = open_module(train, copy_of(train), validation=10, drop_last=True)
     assert len(rows_of(data.train)) == 28  # of 30, in batches of seven
     assert (len(rows_of(data.validation)), len(rows_of(data.test))) == (10, NUM_ROWS)
 
@@ -191,13 +197,13 @@ def test_a_split_that_does_not_fit_divides_the_budget(tmp_path: Path) -> None:
 
 
 def test_transform_is_applied_to_all_three(train: str) -> None:
-    data = open_module(train, train, validation=0.25, transform=lambda x, y: (x, y + 100))
+    data = open_module(train, copy_of(train), validation=0.25, transform=lambda x, y: (x, y + 100))
     for part in (data.train, data.validation, data.test):
         assert labels_of(part).min() >= 100
 
 
 def test_shape_classes_and_description_are_those_of_the_training_file(train: str) -> None:
-    data = open_module(train, train, x=k5.Column("x", shape=(1,)), validation=0.25)
+    data = open_module(train, copy_of(train), x=k5.Column("x", shape=(1,)), validation=0.25)
     assert data.input_shape == (1,)
     assert data.num_classes == 4
     assert data.class_names is None
@@ -288,7 +294,7 @@ def test_sources_bring_their_columns_and_must_agree_on_the_classes(tmp_path: Pat
 def test_config_makes_the_same_module_again(train: str, tmp_path: Path) -> None:
     data = open_module(
         train,
-        train,
+        copy_of(train),
         x=k5.Column("x", shape=(1,), dtype=np.float32),
         y=k5.Column("y", labels={0: 0, 1: 1, 2: 1, 3: 0}),
         validation=0.25,
@@ -316,8 +322,9 @@ def test_config_names_files_from_the_root(
     train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = open_module("train.h5", ["train.h5"], validation="train.h5").config()
-    assert (config["train"], config["validation"], config["test"]) == (train, train, [train])
+    copies = [copy_of(train, name) for name in ("valid.h5", "test.h5")]
+    config = open_module("train.h5", ["test.h5"], validation="valid.h5").config()
+    assert [config["train"], config["validation"], config["test"]] == [train, copies[0], copies[1:]]
 
 
 @pytest.mark.parametrize(
@@ -385,11 +392,11 @@ def test_options_without_a_training_file_say_which_flag(train: str) -> None:
 def test_data_outside_the_folder_need_a_yes(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "in").mkdir()
-    k5.write(tmp_path / "out" / "real.h5", x=np.zeros((12, 2)), y=np.arange(12) % 3)
     for name in ("train.h5", "test.h5"):
+        k5.write(tmp_path / "out" / name, x=np.zeros((12, 2)), y=np.arange(12) % 3)
         with h5py.File(tmp_path / "in" / name, "w") as file:
             for column in ("x", "y"):
-                file[column] = h5py.ExternalLink("../out/real.h5", f"/{column}")
+                file[column] = h5py.ExternalLink(f"../out/{name}", f"/{column}")
     paths = tmp_path / "in" / "train.h5", tmp_path / "in" / "test.h5"
     with pytest.raises(ExternalDataError, match="allow_external=True"):
         k5.H5DataModule(*paths, x="x", y="y")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,11 @@ def train(tmp_path: Path) -> str:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs" / "one"
+
+
+def copy_of(path: str) -> str:
+    """Return a file with the same rows beside it: to test on the file itself is refused."""
+    return str(shutil.copy(path, Path(path).with_name("copy.h5")))
 
 
 def open_module(train: str, test: str | None = None, **options: Any) -> k5.H5DataModule:
@@ -381,7 +387,7 @@ def test_validate_test_and_predict_answer_for_the_stored_rows_in_their_order(
 
 
 def test_test_metrics_are_kept_in_the_run(train: str, run_dir: Path) -> None:
-    data, model, trainer = open_module(train, train), build(), make_trainer(run_dir)
+    data, model, trainer = open_module(train, copy_of(train)), build(), make_trainer(run_dir)
     run = trainer.fit(model, data)
     assert run.test == {}
     metrics = trainer.test(model, data)
@@ -390,7 +396,7 @@ def test_test_metrics_are_kept_in_the_run(train: str, run_dir: Path) -> None:
 
 
 def test_the_metrics_of_another_model_are_not_kept_in_the_run(train: str, run_dir: Path) -> None:
-    data, trainer = open_module(train, train), make_trainer(run_dir)
+    data, trainer = open_module(train, copy_of(train)), make_trainer(run_dir)
     run = trainer.fit(build(), data)
     assert trainer.test(build(), data)
     assert trainer.run == k5.Run.load(run_dir) == run
@@ -398,7 +404,7 @@ def test_the_metrics_of_another_model_are_not_kept_in_the_run(train: str, run_di
 
 def test_a_trainer_that_never_fitted_tests_and_keeps_nothing(train: str, run_dir: Path) -> None:
     trainer = make_trainer(run_dir)
-    assert trainer.test(build(), open_module(train, train))["loss"] > 0
+    assert trainer.test(build(), open_module(train, copy_of(train)))["loss"] > 0
     assert trainer.run is None
     assert not run_dir.exists()
 
@@ -468,7 +474,9 @@ def test_evaluation_raises_the_data_sets_own_error_too(
 
     model = build(is_compiled=True)
     with pytest.raises(WeatherError):
-        getattr(make_trainer(run_dir), task)(model, open_module(train, train, transform=spoil))
+        getattr(make_trainer(run_dir), task)(
+            model, open_module(train, copy_of(train), transform=spoil)
+        )
 
 
 def test_weights_that_cannot_be_written_leave_the_earlier_ones(
@@ -599,7 +607,7 @@ def test_the_test_file_is_checked_before_training_begins(
 
 @pytest.mark.parametrize("task", ["test", "validate", "predict"])
 def test_evaluation_checks_shapes_too(train: str, run_dir: Path, task: str) -> None:
-    data = open_module(train, train, validation=8)
+    data = open_module(train, copy_of(train), validation=8)
     with pytest.raises(ShapeError, match="would fit"):
         getattr(make_trainer(run_dir), task)(build((2, 8)), data)
 
@@ -656,7 +664,10 @@ def test_several_inputs_and_outputs_train_and_predict(train: str, run_dir: Path)
     model = keras.Model({"left": left, "right": right}, outputs)
     model.compile(optimizer="sgd", loss={"one": "sparse_categorical_crossentropy", "two": "mae"})
     data = open_module(
-        train, train, x={"left": "image", "right": "image"}, y={"one": "label", "two": "label"}
+        train,
+        copy_of(train),
+        x={"left": "image", "right": "image"},
+        y={"one": "label", "two": "label"},
     )
     trainer = make_trainer(run_dir)
     assert trainer.fit(model, data).status == "done"
@@ -721,7 +732,7 @@ def test_elsewhere_than_on_a_terminal_an_epoch_is_a_plain_line(
 def test_nothing_is_printed_when_nothing_is_wanted(
     train: str, run_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    trainer, data = make_trainer(run_dir), open_module(train, train)
+    trainer, data = make_trainer(run_dir), open_module(train, copy_of(train))
     model = build(is_compiled=True)
     capfd.readouterr()
     trainer.fit(model, data)

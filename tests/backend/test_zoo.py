@@ -275,7 +275,7 @@ def test_input_shape_must_be_positive_whole_numbers(name: str, shape: Any) -> No
         ({"learning_rate": float("nan")}, "learning_rate must be a positive number, not nan"),
         ({"scale": 0}, "scale must be a number other than 0"),
         ({"scale": float("inf")}, "scale must be a number other than 0"),
-        ({"scale": "auto"}, "scale must be a number other than 0, .* not 'auto'"),
+        ({"scale": "uint8"}, "scale must be a number other than 0, .* not 'uint8'"),
         ({"hidden": (8, 0)}, r"hidden must list the widths .* not \(8, 0\)"),
         ({"hidden": 8}, "hidden must list the widths .* not 8"),
         ({"hiden": (8,)}, "model 'mlp' has no option 'hiden'; did you mean 'hidden'"),

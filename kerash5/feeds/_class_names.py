@@ -1,0 +1,143 @@
+"""Class names of several data sets: one id has to mean one class in all that one model sees.
+
+Text columns find their classes by themselves, sorted, so two files that hold different classes
+count them differently. `adopt_classes` gives a data set the ids of another, and `check_classes`
+refuses two that disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from kerash5._errors import ColumnError, OptionError
+from kerash5._roles import ROLES, ColumnSpec, flatten_roles
+from kerash5.h5 import Column, Source
+from kerash5.h5._columns import ResolvedColumn, assemble_column
+
+if TYPE_CHECKING:
+    from kerash5.feeds._keras import H5Dataset
+
+ClassNames = Mapping[str, tuple[str, ...]]  # by what a source calls the column: "y", "y/kind"
+
+_ROLES: Final = ("x", "y")
+# What each model was trained on last. Not an attribute, which Keras would track and save.
+_TRAINED: Final[WeakKeyDictionary[Any, ClassNames]] = WeakKeyDictionary()
+
+
+def class_names_of(dataset: H5Dataset) -> ClassNames:
+    """Return the names behind the class ids, for each column of x and y that has names."""
+    columns = dataset.source.columns
+    return {
+        name: names
+        for role in _ROLES
+        for name in dataset.column_names(role)
+        if (names := columns[name].class_names) is not None
+    }
+
+
+def adopt_classes(
+    path: Any,  # noqa: ANN401  what `H5Dataset` takes
+    specs: tuple[ColumnSpec | None, ...],
+    classes_of: Any,  # noqa: ANN401  a data module stands above this one
+) -> tuple[Any, tuple[Any, ...]]:
+    """Give text columns the class ids that the same columns of another data set have.
+
+    Args:
+        path: Files, or a source.
+        specs: The columns of x, y and sample_weight as asked for.
+        classes_of: An `H5Dataset`, or something with a `train` that is one.
+
+    Returns:
+        Both, with `labels` in the columns that had none and whose counterparts have classes.
+
+    Raises:
+        OptionError: `classes_of` is something else, or has no classes.
+    """
+    train = getattr(classes_of, "train", classes_of)
+    if not hasattr(train, "source") or not hasattr(train, "column_names"):
+        raise OptionError(
+            f"classes_of={classes_of!r}; give the H5Dataset or the H5DataModule that is trained on"
+        )
+    labels = {name: _labels_of(train.source.columns[name]) for name in class_names_of(train)}
+    if not labels:
+        raise OptionError(
+            f"classes_of={train!r} has no class names, so its ids are the stored numbers; leave "
+            "classes_of= out"
+        )
+    asked = {role: spec for role, spec in zip(ROLES, specs, strict=True) if spec is not None}
+    if isinstance(path, Source):
+        return _relabel(path, asked, labels), specs
+    changed = {role: _with_labels(role, spec, labels) for role, spec in asked.items()}
+    return path, tuple(changed.get(role) for role in ROLES)
+
+
+def _labels_of(column: ResolvedColumn) -> Any:  # noqa: ANN401  what `Column(labels=)` takes
+    if column.labels is None:  # named by groups: the id is the position
+        return column.class_names
+    return dict(zip(column.labels.values.tolist(), column.labels.ids.tolist(), strict=True))
+
+
+def _with_labels(name: str, spec: ColumnSpec, labels: Mapping[str, Any]) -> Any:  # noqa: ANN401  the form of `spec`
+    if isinstance(spec, str | Column):
+        column = Column(spec) if isinstance(spec, str) else spec
+        found = labels.get(name) if column.labels is None else None
+        return spec if found is None else replace(column, labels=found)
+    if isinstance(spec, Mapping):
+        return {key: _with_labels(f"{name}/{key}", part, labels) for key, part in spec.items()}
+    return tuple(_with_labels(f"{name}/{key}", part, labels) for key, part in enumerate(spec))
+
+
+def _relabel(source: Source, specs: Mapping[str, ColumnSpec], labels: Mapping[str, Any]) -> Source:
+    flat, _ = flatten_roles(specs or {role: role for role in ROLES if role in source.columns})
+    columns = dict(source.columns)
+    for name, spec in flat.items():
+        column = columns.get(str(spec))
+        if column is not None and name in labels and column.column.labels is None:
+            asked = replace(column.column, labels=labels[name])
+            columns[str(spec)] = assemble_column(asked, column.parts, column.storage)
+    return source.with_columns(columns)
+
+
+def remember_classes(model: object, train: H5Dataset) -> None:
+    """Note what the class ids mean in the data that a model is trained on."""
+    if model is not None:
+        _TRAINED[model] = class_names_of(train)
+
+
+def check_trained_classes(model: object, dataset: H5Dataset) -> None:
+    """Check that the ids mean what they meant where this model was trained, if that is known.
+
+    Raises:
+        ColumnError: An id means another class.
+    """
+    known = None if model is None else _TRAINED.get(model)
+    if known is not None:
+        _check(known, dataset, "the data that this model was trained on")
+
+
+def check_classes(train: H5Dataset, other: H5Dataset) -> None:
+    """Check that one class id means one class in both.
+
+    Raises:
+        ColumnError: It does not; the message names a class and its two ids.
+    """
+    _check(class_names_of(train), other, "the training data")
+
+
+def _check(known: ClassNames, dataset: H5Dataset, whose: str) -> None:
+    for name, found in class_names_of(dataset).items():
+        wanted = known.get(name)
+        if wanted is None or wanted[: len(found)] == found[: len(wanted)]:
+            continue
+        number = next(
+            i for i, pair in enumerate(zip(found, wanted, strict=False)) if len({*pair}) > 1
+        )
+        raise ColumnError(
+            f"class id {number} is {found[number]!r} in {dataset.source!r} and {wanted[number]!r} "
+            f"in {whose}, so one id would mean two things; give both the same classes: open "
+            "these data with H5Dataset(..., classes_of=train), or both with the same "
+            f"Column({dataset.source.columns[name].column.path!r}, labels=[...])"
+        )

@@ -1,0 +1,96 @@
+"""Rows that one data set trains on and another takes for new ones.
+
+Two rows are the same row where the data sets behind x are: one file, however it is named (a copy of
+the path, a hard or symbolic link, a pattern), and one object in it, however it is reached (soft or
+external links). Copies of a file and virtual data sets over it are other objects, and not found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import OptionError
+
+if TYPE_CHECKING:
+    from kerash5.feeds._keras import H5Dataset
+    from kerash5.h5._readers import Origin
+
+_NAMED_ROWS: Final = 5  # in a message
+_Key = frozenset["Origin"]
+
+
+def check_no_overlap(train: H5Dataset, other: H5Dataset, *, task: str, cure: str) -> None:
+    """Check that no row of `other` is a row of `train`.
+
+    Only row numbers and places in files are compared; no data are read.
+
+    Args:
+        train: What is trained on.
+        other: What is validated or tested on.
+        task: "validate" or "test", for the message.
+        cure: What to do, for the message.
+
+    Raises:
+        OptionError: Some rows are the same; the message says how many, and which.
+    """
+    same = find_overlap(train, other)
+    if not len(same):
+        return
+    named = ", ".join(map(str, same[:_NAMED_ROWS].tolist()))
+    more = f" and {len(same) - _NAMED_ROWS} more" if len(same) > _NAMED_ROWS else ""
+    rows = "row" if len(same) == 1 else "rows"
+    raise OptionError(
+        f"{len(same)} of the {other.num_rows} rows to {task} on ({rows} {named}{more} of "
+        f"{other.column_path('x')!r} in {_name_file(other, same[0])!r}) are trained on as well, so "
+        f"the metrics would not be those of new rows; {cure}"
+    )
+
+
+def find_overlap(train: H5Dataset, other: H5Dataset) -> NDArray[np.int64]:
+    """Return the rows of `other`, as its source numbers them, that `train` serves too; sorted."""
+    trained: dict[Origin, list[int]] = {}
+    train_keys, other_keys = _keys(train), _keys(other)
+    for part, key in enumerate(train_keys):
+        for origin in key:
+            trained.setdefault(origin, []).append(part)
+    found: list[NDArray[np.int64]] = []
+    for part, key in enumerate(other_keys):
+        near = sorted({number for origin in key for number in trained.get(origin, ())})
+        # A data set that only some inputs share (a table, a mask) does not make rows the same.
+        same = [n for n in near if key <= train_keys[n] or train_keys[n] <= key]
+        if same:
+            rows = _rows_of_part(other, part)
+            seen = np.zeros(int(np.diff(other.source.part_starts)[part]), np.bool_)
+            for number in same:
+                seen[_rows_of_part(train, number)] = True
+            found.append(rows[seen[rows]] + other.source.part_starts[part])
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def _keys(dataset: H5Dataset) -> list[_Key]:
+    """Return, for each part of a source, where its x lies."""
+    columns = [dataset.source.columns[name] for name in dataset.column_names("x")]
+    origins = [[part.origin for part in column.parts] for column in columns]
+    return [
+        frozenset(key for key in keys if key is not None) for keys in zip(*origins, strict=True)
+    ]
+
+
+def _rows_of_part(dataset: H5Dataset, part: int) -> NDArray[np.int64]:
+    """Return the rows served of one part, counted from its first."""
+    start, stop = dataset.source.part_starts[part : part + 2].tolist()
+    rows = dataset.plan.rows_to_serve
+    if rows is None:
+        return np.arange(stop - start)
+    here: NDArray[np.int64] = rows[(rows >= start) & (rows < stop)] - start
+    return here
+
+
+def _name_file(dataset: H5Dataset, row: int) -> str:
+    paths, starts = dataset.source.paths, dataset.source.part_starts
+    if len(paths) == 1:
+        return paths[0]
+    return paths[int(np.searchsorted(starts, row, side="right")) - 1]

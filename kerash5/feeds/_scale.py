@@ -1,0 +1,75 @@
+"""What stored numbers are multiplied by before they enter a model of the zoo: `scale="auto"`.
+
+A model of the zoo that was built with "auto" takes its scale from the first data set that it meets
+in `fit`, `evaluate` or a `Trainer`, and holds it from then on: it is part of the saved model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from kerash5.feeds._keras import H5Dataset
+
+SCALE_LAYER: Final = "scale"  # its name in each model of the zoo
+OPEN: Final = "is_scale_open"  # an attribute of that layer while the scale may still change
+RAW_BYTES: Final = 1 / 255
+
+_SCALES: Final = {"uint8": RAW_BYTES, "uint16": 1 / 65535}
+# Values of a transform beyond this are no normalised ones: those lie within a few deviations.
+_LARGEST_NORMAL: Final = 16.0
+
+
+def scale_of(dtype: DTypeLike) -> float:
+    """Return 1/255 for uint8, 1/65535 for uint16, and 1.0 for every other type."""
+    return _SCALES.get(np.dtype(dtype).name, 1.0)
+
+
+def stored_scale(dataset: H5Dataset) -> float | None:
+    """Return the scale that suits x as it is stored; None where x is several columns.
+
+    Behind a transform the first batch decides: integers by their type, floats within [-16, 16] as
+    they are, and larger floats as the stored type, whose range they still have.
+    """
+    names = dataset.column_names("x")
+    if len(names) != 1:
+        return None
+    scale = scale_of(dataset.source.columns[names[0]].stored_dtype)
+    if dataset.is_transformed:
+        values = np.asarray(dataset.read(0)[0])
+        if values.dtype.kind in "iub":
+            return scale_of(values.dtype)
+        return 1.0 if np.abs(values).max(initial=0.0) <= _LARGEST_NORMAL else scale
+    return scale
+
+
+def settle_scale(model: Any, dataset: H5Dataset) -> None:  # noqa: ANN401  Keras'
+    """Give a model of the zoo that was built with scale="auto" the scale that suits this data."""
+    layer = _find_layer(model)
+    if layer is None or not getattr(layer, OPEN, False):
+        return
+    setattr(layer, OPEN, False)
+    scale = stored_scale(dataset)
+    if scale is not None and scale != layer.scale:
+        layer.scale = scale
+        # What was traced holds the scale of before.
+        model.train_function = model.test_function = model.predict_function = None
+
+
+def describe_scale(model: Any) -> str | None:  # noqa: ANN401  Keras'
+    """Return in words what the zoo's model multiplies x by; None for other models."""
+    layer = _find_layer(model)
+    if layer is None:
+        return None
+    if layer.scale == 1:
+        return "scale: 1, x enters the model as it is"
+    return f"scale: x is multiplied by {layer.scale:.6g} (1/{1 / layer.scale:.6g})"
+
+
+def _find_layer(model: Any) -> Any:  # noqa: ANN401  Keras'
+    layers = getattr(model, "layers", None) or ()
+    found = (each for each in layers if each.name == SCALE_LAYER and hasattr(each, OPEN))
+    return next(found, None)
