@@ -55,6 +55,7 @@ _MADE_ANEW: Final = (
     "_passes",
     "_lock",
     "_hook_calls",
+    "_is_group_checked",
     "_num_labels",
     "error",
     "wait_seconds",
@@ -162,6 +163,7 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
+        self._is_group_checked = False  # whether a fit in several processes was looked at
         self._num_labels: int | None = None  # looked up once
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
@@ -435,10 +437,19 @@ class H5Dataset(PyDataset):
                     "evaluate and predict get the order of training; give them shuffle=False data",
                     stacklevel=2,
                 )
+        self._check_group(position.task)
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
             self._position = position
+
+    def _check_group(self, task: str) -> None:
+        if self._is_group_checked:
+            return
+        self._is_group_checked = task == "fit"
+        from kerash5.feeds._keras_group import check_keras_loop  # imports Keras, which runs here
+
+        check_keras_loop(self, task)
 
     def _read_index(self, index: int, position: Position) -> Batch:
         batches = self._batches_for(position.task)

@@ -16,7 +16,9 @@ from rich.console import Console
 
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
+from kerash5.distributed import check_single_writer
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._keras_group import check_trainer
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
@@ -190,6 +192,7 @@ class Trainer:
             validation = None
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
+        check_trainer("Trainer.fit", model, train, validation)
         self._check(model, train, validation, test)
         with tuned(model, self.settings.optimizer):
             self._session = Session(
@@ -246,6 +249,7 @@ class Trainer:
 
         Raises:
             FileError: The file exists, or cannot be written; nothing is left behind.
+            OptionError: Several processes would each write all rows.
         """
         dataset = choose(data, "test")
         check_shapes(model, dataset)
@@ -253,6 +257,8 @@ class Trainer:
             if class_ids:
                 raise OptionError("class_ids=True goes with out=; on arrays, .argmax(axis=-1)")
             return call_keras(lambda: model.predict(dataset, verbose=0), dataset)
+        if dataset.plan.shard[1] == 1:  # a shard writes rows of its own
+            check_single_writer("Trainer.predict(out=)")
         return predict_to_file(
             model, dataset, out, name=name, class_ids=class_ids, overwrite=overwrite
         )
@@ -281,6 +287,7 @@ class Trainer:
             The curve: `suggestion` is the rate to take, `plot(path)` draws it.
         """
         train, _, _ = parts(data)
+        check_trainer("Trainer.lr_find", model, train)
         self._check(model, train)
         return find_learning_rate(
             model, train, min_lr=min_lr, max_lr=max_lr, num_training=num_training
