@@ -27,6 +27,7 @@ from kerash5._batches import (
 )
 from kerash5._errors import ColumnError, RowError
 from kerash5._plan import Plan, Shuffle
+from kerash5.feeds._epochs import Epochs
 from kerash5.feeds._keras_pass import Pass
 from kerash5.feeds._keras_position import (
     Position,
@@ -69,6 +70,10 @@ class H5Dataset(PyDataset):
     in an order that depends on `seed` and the epoch alone and is the same on every backend.
     `evaluate` and `predict` always get the stored order. Give the same object to several fits and
     each begins at epoch 0 again, unless `initial_epoch` says otherwise.
+
+    Outside Keras, `for x, y in ds` and `DataLoader(ds, batch_size=None)` of PyTorch, with or
+    without workers, read epoch 0 the first time and the next epoch each further time; `set_epoch`
+    says which one comes next.
 
     Args:
         path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
@@ -155,6 +160,7 @@ class H5Dataset(PyDataset):
         self._batches = open_batches(
             path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
         )
+        self.epochs_outside_keras = Epochs()
         self._setup()
 
     def _setup(self) -> None:
@@ -322,7 +328,8 @@ class H5Dataset(PyDataset):
         """
         batches = self._batches.with_rows(rows, **changes)
         other = self.__class__.__new__(self.__class__)
-        other.__setstate__({**self.__getstate__(), "_batches": batches})
+        state = {"_batches": batches, "epochs_outside_keras": Epochs()}
+        other.__setstate__({**self.__getstate__(), **state})
         return other
 
     @property
@@ -398,20 +405,41 @@ class H5Dataset(PyDataset):
         return len(self._batches_for((find_position() or self._position).task))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of epoch 0."""
-        return self.batches()
+        """Yield the batches of the next epoch: the first loop reads epoch 0, the second epoch 1.
+
+        What Keras does itself (`fit`, `evaluate`, `predict`) neither counts nor is changed by it.
+        """
+        is_keras = is_keras_frame(calling_frame())  # adapt(ds): a look at the data, no epoch
+        return self.batches(0 if is_keras else self.epochs_outside_keras.begin())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next loop over the data set, and indexing, read this epoch.
+
+        For loops outside Keras, as the samplers of PyTorch have it. Persistent workers of a
+        DataLoader that run already go on counting for themselves.
+
+        Args:
+            epoch: From 0.
+
+        Raises:
+            OptionError: It is no whole number from 0.
+        """
+        self.epochs_outside_keras.set(epoch)
 
     def __getitem__(self, index: int) -> Batch:
         """Return a batch: to Keras' loops the next of the order they are due.
 
-        To everyone else, batch `index` of epoch 0.
+        To a torch DataLoader, batch `index` of the epoch its pass has begun; to everyone else, of
+        epoch 0 or the one given to `set_epoch`.
 
         Raises:
+            OptionError: A DataLoader stacks batches; it takes batch_size=None.
             RowError: `index` is outside [0, len(self)).
         """
         caller = calling_frame()
         if not is_keras_frame(caller):
-            return self._read_index(index, Position("fit", 0))
+            epoch = self.epochs_outside_keras.of_caller(caller, self.batch_size)
+            return self._read_index(index, Position("fit", epoch))
         began = time.perf_counter()
         try:
             indices = find_indices(caller)
