@@ -17,8 +17,21 @@ import yaml
 from rich.console import Console
 
 from kerash5._backends import choose_backend, environment, installed_backends, use_backend
-from kerash5._errors import DamagedFileError, FileError, FileMissingError, OptionError, RunError
-from kerash5._options import ColumnOption, DataOptions, ModelOptions, TrainerOptions
+from kerash5._errors import (
+    DamagedFileError,
+    FileError,
+    FileMissingError,
+    OptionError,
+    RunError,
+    escape_controls,
+)
+from kerash5._options import (
+    ColumnOption,
+    DataOptions,
+    ModelOptions,
+    TrainerOptions,
+    check_aliases,
+)
 from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
 from kerash5.h5 import describe, verify
@@ -134,7 +147,7 @@ def run_verify(path: str, *, allow_external: bool = False) -> None:
     for verdict in verify(path, allow_external=allow_external):
         verdicts.append(verdict)
         reason = f": {verdict.reason}" if verdict.reason else ""
-        print(f"{verdict.path or path}: {verdict.state}{reason}")
+        print(escape_controls(f"{verdict.path or path}: {verdict.state}{reason}"))
     damaged = [verdict.path or path for verdict in verdicts if verdict.state == "damaged"]
     if damaged:
         raise DamagedFileError(
@@ -260,8 +273,12 @@ def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -
     if not path.exists():
         raise FileMissingError(f"no {str(path)!r}; name the run_dir of a Trainer")
     try:
-        values = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["data"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        text = path.read_text(encoding="utf-8")
+        check_aliases(text, repr(str(path)))
+        values = dict(yaml.safe_load(text)["data"])
+    except OptionError:
+        raise
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileError(
             f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
         ) from error

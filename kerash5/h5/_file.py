@@ -10,13 +10,15 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
+import shlex
 import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import h5py
 
@@ -27,6 +29,7 @@ from kerash5._errors import (
     FileMissingError,
     NotHDF5Error,
     OptionError,
+    explain_system_error,
 )
 
 StrPath = str | os.PathLike[str]
@@ -35,6 +38,7 @@ StrPath = str | os.PathLike[str]
 HDF5_ERRORS: Final = (MemoryError, OSError, RuntimeError, ValueError)
 
 _MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
 
 # First bytes of what people meet under an HDF5 name, and what to do about it.
@@ -180,8 +184,9 @@ def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
 
 
 def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
-    entries: list[object] = [path]
-    if isinstance(path, Iterable) and not isinstance(path, str | bytes | os.PathLike):
+    entries: list[Any] = [path]
+    is_one = isinstance(path, str | bytes | os.PathLike | h5py.File | h5py.Dataset)
+    if isinstance(path, Iterable) and not is_one:
         entries = list(path)
     if not entries:
         raise OptionError("path is an empty list; name at least one HDF5 file")
@@ -189,10 +194,28 @@ def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
 
 
 def _parse_path(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(path, h5py.Dataset):
+        file = repr(os.fspath(path.file.filename)) if path else "FILE"
+        column = repr(path.name.strip("/")) if path and path.name else "NAME"
+        raise OptionError(
+            f"path={path!r} is a data set; give its file first and name the data set, as in "
+            f"H5Dataset({file}, x={column})"
+        )
+    if isinstance(path, h5py.File):
+        if not path:
+            raise OptionError("path= is an h5py.File that is closed; give the path of the file")
+        return str(path.filename)
+    name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise OptionError(f"path={path!r}; it is a path, a glob pattern or a list of them")
-    return name
+    if os.path.exists(name):
+        return name
+    if found := _SCHEME.match(name):
+        raise FileError(
+            f"{name!r} is an address ({found[1]}), and files are read from this machine; download "
+            "it first, or mount its storage, and give the path"
+        )
+    return os.path.expanduser(name)
 
 
 def _expand(name: str) -> list[str]:
@@ -253,6 +276,14 @@ def _explain_failed_open(name: str, place: str, error: Exception) -> FileError:
     if isinstance(error, PermissionError):
         return FileError(
             f"{name!r} may not be read by this user; change its permissions (chmod u+r)"
+        )
+    if system := explain_system_error(error, repr(name)):
+        return system
+    if "already open for" in str(error):
+        return FileError(
+            f"{name!r} is open for writing, or was when its writer was killed; wait until the "
+            "writer has closed it, or, if no process writes to it any more, clear the mark with: "
+            f"h5clear -s {shlex.quote(name)}"
         )
     if "unable to lock file" in str(error):
         return FileError(
