@@ -233,7 +233,11 @@ def _fit_and_test(
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": asdict(model)}
     run = trainer.fit(network, module, resume=resume)
-    if module.test is not None:
+    if module.test is not None and not module.test.has_labels and module.train.has_labels:
+        print(
+            f"not tested: {module.test.source.paths[0]} has no labels; kerash5 predict answers it"
+        )
+    elif module.test is not None:
         print(_test_line(trainer.test(network, module)))
         run = trainer.run or run
     print(f"{run.rows_per_second:,.0f} rows/s on {run.backend}; everything is in {run.run_dir}")

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +216,11 @@ class H5Dataset(PyDataset):
         return _map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
 
     @property
+    def has_labels(self) -> bool:
+        """Whether batches have a y."""
+        return "y" in self._batches.roles
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names behind the class ids of y, where the file has names."""
         tree = self._batches.tree("y") if "y" in self._batches.roles else None
@@ -363,6 +368,21 @@ class H5Dataset(PyDataset):
             for batches in (self._batches, self._ordered):
                 if batches is not None:
                     batches.release()
+
+    def close(self) -> None:
+        """Stop reading ahead, and close the HDF5 handles of the files in this process.
+
+        They open again when batches are asked for.
+        """
+        self.release()
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        """Return the data set; `with` closes its files at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def describe(self) -> str:
         """Say in words what is read, in which order, and where rows come from."""

@@ -14,7 +14,8 @@ import re
 import shlex
 import stat
 import threading
-from collections import OrderedDict
+import weakref
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -328,20 +329,57 @@ class _HandlePool:
         self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
         # The same files by what tells that two are versions of one.
         self._versions: dict[object, H5File] = {}
+        self._users: Counter[H5File] = Counter()
+        self._leavers: deque[tuple[H5File, ...]] = deque()
+
+    def retain(self, files: tuple[H5File, ...]) -> None:
+        with self._lock:
+            self._users.update(files)
+
+    def leave(self, files: tuple[H5File, ...]) -> None:
+        """Note that a user of these files is gone; close what has none left.
+
+        The garbage collector calls this in the middle of anything, HDF5's lock held perhaps by
+        this thread: it waits for no lock, and whoever holds it closes the files afterwards.
+        """
+        self._leavers.append(files)
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        while self._leavers and self._lock.acquire(blocking=False):
+            try:
+                self._forget_leavers()
+            finally:
+                self._lock.release()
+
+    def _forget_leavers(self) -> None:
+        while self._leavers:
+            try:
+                files = self._leavers.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            for file in files:
+                self._users[file] -= 1
+                if self._users[file] <= 0:
+                    del self._users[file]
+                    self._close_one(file)
 
     @contextmanager
     def lend(self, file: H5File) -> Iterator[h5py.File]:
-        with self._lock:
-            handle = self._handles.pop(file, None)
-            if handle is None or not handle:
-                self._close_older(file)
-                file.check_unchanged()
-                handle = _open_hdf5(file.place, file.path)
-            self._handles[file] = handle
-            self._versions |= dict.fromkeys(_version_keys(file), file)
-            while len(self._handles) > _MAX_OPEN:
-                self._close_one(next(iter(self._handles)))
-            yield handle
+        try:
+            with self._lock:
+                handle = self._handles.pop(file, None)
+                if handle is None or not handle:
+                    self._close_older(file)
+                    file.check_unchanged()
+                    handle = _open_hdf5(file.place, file.path)
+                self._handles[file] = handle
+                self._versions |= dict.fromkeys(_version_keys(file), file)
+                while len(self._handles) > _MAX_OPEN:
+                    self._close_one(next(iter(self._handles)))
+                yield handle
+        finally:
+            self._close_unused()
 
     def close(self, files: Iterable[H5File] | None = None) -> None:
         with self._lock:
@@ -374,6 +412,17 @@ def _version_keys(file: H5File) -> tuple[object, object]:
 _POOL: Final = _HandlePool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_POOL.forget)
+
+
+def close_with(user: object, files: tuple[H5File, ...]) -> None:
+    """Close the handles of files once every object that was given to this function is gone.
+
+    Args:
+        user: What reads them.
+        files: The files.
+    """
+    _POOL.retain(files)
+    weakref.finalize(user, _POOL.leave, files).atexit = False
 
 
 def close_files(files: Iterable[H5File] | None = None) -> None:

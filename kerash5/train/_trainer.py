@@ -34,7 +34,7 @@ from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
 from kerash5.train._profile import ProfileOption
-from kerash5.train._roles import Data, call_keras, choose, parts
+from kerash5.train._roles import Data, call_keras, check_has_labels, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines._private import bare_test_batches
@@ -217,7 +217,9 @@ class Trainer:
 
         After `fit` of this model they are kept in the run as well.
         """
-        metrics = self._evaluate(model, choose(data, "test"))
+        dataset = choose(data, "test")
+        check_has_labels(data, dataset)
+        metrics = self._evaluate(model, dataset)
         if self._session is not None and self._session.model is model:
             self._session.save(test=metrics)
         return metrics
