@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kerash5._version import __version__
 
 if TYPE_CHECKING:
-    from kerash5 import zoo
+    from kerash5 import assets, zoo
     from kerash5._errors import (
         BackendError,
         ColumnError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kerash5._split import Split, k_folds, split_rows
     from kerash5.feeds._grain import grain_dataset
     from kerash5.feeds._keras import H5Dataset
-    from kerash5.h5 import Column, Source, classes_from_groups, describe, write
+    from kerash5.h5 import Column, Source, classes_from_groups, describe, verify, write
     from kerash5.report import Comparison, compare
     from kerash5.train import H5DataModule, Trainer
 
@@ -60,7 +60,7 @@ _PLACES = {
     "kerash5._split": ("Split", "k_folds", "split_rows"),
     "kerash5.feeds._grain": ("grain_dataset",),
     "kerash5.feeds._keras": ("H5Dataset",),
-    "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "write"),
+    "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "verify", "write"),
     "kerash5.report": ("Comparison", "compare"),
     "kerash5.train": ("H5DataModule", "Trainer"),
 }
@@ -92,20 +92,22 @@ __all__ = [
     "Trainer",
     "UnknownColumnError",
     "__version__",
+    "assets",
     "classes_from_groups",
     "compare",
     "describe",
     "grain_dataset",
     "k_folds",
     "split_rows",
+    "verify",
     "write",
     "zoo",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name == "zoo":
-        return import_module("kerash5.zoo")
+    if name in ("assets", "zoo"):
+        return import_module(f"kerash5.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'kerash5' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)

@@ -1,4 +1,4 @@
-"""The backends: jax, tensorflow, torch. Which are installed, and which process of a group this is.
+"""The backends: jax, tensorflow, torch. Which are installed, and what a result depends on.
 
 Nothing here imports a backend that is not imported already: asking is cheap, and importing decides.
 """
@@ -154,42 +154,6 @@ def environment() -> dict[str, Any]:
         "versions": versions(),
         "settings": settings,
     }
-
-
-def detect_shard() -> tuple[int, int]:
-    """Return (index, count) of this process among those that train together; alone, (0, 1).
-
-    Asks torch.distributed and JAX if they are imported and set up, then TensorFlow's TF_CONFIG.
-    """
-    torch = sys.modules.get("torch")
-    group = torch.distributed if torch is not None else None
-    if group is not None and group.is_available() and group.is_initialized():
-        return int(group.get_rank()), int(group.get_world_size())
-    jax = sys.modules.get("jax")
-    if jax is not None and jax.process_count() > 1:
-        return int(jax.process_index()), int(jax.process_count())
-    return _shard_of_tf_config(os.environ.get("TF_CONFIG", ""))
-
-
-def _shard_of_tf_config(text: str) -> tuple[int, int]:
-    if not text:
-        return 0, 1
-    try:
-        config = json.loads(text)
-        cluster = config.get("cluster", {})
-        chiefs = len(cluster.get("chief", []))
-        count = chiefs + len(cluster.get("worker", []))
-        if not count:
-            return 0, 1
-        index, kind = int(config["task"]["index"]), config["task"]["type"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OptionError(
-            f"shard='auto' cannot read TF_CONFIG ({error!r}); correct it, or give "
-            "shard=(index, count)"
-        ) from error
-    if kind not in ("chief", "worker"):  # an evaluator sees every row, a parameter server none
-        return 0, 1
-    return index + (chiefs if kind == "worker" else 0), count
 
 
 def _processor() -> str:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerash5._backends import detect_shard
 from kerash5._errors import OptionError
 from kerash5._plan import Shuffle
 from kerash5._selection import RowSelection
+from kerash5.distributed import find_shard
 from kerash5.h5._file import StrPath
 
 
@@ -67,7 +67,7 @@ def parse_shard(shard: tuple[int, int] | Literal["auto"] | None) -> tuple[int, i
     if shard is None:
         return 0, 1
     if shard == "auto":
-        return detect_shard()
+        return find_shard()
     is_pair = isinstance(shard, tuple | list) and len(shard) == 2
     if not is_pair or not all(_is_whole(value) for value in shard):
         raise OptionError(f"shard={shard!r}; give (index, count), 'auto' or None")

@@ -46,7 +46,7 @@ from kerash5._transform import Batch, Transform
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
-from kerash5.h5._file import StrPath
+from kerash5.h5._file import StrPath, find_files
 from kerash5.h5._stop import obey
 from kerash5.h5.values._labels import check_labels_fit
 
@@ -287,6 +287,7 @@ def open_batches(
         source, trees = columns_of_source(path, specs)
     else:
         if "x" not in specs:
+            find_files(path)  # a path that is none is the first thing to say
             raise ColumnError("no x: name the data set that the model takes, such as x='image'")
         flat, trees = flatten_roles(specs)
         # Every name begins with its role, so none is taken for an option.

@@ -1,22 +1,26 @@
 """The front desk: parses what the user types, and calls the job.
 
 No logic of its own, and no Keras until a job runs. Exit codes: 0 done; 1 a stated failure, one line
-on stderr; 2 usage; 130 after Ctrl-C; 143 after SIGTERM.
+on stderr; 2 usage; 130 after Ctrl-C; 141 where nobody reads stdout on; 143 after SIGTERM.
 """
 
 # ruff: noqa: T201  what it prints is what it is for
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from kerash5._errors import KerasH5Error
+from kerash5._errors import KerasH5Error, escape_controls
 from kerash5._version import __version__
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ _COMMANDS = {
     "env": "say what is installed, and on what machine",
 }
 _WHAT_NOW = "what the run has written so far is in its folder, and --resume auto goes on there"
-_USAGE, _CTRL_C, _SIGTERM = 2, 130, 143
+_USAGE, _CTRL_C, _SIGPIPE, _SIGTERM = 2, 130, 141, 143
 _RESUME_HELP = (
     "auto goes on with the unfinished run in --trainer.run_dir, or begins one; last and best go on "
     "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
@@ -51,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; None for those of the process.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for terminals that know ASCII alone
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -67,8 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
     try:
         _run(words)
+        sys.stdout.flush()  # here, where a reader that is gone can be told from a failure
     except SystemExit as stopped:
         return _exit_code(stopped)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGPIPE
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
@@ -87,8 +97,24 @@ def _run(words: list[str]) -> None:
     if command not in _COMMANDS:
         _complain(f"no command {command!r}; there are {', '.join(_COMMANDS)} (kerash5 --help)")
         raise SystemExit(_USAGE)
+    for before, word in pairwise(["", *words[1:]]):
+        if before == "--config" or word.startswith("--config="):
+            _check_config(word.removeprefix("--config="))
     options = _parsers()[command]().parse_args(words[1:])
     _call(command, options.as_dict())
+
+
+def _check_config(name: str) -> None:
+    """Refuse a config.yaml that would fill the memory; the parser has words for all else."""
+    path = Path(name)
+    if not path.is_file():
+        return
+    import yaml
+
+    from kerash5._options import check_aliases
+
+    with suppress(yaml.YAMLError, UnicodeDecodeError, OSError):
+        check_aliases(path.read_text(encoding="utf-8"), repr(name))
 
 
 def _call(command: str, values: dict[str, Any]) -> None:
@@ -298,7 +324,7 @@ def _usage() -> str:
 
 
 def _in_one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = escape_controls(" ".join(str(error).split()))
     if isinstance(error, KerasH5Error):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

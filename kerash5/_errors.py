@@ -25,6 +25,31 @@ Every message is one sentence: what happened, what was expected, what to do.
 
 from __future__ import annotations
 
+import errno
+import re
+from typing import Final
+
+# What the system says of files that are sound, and what to do about it.
+_SYSTEM_ERRORS: Final = {
+    errno.EMFILE: (
+        "this process has too many files open; raise the limit (ulimit -n), or close what it does "
+        "not need"
+    ),
+    errno.ENFILE: "this machine has too many files open; close some programs, or raise its limit",
+    errno.EIO: (
+        "the disk or network reported an input/output error; see whether the file can be copied, "
+        "and try again on another disk"
+    ),
+    errno.ESTALE: (
+        "the network file system has lost it (stale file handle); mount it again and start anew"
+    ),
+    errno.ENOMEM: "the system has no memory left; free some, or use a smaller cache=",
+    errno.ETIMEDOUT: "the network file system did not answer in time; try again",
+    errno.ENODEV: "its device is gone; connect or mount it again",
+    errno.ENXIO: "its device is gone; connect or mount it again",
+    errno.ENOTCONN: "its file system is no longer connected; mount it again",
+}
+
 
 class KerasH5Error(Exception):
     """Base of every exception of kerash5."""
@@ -37,6 +62,30 @@ class KerasH5Error(Exception):
 
 class FileError(KerasH5Error, OSError):
     """Says that a file cannot be read or written."""
+
+
+def explain_system_error(error: BaseException, what: str) -> FileError | None:
+    """Return the error that names what the system refused; None if it refused nothing.
+
+    What HDF5 raises is an OSError whose text may name the number, "errno = 24".
+
+    Args:
+        error: What was raised.
+        what: The file, or the data set in it, as the message begins.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"errno = (\d+)", str(error))):
+        number = int(found[1])
+    cause = _SYSTEM_ERRORS.get(number or 0)
+    return None if cause is None else FileError(f"{what} cannot be read: {cause}")
+
+
+def escape_controls(text: str) -> str:
+    """Return text with control characters, line breaks among them, spelled out.
+
+    For names and values out of files, which a terminal would obey.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FileMissingError(FileError, FileNotFoundError):

@@ -17,8 +17,21 @@ import yaml
 from rich.console import Console
 
 from kerash5._backends import choose_backend, environment, installed_backends, use_backend
-from kerash5._errors import DamagedFileError, FileError, FileMissingError, OptionError, RunError
-from kerash5._options import ColumnOption, DataOptions, ModelOptions, TrainerOptions
+from kerash5._errors import (
+    DamagedFileError,
+    FileError,
+    FileMissingError,
+    OptionError,
+    RunError,
+    escape_controls,
+)
+from kerash5._options import (
+    ColumnOption,
+    DataOptions,
+    ModelOptions,
+    TrainerOptions,
+    check_aliases,
+)
 from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
 from kerash5.h5 import describe, verify
@@ -135,7 +148,7 @@ def run_verify(path: str, *, allow_external: bool = False) -> None:
     for verdict in verify(path, allow_external=allow_external):
         verdicts.append(verdict)
         reason = f": {verdict.reason}" if verdict.reason else ""
-        print(f"{verdict.path or path}: {verdict.state}{reason}")
+        print(escape_controls(f"{verdict.path or path}: {verdict.state}{reason}"))
     damaged = [verdict.path or path for verdict in verdicts if verdict.state == "damaged"]
     if damaged:
         raise DamagedFileError(
@@ -224,7 +237,11 @@ def _fit_and_test(
     told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": told}
     run = trainer.fit(network, module, resume=resume)
-    if module.test is not None:
+    if module.test is not None and not module.test.has_labels and module.train.has_labels:
+        print(
+            f"not tested: {module.test.source.paths[0]} has no labels; kerash5 predict answers it"
+        )
+    elif module.test is not None:
         print(_test_line(trainer.test(network, module)))
         run = trainer.run or run
     print(f"{run.rows_per_second:,.0f} rows/s on {run.backend}; everything is in {run.run_dir}")
@@ -264,8 +281,12 @@ def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -
     if not path.exists():
         raise FileMissingError(f"no {str(path)!r}; name the run_dir of a Trainer")
     try:
-        values = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["data"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        text = path.read_text(encoding="utf-8")
+        check_aliases(text, repr(str(path)))
+        values = dict(yaml.safe_load(text)["data"])
+    except OptionError:
+        raise
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileError(
             f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
         ) from error

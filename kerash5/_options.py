@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import yaml
 
 from kerash5._errors import OptionError
 from kerash5.h5 import Column
+
+_MAX_VALUES: Final = 100_000  # of a config.yaml
 
 ColumnOption = str | dict[str, Any] | list[Any]
 Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
@@ -144,6 +147,37 @@ class TrainerOptions:
     device_cache: int | float | str = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True
+
+
+def check_aliases(text: str, what: str) -> None:
+    """Refuse YAML whose aliases stand for more than could have been meant.
+
+    Nine lists of nine aliases each stand for a billion values, in a file of 500 bytes.
+
+    Args:
+        text: YAML.
+        what: The file, for the message.
+
+    Raises:
+        OptionError: Written out, it would have more than 100,000 values.
+        yaml.YAMLError: It is no YAML.
+    """
+    counts: dict[int, int] = {}
+
+    def count(node: yaml.Node | None) -> int:
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
+        if id(node) not in counts:
+            counts[id(node)] = _MAX_VALUES + 1  # of a list that holds itself
+            values = (pair if isinstance(pair, tuple) else (pair,) for pair in node.value)
+            counts[id(node)] = 1 + sum(count(value) for pair in values for value in pair)
+        return counts[id(node)]
+
+    if count(yaml.compose(text, Loader=yaml.SafeLoader)) > _MAX_VALUES:
+        raise OptionError(
+            f"{what}: its aliases (*name) stand for more than {_MAX_VALUES} values; write the "
+            "values that are meant"
+        )
 
 
 def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, or None for None

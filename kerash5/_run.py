@@ -229,7 +229,7 @@ def _parse_run(text: str | bytes, what: str) -> Run:
         values["epochs"] = tuple(_parse_epoch(epoch) for epoch in values["epochs"])
         values["test"] = _with_nan(values["test"])
         return Run(**_known(Run, values))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(
             f"{what} is no run ({error!r}); a run is written by Trainer.fit as {RUN_FILE}"
         ) from error

@@ -26,6 +26,7 @@ ROOMS: Final = (
     "assets",
     "_errors",
     "_backends",
+    "distributed",
     "_run",
     "_measurement",
     "_permutation",

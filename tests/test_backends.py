@@ -1,4 +1,4 @@
-"""Backends: which one, what to install where there is none, which process of a group this is."""
+"""Backends: which one, and what to install where there is none."""
 
 import importlib.util
 import json
@@ -13,7 +13,6 @@ import pytest
 
 from kerash5._backends import (
     choose_backend,
-    detect_shard,
     environment,
     installed_backends,
     use_backend,
@@ -136,106 +135,6 @@ def test_a_nightly_keras_is_keras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Which process of a group this is
-
-
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Take every sign of a group away, and return what puts one there."""
-    for name in ("torch", "jax"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    return monkeypatch
-
-
-def fake_torch(*, is_available: bool = True, is_initialized: bool = True) -> Any:
-    def get_rank() -> int:
-        assert is_initialized, "torch raises here: the group has not been set up"
-        return 1
-
-    return SimpleNamespace(
-        distributed=SimpleNamespace(
-            is_available=lambda: is_available,
-            is_initialized=lambda: is_initialized,
-            get_rank=get_rank,
-            get_world_size=lambda: 4,
-        )
-    )
-
-
-def fake_jax(index: int, count: int) -> Any:
-    return SimpleNamespace(process_index=lambda: index, process_count=lambda: count)
-
-
-def tf_config(kind: str, index: int, **cluster: int) -> str:
-    addresses = {name: [f"host:{port}" for port in range(n)] for name, n in cluster.items()}
-    return json.dumps({"cluster": addresses, "task": {"type": kind, "index": index}})
-
-
-@pytest.mark.usefixtures("alone")
-def test_a_process_that_is_alone_is_the_only_shard() -> None:
-    assert detect_shard() == (0, 1)
-    assert "jax" not in sys.modules
-    assert "torch" not in sys.modules
-
-
-def test_torch_is_asked_when_its_group_is_set_up(alone: pytest.MonkeyPatch) -> None:
-    alone.setitem(sys.modules, "torch", fake_torch())
-    assert detect_shard() == (1, 4)
-
-
-@pytest.mark.parametrize("missing", ["is_available", "is_initialized"])
-def test_torch_without_a_group_is_alone(alone: pytest.MonkeyPatch, missing: str) -> None:
-    alone.setitem(sys.modules, "torch", fake_torch(**{missing: False}))
-    assert detect_shard() == (0, 1)
-
-
-def test_jax_is_asked_when_there_are_several_processes(alone: pytest.MonkeyPatch) -> None:
-    alone.setitem(sys.modules, "jax", fake_jax(0, 1))
-    assert detect_shard() == (0, 1)
-    alone.setitem(sys.modules, "jax", fake_jax(2, 3))
-    assert detect_shard() == (2, 3)
-
-
-def test_torch_not_set_up_does_not_hide_jax(alone: pytest.MonkeyPatch) -> None:
-    alone.setitem(sys.modules, "torch", fake_torch(is_initialized=False))
-    alone.setitem(sys.modules, "jax", fake_jax(1, 2))
-    assert detect_shard() == (1, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "shard"),
-    [
-        pytest.param(tf_config("worker", 2, worker=3), (2, 3), id="workers"),
-        pytest.param(tf_config("chief", 0, chief=1, worker=2), (0, 3), id="the chief"),
-        pytest.param(tf_config("worker", 1, chief=1, worker=2), (2, 3), id="beside a chief"),
-        pytest.param(tf_config("worker", 0, worker=2, ps=5), (0, 2), id="servers do not count"),
-        pytest.param(tf_config("evaluator", 0, worker=2), (0, 1), id="an evaluator sees all"),
-        pytest.param(tf_config("ps", 1, worker=2, ps=2), (0, 1), id="a parameter server"),
-        pytest.param(tf_config("worker", 0), (0, 1), id="an empty cluster"),
-        pytest.param('{"task": {"type": "worker", "index": 0}}', (0, 1), id="no cluster"),
-        pytest.param("", (0, 1), id="empty"),
-    ],
-)
-def test_tf_config_says_which_worker_this_is(
-    alone: pytest.MonkeyPatch, text: str, shard: tuple[int, int]
-) -> None:
-    alone.setenv("TF_CONFIG", text)
-    assert detect_shard() == shard
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("{", "[]", '{"cluster": {"worker": ["a"]}}', '{"cluster": ["a"], "task": {}}'),
-        '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": "first"}}',
-    ],
-)
-def test_a_tf_config_that_cannot_be_read_is_said_to_be_so(
-    alone: pytest.MonkeyPatch, text: str
-) -> None:
-    alone.setenv("TF_CONFIG", text)
-    with pytest.raises(OptionError, match=r"shard='auto' cannot read TF_CONFIG .* give shard="):
-        detect_shard()
 
 
 def test_the_environment_names_settings_of_backends_and_of_nobody_else(

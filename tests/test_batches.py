@@ -757,7 +757,7 @@ def test_a_file_without_rows_says_so(tmp_path: Path) -> None:
 
 
 def test_the_shard_of_a_group_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kerash5._batch_options.detect_shard", lambda: (1, 3))
+    monkeypatch.setattr("kerash5._batch_options.find_shard", lambda: (1, 3))
     for name in "ab":
         (tmp_path / name).mkdir()
     assert open_plain(tmp_path / "a", shard="auto").plan.shard == (1, 3)

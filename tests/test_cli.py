@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -21,7 +23,7 @@ import kerash5
 from kerash5 import _jobs
 from kerash5._cli import main
 from kerash5._errors import DownloadError
-from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_aliases
 from kerash5.h5 import write
 
 Pretend = Callable[..., None]
@@ -453,3 +455,57 @@ def test_verify_says_what_is_sound_and_fails_where_something_is_not(
     captured = capsys.readouterr()
     assert ": damaged: " in only_line(captured.out)
     assert "1 of 1 are damaged" in only_line(captured.err)
+
+
+# What terminals and files can do to a command.
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m kerash5 env | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_of_ascii_gets_what_it_can_show(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["größe"] = np.zeros(3)
+    done = subprocess.run(
+        [sys.executable, "-m", "kerash5", "describe", str(path)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"gr\\xf6\\xdfe: 3 rows" in done.stdout
+
+
+BOMB = "a: &a [0, 0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize("form", [["--config", "{}"], ["--config={}"]], ids=["two words", "one"])
+def test_a_config_whose_aliases_explode_is_refused(
+    tmp_path: Path, capsys: Console, form: list[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(BOMB)
+    assert main(["fit", *(word.format(path) for word in form)]) == 1
+    assert "its aliases (*name) stand for more than 100000 values" in only_line(
+        capsys.readouterr().err
+    )
+    path.write_text(f"data: {{train: [{BOMB.splitlines()[0][3:]}, *a]}}\n")
+    check_aliases(path.read_text(), "this")
+
+
+def test_a_run_that_nests_without_end_is_one_line(tmp_path: Path, capsys: Console) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert main(["test", "--run", str(tmp_path)]) == 1
+    assert "is no run" in only_line(capsys.readouterr().err)

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from kerash5.feeds._class_names import (
     check_trained_classes,
     remember_classes,
 )
+from kerash5.feeds._epochs import Epochs
 from kerash5.feeds._keras_pass import Pass
 from kerash5.feeds._keras_position import (
     Position,
@@ -70,6 +71,7 @@ _MADE_ANEW: Final = (
     "_lock",
     "_hook_calls",
     "_checked",
+    "_is_group_checked",
     "_num_labels",
     "error",
     "wait_seconds",
@@ -83,6 +85,10 @@ class H5Dataset(PyDataset):
     in an order that depends on `seed` and the epoch alone and is the same on every backend.
     `evaluate` and `predict` always get the stored order. Give the same object to several fits and
     each begins at epoch 0 again, unless `initial_epoch` says otherwise.
+
+    Outside Keras, `for x, y in ds` and `DataLoader(ds, batch_size=None)` of PyTorch, with or
+    without workers, read epoch 0 the first time and the next epoch each further time; `set_epoch`
+    says which one comes next.
 
     Args:
         path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
@@ -179,6 +185,7 @@ class H5Dataset(PyDataset):
             raise ColumnError(
                 "sample_weight without y; name y too (an autoencoder's y is the data set of its x)"
             )
+        self.epochs_outside_keras = Epochs()
         self._setup()
 
     def _setup(self) -> None:
@@ -188,6 +195,7 @@ class H5Dataset(PyDataset):
         self._lock = threading.Lock()
         self._hook_calls = 0
         self._checked: H5Dataset | None = None  # the validation data that this was compared with
+        self._is_group_checked = False  # whether a fit in several processes was looked at
         self._num_labels: int | None = None  # looked up once
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
@@ -232,6 +240,11 @@ class H5Dataset(PyDataset):
     def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
         """The shape of one row of x, or a tuple or dict of shapes where x is one."""
         return _map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether batches have a y."""
+        return "y" in self._batches.roles
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -354,7 +367,8 @@ class H5Dataset(PyDataset):
         """
         batches = self._batches.with_rows(rows, **changes)
         other = self.__class__.__new__(self.__class__)
-        other.__setstate__({**self.__getstate__(), "_batches": batches})
+        state = {"_batches": batches, "epochs_outside_keras": Epochs()}
+        other.__setstate__({**self.__getstate__(), **state})
         return other
 
     @property
@@ -388,6 +402,21 @@ class H5Dataset(PyDataset):
             for batches in (self._batches, self._ordered):
                 if batches is not None:
                     batches.release()
+
+    def close(self) -> None:
+        """Stop reading ahead, and close the HDF5 handles of the files in this process.
+
+        They open again when batches are asked for.
+        """
+        self.release()
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        """Return the data set; `with` closes its files at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def describe(self) -> str:
         """Say in words what is read, in which order, and where rows come from."""
@@ -430,20 +459,41 @@ class H5Dataset(PyDataset):
         return len(self._batches_for((find_position() or self._position).task))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of epoch 0."""
-        return self.batches()
+        """Yield the batches of the next epoch: the first loop reads epoch 0, the second epoch 1.
+
+        What Keras does itself (`fit`, `evaluate`, `predict`) neither counts nor is changed by it.
+        """
+        is_keras = is_keras_frame(calling_frame())  # adapt(ds): a look at the data, no epoch
+        return self.batches(0 if is_keras else self.epochs_outside_keras.begin())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next loop over the data set, and indexing, read this epoch.
+
+        For loops outside Keras, as the samplers of PyTorch have it. Persistent workers of a
+        DataLoader that run already go on counting for themselves.
+
+        Args:
+            epoch: From 0.
+
+        Raises:
+            OptionError: It is no whole number from 0.
+        """
+        self.epochs_outside_keras.set(epoch)
 
     def __getitem__(self, index: int) -> Batch:
         """Return a batch: to Keras' loops the next of the order they are due.
 
-        To everyone else, batch `index` of epoch 0.
+        To a torch DataLoader, batch `index` of the epoch its pass has begun; to everyone else, of
+        epoch 0 or the one given to `set_epoch`.
 
         Raises:
+            OptionError: A DataLoader stacks batches; it takes batch_size=None.
             RowError: `index` is outside [0, len(self)).
         """
         caller = calling_frame()
         if not is_keras_frame(caller):
-            return self._read_index(index, Position("fit", 0))
+            epoch = self.epochs_outside_keras.of_caller(caller, self.batch_size)
+            return self._read_index(index, Position("fit", epoch))
         began = time.perf_counter()
         try:
             indices = find_indices(caller)
@@ -470,6 +520,7 @@ class H5Dataset(PyDataset):
                     "evaluate and predict get the order of training; give them shuffle=False data",
                     stacklevel=2,
                 )
+        self._check_group(position.task)
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
@@ -490,6 +541,14 @@ class H5Dataset(PyDataset):
             check_classes(self, other)
             check_no_overlap(self, other, task="validate", cure=_OWN_ROWS)
             self._checked = other
+
+    def _check_group(self, task: str) -> None:
+        if self._is_group_checked:
+            return
+        self._is_group_checked = task == "fit"
+        from kerash5.feeds._keras_group import check_keras_loop  # imports Keras, which runs here
+
+        check_keras_loop(self, task)
 
     def _read_index(self, index: int, position: Position) -> Batch:
         batches = self._batches_for(position.task)

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import h5py
 
-from kerash5._errors import DamagedFileError, KerasH5Error
+from kerash5._errors import DamagedFileError, KerasH5Error, explain_system_error
 from kerash5.h5._chunked import DirectReader, MappedReader
 from kerash5.h5._chunks import ChunkMap, cross_check, read_chunk_map, why_not_direct, why_not_mapped
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
@@ -47,9 +47,9 @@ def open_part(
     except KerasH5Error:
         raise
     except (KeyError, TypeError, *HDF5_ERRORS) as error:
-        raise DamagedFileError(
-            f"{path!r} in {file.path!r} is damaged ({words_of(error)}); copy or download the file "
-            "again"
+        what = f"{path!r} in {file.path!r}"
+        raise explain_system_error(error, what) or DamagedFileError(
+            f"{what} is damaged ({words_of(error)}); copy or download the file again"
         ) from error
 
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._errors import DamagedFileError
+from kerash5._errors import DamagedFileError, explain_system_error
 from kerash5.h5._chunks import ChunkMap
 from kerash5.h5._clock import clocked
 from kerash5.h5._descriptors import read_in_turn, read_places
@@ -340,7 +340,10 @@ class DirectReader(_ChunkedReader):
             try:
                 mask, data = file[self._path].id.read_direct_chunk(coordinates)
             except HDF5_ERRORS as error:
-                raise self._damaged(number, f"cannot be read ({words_of(error)})") from error
+                what = f"{self._path!r} in {self._file.path!r}"
+                raise explain_system_error(error, what) or self._damaged(
+                    number, f"cannot be read ({words_of(error)})"
+                ) from error
         return np.frombuffer(data, np.uint8), mask
 
 

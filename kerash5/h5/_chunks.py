@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._errors import DamagedFileError
+from kerash5._errors import DamagedFileError, explain_system_error
 from kerash5.h5._file import HDF5_ERRORS, words_of
 from kerash5.h5._filters import why_not_decodable
 from kerash5.h5._layout import MAX_CHUNK_BYTES, Layout
@@ -166,7 +166,10 @@ def read_chunk_map(dataset: h5py.Dataset, layout: Layout) -> ChunkMap:
     try:
         dataset.id.chunk_iter(collector.visit)
     except HDF5_ERRORS as error:
-        raise _damaged(dataset, f"cannot be read ({words_of(error)})") from error
+        what = f"{dataset.name!r} in {dataset.file.filename!r}"
+        raise explain_system_error(error, what) or _damaged(
+            dataset, f"cannot be read ({words_of(error)})"
+        ) from error
     return collector.finish()
 
 

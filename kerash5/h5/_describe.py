@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import h5py
 
-from kerash5._errors import KerasH5Error
+from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._choice import open_part
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._filters import codec_advice
@@ -45,7 +45,8 @@ def _describe_file(file: H5File) -> str:
     ]
     for name in names:
         lines += _describe_dataset(file, name)
-    return "\n".join(lines + attributes)
+    # Each line is one of ours: what a file calls its data sets must not look like another.
+    return "\n".join(map(escape_controls, lines + attributes))
 
 
 def _describe_dataset(file: H5File, name: str) -> list[str]:

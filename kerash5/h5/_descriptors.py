@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._errors import DamagedFileError
+from kerash5._errors import DamagedFileError, FileError, explain_system_error
 from kerash5.h5 import _gather
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import H5File
@@ -98,7 +98,10 @@ def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: 
     # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
     # than asked.
     while place:
-        count = os.preadv(descriptor.number, [place[:_MAX_PREAD]], offset)
+        try:
+            count = os.preadv(descriptor.number, [place[:_MAX_PREAD]], offset)
+        except OSError as error:
+            raise _explain(error, f"{path!r} in {file.path!r}") from error
         if count == 0:
             file.check_unchanged()
             raise DamagedFileError(
@@ -109,12 +112,21 @@ def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: 
         offset += count
 
 
+def _explain(error: OSError, what: str) -> FileError:
+    return explain_system_error(error, what) or FileError(
+        f"{what} cannot be read ({error.strerror}); see whether the file can be copied"
+    )
+
+
 class _Descriptor:
     """A file descriptor that closes when nobody uses it any more, not before."""
 
     def __init__(self, file: H5File) -> None:
         file.check_unchanged()
-        self.number = os.open(file.place, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            self.number = os.open(file.place, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise _explain(error, repr(file.path)) from error
         # Again: it may have been replaced between the two calls.
         if not file.identity.is_of(os.fstat(self.number)):
             file.check_unchanged()

@@ -10,13 +10,16 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
+import shlex
 import stat
 import threading
-from collections import OrderedDict
+import weakref
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import h5py
 
@@ -27,6 +30,7 @@ from kerash5._errors import (
     FileMissingError,
     NotHDF5Error,
     OptionError,
+    explain_system_error,
 )
 
 StrPath = str | os.PathLike[str]
@@ -35,6 +39,7 @@ StrPath = str | os.PathLike[str]
 HDF5_ERRORS: Final = (MemoryError, OSError, RuntimeError, ValueError)
 
 _MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
 
 # First bytes of what people meet under an HDF5 name, and what to do about it.
@@ -180,8 +185,9 @@ def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
 
 
 def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
-    entries: list[object] = [path]
-    if isinstance(path, Iterable) and not isinstance(path, str | bytes | os.PathLike):
+    entries: list[Any] = [path]
+    is_one = isinstance(path, str | bytes | os.PathLike | h5py.File | h5py.Dataset)
+    if isinstance(path, Iterable) and not is_one:
         entries = list(path)
     if not entries:
         raise OptionError("path is an empty list; name at least one HDF5 file")
@@ -189,10 +195,28 @@ def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
 
 
 def _parse_path(path: object) -> str:
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if isinstance(path, h5py.Dataset):
+        file = repr(os.fspath(path.file.filename)) if path else "FILE"
+        column = repr(path.name.strip("/")) if path and path.name else "NAME"
+        raise OptionError(
+            f"path={path!r} is a data set; give its file first and name the data set, as in "
+            f"H5Dataset({file}, x={column})"
+        )
+    if isinstance(path, h5py.File):
+        if not path:
+            raise OptionError("path= is an h5py.File that is closed; give the path of the file")
+        return str(path.filename)
+    name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise OptionError(f"path={path!r}; it is a path, a glob pattern or a list of them")
-    return name
+    if os.path.exists(name):
+        return name
+    if found := _SCHEME.match(name):
+        raise FileError(
+            f"{name!r} is an address ({found[1]}), and files are read from this machine; download "
+            "it first, or mount its storage, and give the path"
+        )
+    return os.path.expanduser(name)
 
 
 def _expand(name: str) -> list[str]:
@@ -254,6 +278,14 @@ def _explain_failed_open(name: str, place: str, error: Exception) -> FileError:
         return FileError(
             f"{name!r} may not be read by this user; change its permissions (chmod u+r)"
         )
+    if system := explain_system_error(error, repr(name)):
+        return system
+    if "already open for" in str(error):
+        return FileError(
+            f"{name!r} is open for writing, or was when its writer was killed; wait until the "
+            "writer has closed it, or, if no process writes to it any more, clear the mark with: "
+            f"h5clear -s {shlex.quote(name)}"
+        )
     if "unable to lock file" in str(error):
         return FileError(
             f"{name!r} is open for writing elsewhere; close it there first, or set "
@@ -297,20 +329,57 @@ class _HandlePool:
         self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
         # The same files by what tells that two are versions of one.
         self._versions: dict[object, H5File] = {}
+        self._users: Counter[H5File] = Counter()
+        self._leavers: deque[tuple[H5File, ...]] = deque()
+
+    def retain(self, files: tuple[H5File, ...]) -> None:
+        with self._lock:
+            self._users.update(files)
+
+    def leave(self, files: tuple[H5File, ...]) -> None:
+        """Note that a user of these files is gone; close what has none left.
+
+        The garbage collector calls this in the middle of anything, HDF5's lock held perhaps by
+        this thread: it waits for no lock, and whoever holds it closes the files afterwards.
+        """
+        self._leavers.append(files)
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        while self._leavers and self._lock.acquire(blocking=False):
+            try:
+                self._forget_leavers()
+            finally:
+                self._lock.release()
+
+    def _forget_leavers(self) -> None:
+        while self._leavers:
+            try:
+                files = self._leavers.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            for file in files:
+                self._users[file] -= 1
+                if self._users[file] <= 0:
+                    del self._users[file]
+                    self._close_one(file)
 
     @contextmanager
     def lend(self, file: H5File) -> Iterator[h5py.File]:
-        with self._lock:
-            handle = self._handles.pop(file, None)
-            if handle is None or not handle:
-                self._close_older(file)
-                file.check_unchanged()
-                handle = _open_hdf5(file.place, file.path)
-            self._handles[file] = handle
-            self._versions |= dict.fromkeys(_version_keys(file), file)
-            while len(self._handles) > _MAX_OPEN:
-                self._close_one(next(iter(self._handles)))
-            yield handle
+        try:
+            with self._lock:
+                handle = self._handles.pop(file, None)
+                if handle is None or not handle:
+                    self._close_older(file)
+                    file.check_unchanged()
+                    handle = _open_hdf5(file.place, file.path)
+                self._handles[file] = handle
+                self._versions |= dict.fromkeys(_version_keys(file), file)
+                while len(self._handles) > _MAX_OPEN:
+                    self._close_one(next(iter(self._handles)))
+                yield handle
+        finally:
+            self._close_unused()
 
     def close(self, files: Iterable[H5File] | None = None) -> None:
         with self._lock:
@@ -343,6 +412,17 @@ def _version_keys(file: H5File) -> tuple[object, object]:
 _POOL: Final = _HandlePool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_POOL.forget)
+
+
+def close_with(user: object, files: tuple[H5File, ...]) -> None:
+    """Close the handles of files once every object that was given to this function is gone.
+
+    Args:
+        user: What reads them.
+        files: The files.
+    """
+    _POOL.retain(files)
+    weakref.finalize(user, _POOL.leave, files).atexit = False
 
 
 def close_files(files: Iterable[H5File] | None = None) -> None:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._errors import BackendError, DamagedFileError
+from kerash5._errors import BackendError, DamagedFileError, explain_system_error
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import HDF5_ERRORS, H5File, words_of
 from kerash5.h5._layout import Layout, load_filters
@@ -177,8 +177,9 @@ class H5pyReader(AbstractReader):
                     f"{self._path!r} in {self._file.path!r} is packed with {' + '.join(missing)}, "
                     "which HDF5 cannot unpack by itself; pip install 'kerash5[filters]'"
                 ) from error
-            raise DamagedFileError(
-                f"{self._path!r} in {self._file.path!r} cannot be read at rows {start} to "
+            what = f"{self._path!r} in {self._file.path!r}"
+            raise explain_system_error(error, what) or DamagedFileError(
+                f"{what} cannot be read at rows {start} to "
                 f"{stop - 1} ({words_of(error)}); the file is damaged: copy or download it again"
             ) from error
 

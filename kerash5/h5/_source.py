@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
 from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
-from kerash5.h5._file import H5File, StrPath, close_files, find_files
+from kerash5.h5._file import H5File, StrPath, close_files, close_with, find_files
 from kerash5.h5._find import what_is_in
 from kerash5.h5._memory import empty
 from kerash5.h5._runs import Runs
@@ -84,6 +84,27 @@ class Source:
                 f"column {first.column.path!r} of {files[0].path!r} has no rows; "
                 "there is nothing to read"
             )
+        close_with(self, self._all_behind)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Use the files of this process."""
+        self.__dict__.update(state)
+        close_with(self, self._all_behind)
+
+    def close(self) -> None:
+        """Close the HDF5 handles of its files in this process, so that it can write them again.
+
+        They close by themselves when the last source of a file is gone, and open again when the
+        source is read. Other sources of these files are not disturbed.
+        """
+        close_files(self._all_behind)
+
+    def __enter__(self) -> Source:
+        """Return the source; `with` closes its files at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def from_parts(cls, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> Source:

@@ -29,6 +29,7 @@ from kerash5._errors import (
     KerasH5Error,
     NotHDF5Error,
     OptionError,
+    explain_system_error,
 )
 from kerash5.h5._choice import open_part
 from kerash5.h5._file import H5File, StrPath, find_file, find_files
@@ -211,6 +212,8 @@ def _read_dataset(file: H5File, name: str, *, allow_external: bool) -> dict[str,
     except MemoryError:
         return {"state": "not read", "reason": "it takes more memory than the limit"}
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if refused := explain_system_error(error, repr(name)):
+            return {"state": "not read", "reason": str(refused)}
         return {"state": "damaged", "reason": f"h5py says: {error}"}
     return {"state": "sound", "reason": ""}
 

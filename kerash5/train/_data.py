@@ -13,7 +13,7 @@ import numpy as np
 
 from kerash5._arena import parse_cache
 from kerash5._batches import ColumnSpec, RowSelection, parse_selection
-from kerash5._errors import OptionError
+from kerash5._errors import OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5._plan import Shuffle
 from kerash5._split import split_rows
@@ -48,7 +48,7 @@ class H5DataModule:
 
     Args:
         train: What to train on: a file, a glob pattern, a list of either, or a `Source`.
-        test: What to test on, likewise; None for no test.
+        test: What to test on, likewise; None for no test. Files without y serve `predict` alone.
         x: What the model takes: a data set's path, a `Column`, or a tuple or dict of them.
         y: What it should answer, likewise.
         sample_weight: One weight a row, likewise.
@@ -132,9 +132,25 @@ class H5DataModule:
             self.train, self.validation = _split(
                 base, validation, stratify=stratify, seed=seed, cache=cache
             )
-        self.test = self._open(test, cache) if test is not None else None
+        self.test = self._open_test(test, cache) if test is not None else None
         if self.test is not None:
             check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
+
+    def _open_test(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths
+        """Open the files to test on; without labels they can still be predicted."""
+        try:
+            return self._open(paths, cache)
+        except UnknownColumnError as error:
+            if self._columns["y"] is None or isinstance(paths, Source):
+                raise
+            columns = self._columns
+            self._columns = {**columns, "y": None, "sample_weight": None}
+            try:
+                return self._open(paths, cache)
+            except UnknownColumnError:
+                raise error from None  # x is not there either
+            finally:
+                self._columns = columns
 
     def _open(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths, once looked at
         """Open files beside those of training: the same columns, the same ids for the same text."""
@@ -162,6 +178,19 @@ class H5DataModule:
             # What a transform is called with as text has no ids.
             and (role == "y" or not resolved.is_named_by_itself)
         }
+
+    def close(self) -> None:
+        """Stop reading ahead, and close the HDF5 handles of all files in this process."""
+        for part in (self.train, self.validation, self.test):
+            if part is not None:
+                part.close()
+
+    def __enter__(self) -> H5DataModule:
+        """Return the data module; `with` closes its files at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def from_options(cls, options: DataOptions, *, is_training: bool = True) -> H5DataModule:

@@ -36,6 +36,20 @@ def choose(data: Data, role: str) -> H5Dataset:
     return found
 
 
+def check_has_labels(data: Data, test: H5Dataset) -> None:
+    """Raise `RunError` if there is nothing to compare the answers with.
+
+    Args:
+        data: What was given to the trainer.
+        test: What to test on.
+    """
+    if isinstance(data, H5DataModule) and data.train.has_labels and not test.has_labels:
+        raise RunError(
+            f"the test data have no {data.train.column_path('y')!r} in {test.source.paths[0]!r}, "
+            "so there is nothing to compare with; call predict, or give a test file with labels"
+        )
+
+
 def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
     """Return the first so many batches, in the given order: for evaluation."""
     if count >= len(dataset):

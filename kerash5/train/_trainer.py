@@ -16,8 +16,10 @@ from rich.console import Console
 
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
+from kerash5.distributed import check_single_writer
 from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._keras_group import check_trainer
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
@@ -34,7 +36,7 @@ from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
 from kerash5.train._profile import ProfileOption
-from kerash5.train._roles import Data, call_keras, choose, parts
+from kerash5.train._roles import Data, call_keras, check_has_labels, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines._private import bare_test_batches
@@ -192,6 +194,7 @@ class Trainer:
             validation = None
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
+        check_trainer("Trainer.fit", model, train, validation)
         self._check(model, train, validation, test)
         remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
@@ -217,7 +220,9 @@ class Trainer:
 
         After `fit` of this model they are kept in the run as well.
         """
-        metrics = self._evaluate(model, choose(data, "test"))
+        dataset = choose(data, "test")
+        check_has_labels(data, dataset)
+        metrics = self._evaluate(model, dataset)
         if self._session is not None and self._session.model is model:
             self._session.save(test=metrics)
         return metrics
@@ -249,6 +254,7 @@ class Trainer:
 
         Raises:
             FileError: The file exists, or cannot be written; nothing is left behind.
+            OptionError: Several processes would each write all rows.
         """
         dataset = choose(data, "test")
         settle_scale(model, dataset)
@@ -257,6 +263,8 @@ class Trainer:
             if class_ids:
                 raise OptionError("class_ids=True goes with out=; on arrays, .argmax(axis=-1)")
             return call_keras(lambda: model.predict(dataset, verbose=0), dataset)
+        if dataset.plan.shard[1] == 1:  # a shard writes rows of its own
+            check_single_writer("Trainer.predict(out=)")
         return predict_to_file(
             model, dataset, out, name=name, class_ids=class_ids, overwrite=overwrite
         )
@@ -285,6 +293,7 @@ class Trainer:
             The curve: `suggestion` is the rate to take, `plot(path)` draws it.
         """
         train, _, _ = parts(data)
+        check_trainer("Trainer.lr_find", model, train)
         self._check(model, train)
         return find_learning_rate(
             model, train, min_lr=min_lr, max_lr=max_lr, num_training=num_training

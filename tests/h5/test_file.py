@@ -200,7 +200,8 @@ def test_more_files_than_the_pools_hold_are_read(
     assert_array_equal(Source(tmp_path / "*.h5", x="x").read(rows)["x"], rows)
     assert len(_file._POOL._handles) == 0
     assert len(_descriptors._DESCRIPTORS._open) == 2
-    assert_array_equal(Source(tmp_path / "*.h5", reader="h5py", x="x").read(rows)["x"], rows)
+    source = Source(tmp_path / "*.h5", reader="h5py", x="x")
+    assert_array_equal(source.read(rows)["x"], rows)
     assert len(_file._POOL._handles) == 3
 
 

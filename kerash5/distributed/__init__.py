@@ -1,0 +1,11 @@
+"""Which process of a group this is. Nothing here exchanges data between processes."""
+
+from kerash5.distributed._group import (
+    Group,
+    check_exchange,
+    check_single_writer,
+    find_group,
+    find_shard,
+)
+
+__all__ = ["Group", "check_exchange", "check_single_writer", "find_group", "find_shard"]

@@ -1,0 +1,125 @@
+"""Which epoch a pass outside Keras reads: a loop over the data set, or a torch DataLoader.
+
+Each pass begins the next epoch. A DataLoader does not say when it begins one: it asks for batches
+by number, in worker processes if it has some. But it makes a new fetcher for each pass of a
+process, and a new iterator before it starts workers, so these objects tell passes apart. They are
+looked up on the stack; torch is not imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FrameType
+from typing import Any, Final, final
+from weakref import WeakKeyDictionary
+
+from kerash5._errors import OptionError
+
+_FETCH: Final = "torch.utils.data._utils.fetch"
+_LOADER: Final = "torch.utils.data.dataloader"
+_MAX_FRAMES: Final = 40  # from starting a process up to the DataLoader that starts it: about ten
+
+
+@final
+class Epochs:
+    """Counts the passes outside Keras; pickles, so that workers begin where their parent is."""
+
+    def __init__(self, next_epoch: int = 0, indexed: int = 0) -> None:
+        self.next_epoch = next_epoch
+        self.indexed = indexed  # of plain indexing, which begins no pass
+        self._of_workers: int | None = None
+        self._process = os.getpid()
+        self._passes: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple[type[Epochs], tuple[int, int]]:
+        """Give a worker the epoch its DataLoader is about to read."""
+        loader = _find_loader()
+        if loader is not None:
+            return Epochs, (self.of_pass(loader), self.indexed)
+        return Epochs, (self.next_epoch, self.indexed)
+
+    def set(self, epoch: int) -> None:
+        """Let the next pass, and plain indexing, read this epoch."""
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise OptionError(f"set_epoch({epoch!r}); epochs are whole numbers from 0")
+        self.next_epoch = self.indexed = epoch
+        self._of_workers = None
+
+    def begin(self) -> int:
+        """Begin a pass; return its epoch."""
+        epoch = self.next_epoch
+        self.next_epoch += 1
+        return epoch
+
+    def of_pass(self, key: object) -> int:
+        """Return the epoch of the pass that an object stands for; begin it if it is new."""
+        if os.getpid() != self._process:  # a forked worker: the epoch that the parent has begun
+            self._process = os.getpid()
+            if self._of_workers is not None:
+                self.next_epoch = self._of_workers
+        if key not in self._passes:
+            self._passes[key] = self.begin()
+        return self._passes[key]
+
+    def begin_workers(self, loader: object) -> None:
+        """Note the epoch that forked workers of this DataLoader iterator will read."""
+        self._of_workers = self.of_pass(loader)
+
+    def of_caller(self, frame: FrameType | None, batch_size: int) -> int:
+        """Return the epoch that a plain `ds[index]` means to the call that asks.
+
+        Args:
+            frame: The call that asks.
+            batch_size: Of the data set, for the message.
+
+        Raises:
+            OptionError: A DataLoader stacks batches into batches of batches.
+        """
+        fetcher = _find_fetcher(frame)
+        if fetcher is None:
+            return self.indexed
+        collate = getattr(fetcher, "collate_fn", None)
+        if fetcher.auto_collation and getattr(collate, "__name__", "") == "default_collate":
+            raise OptionError(
+                f"this DataLoader stacks batches of {batch_size} rows into batches of batches; "
+                "H5Dataset makes the batches: write DataLoader(ds, batch_size=None), and give "
+                "batch_size= to H5Dataset"
+            )
+        return self.of_pass(fetcher)
+
+
+def _find_fetcher(frame: FrameType | None) -> Any:  # noqa: ANN401  torch's _MapDatasetFetcher
+    # Before Python 3.12 a comprehension is a call of its own between the two.
+    for _ in range(2):
+        if frame is None or frame.f_globals.get("__name__") != _FETCH:
+            return None
+        if "self" in frame.f_locals:
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def _find_loader() -> Any:  # noqa: ANN401  torch's _MultiProcessingDataLoaderIter
+    """Return the DataLoader iterator that is starting workers in this thread, or None."""
+    frame = sys._getframe(1)  # noqa: SLF001  as `inspect.currentframe`, which may be None
+    for _ in range(_MAX_FRAMES):
+        if frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") == _LOADER:
+            return frame.f_locals.get("self")
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _before_fork() -> None:
+    if _LOADER not in sys.modules:
+        return
+    loader = _find_loader()
+    epochs = getattr(getattr(loader, "_dataset", None), "epochs_outside_keras", None)
+    if isinstance(epochs, Epochs):
+        epochs.begin_workers(loader)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
