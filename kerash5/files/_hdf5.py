@@ -16,7 +16,7 @@ from typing import final
 import h5py
 
 from kerash5._errors import FileError, KerasH5Error
-from kerash5.files._new_file import create_file
+from kerash5.files._new_file import create_file, unwritable
 
 
 @final
@@ -70,13 +70,6 @@ def create_hdf5(path: str, *, overwrite: bool) -> Iterator[HDF5Draft]:
         if error is error_of_block or isinstance(error, KerasH5Error):
             raise
         raise unwritable(path, error) from error
-
-
-def unwritable(path: str | os.PathLike[str], error: Exception) -> FileError:
-    """Return the error for a file that cannot be written."""
-    return FileError(
-        f"{os.fspath(path)!r} could not be written ({error}); free space or choose another place"
-    )
 
 
 @final

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import Final, final
 
+from kerash5._errors import FileError
+
 try:
     import fcntl
 except ImportError:  # Windows: a file that is open cannot be removed there
@@ -181,6 +183,13 @@ class _Draft:
     def _close_on_windows(self) -> None:
         if os.name == "nt":  # where an open file cannot be renamed
             self.stream.close()
+
+
+def unwritable(path: str | os.PathLike[str], error: Exception) -> FileError:
+    """Return the error for a file that cannot be written."""
+    return FileError(
+        f"{os.fspath(path)!r} could not be written ({error}); free space or choose another place"
+    )
 
 
 def remove_old_drafts(folder: str) -> None:

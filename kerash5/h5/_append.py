@@ -16,8 +16,7 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError
-from kerash5.files import HDF5Draft, create_hdf5
-from kerash5.files._hdf5 import unwritable
+from kerash5.files import HDF5Draft, create_hdf5, unwritable
 from kerash5.h5._file import StrPath, open_once
 from kerash5.h5._write import check_place, check_room, set_attribute
 

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerash5._errors import ColumnError, FileError, KerasH5Error, OptionError
-from kerash5.files import create_hdf5
-from kerash5.files._hdf5 import unwritable
+from kerash5.files import create_hdf5, unwritable
 from kerash5.h5._file import StrPath, open_once
 
 # Large enough to compress and read well, small enough that a few hundred make a window.
