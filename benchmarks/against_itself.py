@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kerash5.report._children import Contender
 from kerash5.report._compare import describe_files, find_files
 from kerash5.report._findings import find_tables, wait_share_of_difference
-from kerash5.report._machine import count_cores, describe_machine
+from kerash5.report._machine import count_cores, find_machine
 from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import Comparison, Method
@@ -103,7 +104,7 @@ def main() -> int:
     result = {
         "backend": arguments.backend,
         "options": {name: value for name, value in vars(arguments).items() if name != "out"},
-        "machine": describe_machine(),
+        "machine": asdict(find_machine()),
         "no_difference": same,
         "comparisons": found,
         "fault": fault,

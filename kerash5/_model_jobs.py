@@ -29,7 +29,7 @@ def run_lr_find(
 ) -> LearningRates:
     """Look for a good learning rate, print it, and draw the curve if a file is named."""
     if plot is not None:
-        check_place(plot, 0, overwrite=True)
+        check_place(plot, overwrite=True)
     use_backend(backend)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
@@ -59,7 +59,7 @@ def run_batch_size_find(
 ) -> BatchSizes:
     """Look for the largest and the fastest batch size, and print what was tried."""
     if plot is not None:
-        check_place(plot, 0, overwrite=True)
+        check_place(plot, overwrite=True)
     use_backend(backend)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer

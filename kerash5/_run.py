@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from kerash5._errors import FileError, FileMissingError
+from kerash5.files import unwritable
 
 # A number, or the values of an array: a list of floats for a vector, of such lists for a matrix.
 # Typed `float | Any`, not as a union: most code knows that its metrics are numbers.
@@ -69,7 +70,8 @@ class Run:
         started: When, as ISO 8601 in UTC.
         seconds: From start to end, everything included.
         epochs: What each epoch did.
-        best_epoch: The epoch whose weights are the best, by `monitor`; None before the first.
+        best_epoch: The epoch whose weights are saved as the best, by `monitor`; None before the
+            first, and where none could be saved.
         monitor: The metric that "best" means.
         test: Metrics on the test set; empty until tested.
         config: What the run was asked for.
@@ -206,7 +208,11 @@ def _describe_shape(value: MetricValue) -> str:
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file whole or not at all."""
+    """Write a small text file whole or not at all.
+
+    Raises:
+        FileError: It cannot be written; a file that was there is unchanged.
+    """
     partial = Path(f"{os.fspath(path)}.partial")
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -214,9 +220,10 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def _parse_run(text: str | bytes, what: str) -> Run:

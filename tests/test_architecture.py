@@ -25,6 +25,7 @@ ROOMS: Final = (
     "_version",
     "assets",
     "_errors",
+    "files",
     "_backends",
     "distributed",
     "_run",

@@ -1,8 +1,8 @@
 """Writing columns to a new HDF5 file some rows at a time, in memory of a few rows.
 
 What `write` does for whole arrays, for rows that come one batch after another. The file appears
-when the last row is in it: before that there is only a temporary name, which goes when the writing
-fails.
+when the last row is in it: before that there is no such name, and nothing is left when the writing
+fails or the process is killed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from typing import final
 import h5py
 import numpy as np
 
-from kerash5._errors import ColumnError, FileError, KerasH5Error
+from kerash5._errors import ColumnError
+from kerash5.files import HDF5Draft, create_hdf5, unwritable
 from kerash5.h5._file import StrPath, open_once
-from kerash5.h5._write import check_place, replacing, set_attribute
+from kerash5.h5._write import check_place, check_room, set_attribute
 
 
 @final
 class RowWriter:
     """Appends rows to the columns of one file. Made by `open_writer`."""
 
-    def __init__(self, file: h5py.File, path: str, num_rows: int) -> None:
-        self._file = file
+    def __init__(self, draft: HDF5Draft, path: str, num_rows: int) -> None:
+        self._draft = draft
         self._path = path
         self._num_rows = num_rows
         self._num_written = 0
@@ -40,6 +41,7 @@ class RowWriter:
 
         Raises:
             ColumnError: They differ from those before, or there are too many.
+            FileError: The disk is full, or reports another error.
         """
         if not self._columns:
             self._create(rows)
@@ -58,10 +60,16 @@ class RowWriter:
                     f"rows of {name!r} had shape {column.shape[1:]} and now have {array.shape[1:]};"
                     " a column has rows of one shape"
                 )
+            if array.dtype != column.dtype:
+                raise ColumnError(
+                    f"rows of {name!r} were of type {column.dtype} and now are {array.dtype}; a "
+                    "column has rows of one type: cast them"
+                )
             try:
                 column[start:stop] = array
+                self._draft.check()
             except (OSError, RuntimeError) as error:
-                raise _unwritable(self._path, error) from error
+                raise unwritable(self._path, error) from error
         self._num_written = stop
 
     def check_complete(self) -> None:
@@ -77,12 +85,13 @@ class RowWriter:
             int(np.prod(shape, dtype=np.int64)) * rows[name].dtype.itemsize
             for name, shape in shapes.items()
         )
-        # A full disk is no error that HDF5 reports reliably: see before the first byte.
-        check_place(self._path, num_bytes, overwrite=True)
+        # The rows may take hours to compute: look for room before the first of them.
+        check_room(self._path, num_bytes)
         try:
             # Contiguous: nothing is faster to read in any order.
+            create = self._draft.file.create_dataset
             self._columns = {
-                name: self._file.create_dataset(name, shapes[name], array.dtype, track_times=False)
+                name: create(name, shapes[name], array.dtype, track_times=False)
                 for name, array in rows.items()
             }
         except (KeyError, TypeError, ValueError) as error:
@@ -121,26 +130,12 @@ def open_writer(
         [0, 1, 4, 9]
     """
     name = os.fspath(path)
-    check_place(name, 0, overwrite=overwrite)
-    callers_error: BaseException | None = None
-    try:
-        with replacing(name) as temporary, h5py.File(temporary, "x") as file:
-            for key, value in (attributes or {}).items():
-                set_attribute(file, key, value)
-            writer = RowWriter(file, name, num_rows)
-            try:
-                yield writer
-            except BaseException as error:
-                callers_error = error
-                raise
-            writer.check_complete()
-    except (OSError, RuntimeError) as error:
-        if error is callers_error or isinstance(error, KerasH5Error):
-            raise
-        raise _unwritable(name, error) from error
+    check_place(name, overwrite=overwrite)
+    with create_hdf5(name, overwrite=overwrite) as draft:
+        for key, value in (attributes or {}).items():
+            set_attribute(draft.file, key, value)
+        writer = RowWriter(draft, name, num_rows)
+        yield writer
+        writer.check_complete()
     with open_once(name):  # it opens: the promise is kept
         pass
-
-
-def _unwritable(path: str, error: Exception) -> FileError:
-    return FileError(f"{path!r} could not be written ({error}); free space or choose another place")

@@ -1,16 +1,13 @@
 """Writing HDF5 files that suit training: whole rows per chunk, and never a half-written file.
 
-The file is made beside its final place, forced to disk, and renamed: whoever looks sees the old
-file, or the whole new one.
+Whoever looks sees the old file, or the whole new one: see `kerash5.files`.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import h5py
@@ -18,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerash5._errors import ColumnError, FileError, KerasH5Error, OptionError
+from kerash5.files import create_hdf5, unwritable
 from kerash5.h5._file import StrPath, open_once
 
 # Large enough to compress and read well, small enough that a few hundred make a window.
 _CHUNK_BYTES: Final = 256 << 10
-# Files below this are made in memory first: HDF5 copes badly with a full disk.
-_IMAGE_BYTES: Final = 256 << 20
+# Below this no one is told beforehand that there may be no room: compression may make some.
+_LARGE_BYTES: Final = 256 << 20
 
 
 def write(
@@ -67,25 +65,23 @@ def write(
         raise OptionError(f"chunk_rows={chunk_rows}; a chunk has at least one row")
     name = os.fspath(path)
     num_bytes = sum(array.nbytes for array in arrays.values())
-    check_place(name, num_bytes, overwrite=overwrite)
+    check_place(name, overwrite=overwrite)
+    if num_bytes > _LARGE_BYTES:
+        check_room(name, num_bytes, " before compression")
 
-    def fill(file: h5py.File) -> None:
-        for key, value in (attributes or {}).items():
-            set_attribute(file, key, value)
-        for column, array in arrays.items():
-            _create(file, column, array, compression, chunk_rows)
-
-    try:
-        with replacing(name) as temporary:
-            _write_file(temporary, fill, num_bytes)
-        with open_once(name):  # it opens: the promise is kept
-            return name
-    except KerasH5Error:
-        raise
-    except (OSError, RuntimeError) as error:
-        raise FileError(
-            f"{name!r} could not be written ({error}); free space or choose another place"
-        ) from error
+    with create_hdf5(name, overwrite=overwrite) as draft:
+        try:
+            for key, value in (attributes or {}).items():
+                set_attribute(draft.file, key, value)
+            for column, array in arrays.items():
+                _create(draft.file, column, array, compression, chunk_rows)
+                draft.check()  # what is dropped need not be compressed first
+        except KerasH5Error:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise unwritable(name, error) from error
+    with open_once(name):  # it opens: the promise is kept
+        return name
 
 
 def _parse_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -117,57 +113,29 @@ def _parse_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def check_place(path: str, num_bytes: int, *, overwrite: bool) -> None:
-    """Raise `FileError` if a file of this size cannot be written here."""
-    folder = os.path.dirname(path) or "."
+def check_place(path: str, *, overwrite: bool) -> None:
+    """Raise `FileError` if no file can be made here."""
+    place = os.path.realpath(path) if overwrite else path
+    folder = os.path.dirname(place) or "."
     if not os.path.isdir(folder):
         raise FileError(f"{path!r} cannot be written: there is no folder {folder!r}; make it first")
-    if os.path.isdir(path):
+    if os.path.isdir(place):
         raise FileError(f"{path!r} is a folder; name a file in it")
-    if os.path.exists(path) and not overwrite:
+    if os.path.lexists(place) and not overwrite:
         raise FileError(f"{path!r} exists; pass overwrite=True to replace it")
+    if os.path.lexists(place) and not os.path.isfile(place):
+        raise FileError(f"{path!r} is a device, a pipe or a circle of links; name a file")
+
+
+def check_room(path: str, num_bytes: int, note: str = "") -> None:
+    """Raise `FileError` if a file of this size has no room here."""
+    folder = os.path.dirname(os.path.realpath(path))
     free = shutil.disk_usage(folder).free
-    if num_bytes > _IMAGE_BYTES and free < num_bytes:
+    if free < num_bytes:
         raise FileError(
-            f"{path!r} may take {num_bytes / 1e6:.0f} MB before compression, and {folder!r} has "
+            f"{path!r} may take {num_bytes / 1e6:.0f} MB{note}, and {folder!r} has "
             f"{free / 1e6:.0f} MB free; free space first"
         )
-
-
-@contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Lend a temporary name beside `path`; rename it to `path` at the end, or remove it."""
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(folder or ".")
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_file(path: str, fill: Callable[[h5py.File], None], num_bytes: int) -> None:
-    if num_bytes > _IMAGE_BYTES:
-        with h5py.File(path, "x") as file:
-            fill(file)
-        return
-    with h5py.File(path, "x", driver="core", backing_store=False) as file:
-        fill(file)
-        file.flush()
-        image = file.id.get_file_image()
-    with open(path, "xb") as stream:
-        stream.write(image)
 
 
 def _create(

@@ -215,7 +215,9 @@ def _check_comparable(new: Comparison, old: Comparison) -> None:
     names = [field.name for field in fields(Method) if field.name not in _FREE]
     differences = [
         *_differences(names, lambda name: (getattr(new.method, name), getattr(old.method, name))),
-        *_differences(_MACHINE, lambda name: (new.machine.get(name), old.machine.get(name))),
+        *_differences(
+            _MACHINE, lambda name: (getattr(new.machine, name), getattr(old.machine, name))
+        ),
     ]
     if differences:
         raise OptionError(

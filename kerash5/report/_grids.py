@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 from kerash5.report._findings import Table
@@ -79,7 +80,7 @@ def parity_grid(comparison: Comparison) -> Grid:
 
 def settings_grid(comparison: Comparison) -> Grid:
     """Return what was asked for, and the machine it ran on."""
-    method, machine = comparison.method, comparison.machine
+    method, machine = comparison.method, asdict(comparison.machine)
     asked = {
         "Model": method.model,
         "Data": method.data,
@@ -192,7 +193,7 @@ def _find_environment(comparison: Comparison, contender: str) -> dict[str, objec
     told = {
         name: value
         for name, value in resolved.items()
-        if isinstance(value, str | int | float) and name not in comparison.machine
+        if isinstance(value, str | int | float) and name not in asdict(comparison.machine)
     }
     settings = resolved.get("settings", {})
     kept = {name: settings[name] for name in sorted(settings) if name.endswith("_THREADS")}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, final
 
 import psutil
 
@@ -15,18 +17,70 @@ _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _SECONDS: Final = 20
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, memory, GPUs, system, Python and commit; no names of hosts."""
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a comparison ran on; no names of hosts. Made by `find_machine`, or read from results.
+
+    Args:
+        processor: Its name; "" where it was not noted.
+        cores: That the process could use; None where they were not noted.
+        memory_bytes: Of the machine; None where it was not noted.
+        gpus: Names of the GPUs that nvidia-smi lists; None where they were not noted.
+        platform: The system.
+        python: Its version.
+        commit: Of the checkout; "" for an installed package.
+    """
+
+    processor: str = ""
+    cores: int | None = None
+    memory_bytes: int | None = None
+    gpus: tuple[str, ...] | None = None
+    platform: str = ""
+    python: str = ""
+    commit: str = ""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Return a machine as a result file holds it; what is of another type counts as missing.
+
+        Files of earlier versions name all GPUs in one text, `gpu`, with "; " between them.
+        """
+
+        def text(name: str) -> str:
+            found = values.get(name)
+            return found if isinstance(found, str) else ""
+
+        def count(name: str) -> int | None:
+            found = values.get(name)
+            return found if isinstance(found, int) else None
+
+        gpus = values.get("gpus")
+        if gpus is None and isinstance(old := values.get("gpu"), str):
+            gpus = [name for name in old.split("; ") if name]
+        return cls(
+            processor=text("processor"),
+            cores=count("cores"),
+            memory_bytes=count("memory_bytes"),
+            gpus=tuple(map(str, gpus)) if isinstance(gpus, list | tuple) else None,
+            platform=text("platform"),
+            python=text("python"),
+            commit=text("commit"),
+        )
+
+
+def find_machine() -> Machine:
+    """Return the machine that this process runs on."""
     found = environment()
-    return {
-        "processor": found["processor"],
-        "cores": found["cores"],
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": "; ".join(_lines("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")),
-        "platform": found["platform"],
-        "python": found["python"],
-        "commit": find_commit(),
-    }
+    return Machine(
+        processor=found["processor"],
+        cores=found["cores"],
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=tuple(_lines("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")),
+        platform=found["platform"],
+        python=found["python"],
+        commit=find_commit(),
+    )
 
 
 def find_commit() -> str:

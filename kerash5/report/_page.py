@@ -138,7 +138,9 @@ def column_heads(grid: Grid) -> tuple[str, ...]:
 def name_comparison(comparison: Comparison) -> str:
     """Return what tells a comparison from others: its machine, its model and its day."""
     day = comparison.started[:10]
-    return ", ".join(filter(None, [describe_machine(comparison), comparison.method.model, day]))
+    return ", ".join(
+        filter(None, [describe_machine(comparison.machine), comparison.method.model, day])
+    )
 
 
 def _subtitle(comparisons: Sequence[Comparison]) -> str:

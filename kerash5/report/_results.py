@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, final
 from kerash5._errors import FileError, FileMissingError
 from kerash5._run import replace_text
 from kerash5.report._json import no_results, parse_fields, read_values, write_values
+from kerash5.report._machine import Machine
 from kerash5.report._parity import Parity, ParityCheck, Setting, Status
 
 CompileCache = Literal["cold", "warm", "none"]
@@ -201,7 +202,7 @@ class Comparison:
         method: What was asked for.
         samples: One per process, in the order in which they ran.
         parities: One per contender and setting, at the smallest batch size.
-        machine: Processor, cores, memory bytes, GPU, system, commit.
+        machine: What it ran on.
         versions: Versions of packages, by contender.
         notes: Caveats in whole sentences, such as a shared environment.
         started: When, as ISO 8601 in UTC.
@@ -212,7 +213,7 @@ class Comparison:
     method: Method
     samples: tuple[Sample, ...] = ()
     parities: tuple[Parity, ...] = ()
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     started: str = ""
@@ -267,6 +268,7 @@ def _parse_comparison(text: str | bytes, what: str) -> Comparison:
         kept["method"] = parse_fields(Method, values["method"], what)
         kept["samples"] = tuple(parse_fields(Sample, part, what) for part in values["samples"])
         kept["parities"] = tuple(_parse_parity(part, what) for part in values["parities"])
+        kept["machine"] = Machine.from_values(values["machine"])
         kept["notes"] = tuple(values["notes"])
         return Comparison(**kept)
     except (KeyError, TypeError) as error:

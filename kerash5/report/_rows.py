@@ -172,7 +172,7 @@ def _find_instabilities(
 ) -> Iterable[str]:
     if spread > UNSTABLE_VARIATION:
         yield f"its processes differ by {percent(spread)}"
-    cores = comparison.machine.get("cores")
+    cores = comparison.machine.cores
     loads = _over(samples, lambda sample: sample.load_before)
     if isinstance(cores, int | float) and loads.value > UNSTABLE_LOAD * cores:
         yield f"{loads.value:.1f} processes were running on {cores:.0f} core{'s' * (cores != 1)}"

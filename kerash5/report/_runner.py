@@ -18,7 +18,7 @@ from kerash5._run import replace_text
 from kerash5._version import __version__
 from kerash5.report._children import Contender
 from kerash5.report._json import parse_fields, read_values, write_values
-from kerash5.report._machine import describe_machine
+from kerash5.report._machine import find_machine
 from kerash5.report._parity import Numbers, Parity, ParityCheck, Setting, Status, judge_parity
 from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
@@ -204,7 +204,7 @@ class Runner:
             method=self._method,
             samples=tuple(self._samples),
             parities=self._parities,
-            machine=describe_machine(),
+            machine=find_machine(),
             versions=self._versions,
             notes=tuple(self._notes),
             started=self._started,

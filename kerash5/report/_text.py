@@ -69,7 +69,7 @@ def _markdown_parts(comparison: Comparison) -> Iterable[str]:
         settings_grid(comparison),
         versions_grid(comparison),
     )
-    yield _escape(f"{describe_machine(comparison)}{', ' + day if day else ''}.")
+    yield _escape(f"{describe_machine(comparison.machine)}{', ' + day if day else ''}.")
 
 
 def _markdown_grids(*grids: Grid) -> Iterable[str]:

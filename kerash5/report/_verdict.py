@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_share_of_difference
+from kerash5.report._machine import Machine
 from kerash5.report._results import Comparison
 from kerash5.report._rows import Row
 from kerash5.report._wording import (
@@ -58,14 +59,12 @@ def find_verdict(comparison: Comparison, tables: Sequence[Table]) -> Verdict:
     )
 
 
-def describe_machine(comparison: Comparison) -> str:
-    """Return the machine in words, as far as it was noted."""
-    machine = comparison.machine
-    cores, gpus = machine.get("cores"), machine.get("gpus")
+def describe_machine(machine: Machine) -> str:
+    """Return processor, cores and GPUs in words, as far as they were noted."""
     parts = [
-        str(machine.get("processor") or "unknown processor"),
-        f"{cores} core{'s' * (cores != 1)}" if cores else "",
-        listed([str(gpu) for gpu in gpus]) if gpus else "no GPU",
+        machine.processor or "unknown processor",
+        "" if machine.cores is None else f"{machine.cores} core{'s' * (machine.cores != 1)}",
+        "" if machine.gpus is None else listed(machine.gpus) if machine.gpus else "no GPU",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -182,7 +181,7 @@ def _caveats(comparison: Comparison, tables: Sequence[Table]) -> Iterable[str]:
         )
     yield from comparison.notes
     yield (
-        f"This holds for one machine ({describe_machine(comparison)}), {method.model}, "
+        f"This holds for one machine ({describe_machine(comparison.machine)}), {method.model}, "
         f"{method.precision} and {_threads(method.threads)}; another may answer otherwise."
     )
 

@@ -29,6 +29,7 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Column, write
 from kerash5.train._policy import apply_policy, describe_policy, peak_device, peak_host
+from kerash5.train._run_dir import write_weights
 from kerash5.train._trainer import Trainer
 
 PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
@@ -230,9 +231,7 @@ def make_weights(place: Workplace) -> dict[str, Any]:
     for variable in model.trainable_variables:
         if variable.path.endswith("kernel"):
             variable.assign(_glorot(random, tuple(variable.shape)))
-    partial = Path(place.job.scratch) / "partial.weights.h5"
-    model.save_weights(partial)
-    partial.replace(place.job.weights)  # whole, or not there: a later run would take it
+    write_weights(model, Path(place.job.weights))  # or it is not there: a later run would take it
     return {"num_parameters": model.count_params()}
 
 

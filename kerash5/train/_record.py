@@ -66,14 +66,13 @@ class RunRecord:
         """
         earlier = self.run.epochs
         is_better = is_best(self.run.monitor, epoch, earlier)
-        if is_better:
-            self.keep(lambda: self._save_best(model))
-        best_epoch = epoch.epoch if is_better else self.run.best_epoch
+        is_saved = is_better and self.keep(lambda: self._save_best(model))
+        best_epoch = epoch.epoch if is_saved else self.run.best_epoch
         self.run = replace(self.run, epochs=(*earlier, epoch), best_epoch=best_epoch)
         self.keep(self.save_timed)
 
-    def keep(self, write: Callable[[], object]) -> None:
-        """Write what the run can do without; where that fails, warn and train on."""
+    def keep(self, write: Callable[[], object]) -> bool:
+        """Write what the run can do without; where that fails, warn, train on and return False."""
         try:
             write()
         except OSError as error:
@@ -81,6 +80,8 @@ class RunRecord:
                 f"{str(self._run_dir.path)!r} cannot be written to ({error}); training goes on",
                 stacklevel=2,
             )
+            return False
+        return True
 
     def _save_best(self, model: keras.Model) -> None:
         with self._lend():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -57,15 +58,13 @@ class RunDir:
             (self.path / MODEL_FILE).unlink(missing_ok=True)
 
     def save_weights(self, model: keras.Model, name: str) -> None:
-        """Save the weights under a temporary name and rename them: a kill leaves the old ones."""
-        partial = self.path / f"partial-{name}"
-        try:
-            with _taken_as_built(model):
-                model.save_weights(partial, overwrite=True)
-            force_to_disk(partial)
-            partial.replace(self.path / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Save the weights of a built model, whole or not at all; a failure leaves the old ones.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        with _taken_as_built(model):
+            write_weights(model, self.path / name)
 
     def hold(self, name: str, other: str) -> None:
         """Give what a file holds now another name; it will be replaced."""
@@ -98,6 +97,37 @@ class RunDir:
             ) from error
 
 
+def write_weights(model: keras.Model, path: Path) -> None:
+    """Write the weights of a built model to a file, whole or not at all.
+
+    In memory first, for HDF5 that meets a full disk crashes when the process exits.
+
+    Args:
+        model: The model.
+        path: The file, which is replaced.
+
+    Raises:
+        OSError: The file cannot be written; one that was there is unchanged.
+    """
+    image = _Image()
+    model.save_weights(image)
+    partial = path.with_name(f"partial-{path.name}")
+    try:
+        partial.write_bytes(image.getbuffer())
+        force_to_disk(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@final
+class _Image(io.BytesIO):
+    """The file in memory that Keras writes to, which looks at the ending of its name."""
+
+    def __str__(self) -> str:
+        return "image.weights.h5"
+
+
 @contextmanager
 def _taken_as_built(model: keras.Model) -> Iterator[None]:
     """Let Keras save and load the weights of a model without `call`, which it never calls built."""
@@ -107,6 +137,15 @@ def _taken_as_built(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.built = was_built
+
+
+def unsaved(path: Path) -> FileError:
+    """Return the error for a run none of whose weights could be saved."""
+    return FileError(
+        f"training has ended, but none of its weights could be saved in {str(path)!r} (the "
+        "warnings say why); free space and call model.save_weights('last.weights.h5'), or train "
+        "again with resume='auto', which goes on at the newest checkpoint"
+    )
 
 
 def wanted_path(asked: str | os.PathLike[str] | None, model_name: str) -> Path:

@@ -40,6 +40,7 @@ from kerash5.train._run_dir import (
     BEST_WEIGHTS,
     LAST_WEIGHTS,
     RunDir,
+    unsaved,
     wanted_path,
 )
 from kerash5.train._settings import Settings
@@ -415,14 +416,17 @@ class Session(Listener):
     def _finish(self) -> None:
         if self._loop.stop_reason == "asked":
             raise self._signals.error()
+        is_saved = self.run.best_epoch is not None  # as the best, in an epoch that has ended
         if self._keeper is not None:
             self._loop.engine.sync()
-            self._keeper.save(self._record.rank, is_cut=self._cut is not None)
+            is_saved |= self._keeper.save(self._record.rank, is_cut=self._cut is not None)
             self._run_dir.remove(BEST_BEFORE_CUT)
         self._is_begun = False  # what comes now belongs to no checkpoint
         finalize(self.model)
         self._hooks.end_training(self._loop.logs)
-        self._record.keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
+        is_saved |= self._record.keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
+        if not is_saved:
+            raise unsaved(self._run_dir.path)
 
     def _rescue(self) -> None:
         """Save the last state that is whole, whatever has gone wrong."""

@@ -483,11 +483,12 @@ def test_weights_that_cannot_be_written_leave_the_earlier_ones(
     train: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_the_disk(_epoch: int, _model: keras.Model) -> None:
-        def fail(_: keras.Model, path: Any, **_options: Any) -> None:
-            Path(path).write_bytes(b"half of the")
+        def fail(path: Path, content: Any) -> None:
+            with path.open("wb") as stream:
+                stream.write(content[:9])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(keras.Model, "save_weights", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
 
     trainer = make_trainer(run_dir, max_epochs=2, callbacks=[AtEpochEnd(fill_the_disk)])
     with pytest.warns(

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import ColumnError, FileError
-from kerash5.h5 import _write
 from kerash5.h5._append import open_writer
 
 
@@ -84,8 +83,9 @@ def test_an_existing_file_stays_unless_told_otherwise(tmp_path: Path) -> None:
         ([{"x": np.zeros((2, 2))}, {"x": np.zeros((1, 3))}], r"shape \(2,\) and now have \(3,\)"),
         ([{"x": np.zeros(3), "x/y": np.zeros(3)}], "choose another name"),
         ([{"x": np.array(["a", "b", "c"])}], "cannot be columns"),
+        ([{"x": np.zeros(2, "i4")}, {"x": np.ones(1)}], "of type int32 and now are float64"),
     ],
-    ids=["missing", "too many", "renamed", "lengths", "shape", "name clash", "dtype"],
+    ids=["missing", "too many", "renamed", "lengths", "shape", "name clash", "dtype", "cast"],
 )
 def test_rows_that_do_not_fit_leave_nothing_behind(
     tmp_path: Path, batches: list[dict[str, np.ndarray]], match: str
@@ -122,10 +122,10 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_row(
 def test_a_disk_that_fills_up_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_path: str) -> None:
+    def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_write, "_sync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(FileError, match=r"could not be written .*No space left"),
         open_writer(tmp_path / "out.h5", 1) as writer,
@@ -155,3 +155,6 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert child.returncode == -signal.SIGKILL
     with h5py.File(path) as file:
         assert_array_equal(file["x"][:], [7])
+    with open_writer(path, 1, overwrite=True) as writer:
+        writer.append({"x": np.array([8])})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.h5"]

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5.report._machine import Machine
 from kerash5.report._parity import Parity, ParityCheck, Setting
 from kerash5.report._results import Comparison, Method, Sample
 
@@ -117,15 +118,15 @@ def make_comparison(
             for contender in speeds
             for setting in settings
         ),
-        machine={
-            "processor": "Example CPU @ 2.50GHz",
-            "cores": 2,
-            "memory_bytes": 24 * 2**30,
-            "gpus": [],
-            "platform": "Linux",
-            "python": "3.11.7",
-            "commit": "0123abc",
-        },
+        machine=Machine(
+            processor="Example CPU @ 2.50GHz",
+            cores=2,
+            memory_bytes=24 * 2**30,
+            gpus=(),
+            platform="Linux",
+            python="3.11.7",
+            commit="0123abc",
+        ),
         versions={name: {"keras": "3.15.1", _backend(name): "1.2.3"} for name in speeds},
         notes=("The two cores were shared with other work.",),
         started="2026-11-22T10:00:00+00:00",

@@ -11,6 +11,7 @@ import pytest
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5.report import Slower, merge_comparisons, slower_than_baseline
 from kerash5.report._baseline import welch_ratio
+from kerash5.report._machine import Machine
 from kerash5.report._results import Comparison
 from tests.report.simulated import NOISES, SPEEDS, Noise, make_comparison, spoil
 
@@ -173,11 +174,14 @@ def test_numbers_without_spread_have_an_interval_of_no_width() -> None:
     ("old", "words"),
     [
         pytest.param(
-            replace(
-                make_comparison(), machine={"processor": "Another CPU", "cores": 2, "gpus": []}
-            ),
+            replace(make_comparison(), machine=Machine(processor="Another CPU", cores=2, gpus=())),
             "processor is 'Example CPU @ 2.50GHz' and was 'Another CPU'",
             id="machine",
+        ),
+        pytest.param(
+            replace(make_comparison(), machine=replace(make_comparison().machine, gpus=("A GPU",))),
+            r"gpus is \(\) and was \('A GPU',\)",
+            id="GPU",
         ),
         pytest.param(
             replace(make_comparison(), method=replace(make_comparison().method, threads=8)),

@@ -16,6 +16,7 @@ from rich.console import Console
 from kerash5._errors import OptionError
 from kerash5.report import render_terminal, slower_than_baseline
 from kerash5.report._findings import find_tables
+from kerash5.report._machine import Machine
 from kerash5.report._page import render_page
 from kerash5.report._results import Comparison, Sample
 from kerash5.report._text import render_markdown
@@ -57,7 +58,9 @@ def comparisons(draw: st.DrawFn) -> Comparison:
         if draw(st.integers(0, 4)):
             samples.append(replace(sample, **changes))
     parities = tuple(parity for parity in WHOLE.parities if draw(st.integers(0, 4)))
-    machine = draw(st.sampled_from([WHOLE.machine, {}, {"gpus": None, "cores": "many"}]))
+    machine = draw(
+        st.sampled_from([WHOLE.machine, Machine(), Machine.from_values({"cores": "many"})])
+    )
     return replace(
         WHOLE, samples=tuple(samples), parities=parities, machine=machine, is_complete=False
     )

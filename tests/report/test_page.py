@@ -17,6 +17,7 @@ pytest.importorskip("jinja2")
 
 from kerash5._errors import BackendError, OptionError
 from kerash5.report import write_report
+from kerash5.report._machine import Machine
 from kerash5.report._page import render_page
 from kerash5.report._results import Comparison
 from tests.report.simulated import make_comparison, make_parity, spoil
@@ -190,7 +191,7 @@ def test_one_comparison_always_gives_the_same_page(page: str, comparison: Compar
             id="no memory, no loss",
         ),
         pytest.param(
-            replace(make_comparison(), machine={}, versions={}, notes=()), id="no machine"
+            replace(make_comparison(), machine=Machine(), versions={}, notes=()), id="no machine"
         ),
         pytest.param(make_comparison({f"mine-{n}": 100.0 + n for n in range(9)}), id="strangers"),
     ],
@@ -207,7 +208,7 @@ def test_what_there_is_of_a_comparison_is_shown(made: Comparison) -> None:
 
 def test_several_comparisons_stand_apart_on_one_page(comparison: Comparison) -> None:
     other = make_comparison({"jax": 900.0, "torch": 500.0}, repeats=3)
-    other = replace(other, machine={"processor": "Another CPU", "cores": 16, "gpus": ["A GPU"]})
+    other = replace(other, machine=Machine(processor="Another CPU", cores=16, gpus=("A GPU",)))
     outline = Outline(render_page([comparison, other]))
     assert len(outline.ids) == len(set(outline.ids))
     assert {"#comparison-1", "#comparison-2"} <= set(outline.links)

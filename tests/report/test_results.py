@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerash5._errors import FileError, FileMissingError, KerasH5Error
+from kerash5.report._machine import Machine
 from kerash5.report._parity import Parity, ParityCheck
 from kerash5.report._results import (
     COMPARISON_FILE,
@@ -74,7 +75,7 @@ COMPARISON = Comparison(
     method=METHOD,
     samples=(SAMPLE, replace(SAMPLE, contender="torch", status="failed", error="killed")),
     parities=(PARITY,),
-    machine={"processor": "a CPU", "cores": 2},
+    machine=Machine(processor="a CPU", cores=2, gpus=("A GPU", "A GPU")),
     versions={"jax": {"jax": "0.10.2"}},
     notes=("The environment is shared.",),
     started="2026-11-23T03:00:00+00:00",
