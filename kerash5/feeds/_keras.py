@@ -6,6 +6,7 @@ that nothing Keras does to a PyDataset changes what is served: the order is the 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import warnings
@@ -32,9 +33,11 @@ from kerash5.feeds._keras_position import (
     Position,
     calling_frame,
     find_indices,
+    find_loop,
     find_position,
     is_keras_frame,
 )
+from kerash5.feeds._label_facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
@@ -48,14 +51,15 @@ else:  # without Keras, `batches` and `read` still serve
 
 # An epoch in training, one in validation, and what was given up before its end.
 _MAX_PASSES: Final = 4
-_SCAN_ROWS: Final = 1 << 20  # read at a time when all labels are looked at
 _MADE_ANEW: Final = (
     "_ordered",
     "_position",
     "_passes",
     "_lock",
     "_hook_calls",
-    "_num_labels",
+    "_facts",
+    "_are_one_hot",
+    "_model",
     "error",
     "wait_seconds",
 )
@@ -162,7 +166,10 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
-        self._num_labels: int | None = None  # looked up once
+        # Looked up once: what labels are, by column and by the class that a loss leaves out.
+        self._facts: dict[tuple[str, int | None], LabelFacts] = {}
+        self._are_one_hot: dict[str, bool] = {}
+        self._model: Any = None  # that gets its first batch next, which a transform makes
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
 
@@ -217,8 +224,8 @@ class H5Dataset(PyDataset):
     def num_classes(self) -> int | None:
         """The number of classes of y; None where y is no label.
 
-        Where there are names, their number; else the one-hot width, or one more than the largest
-        label.
+        Where there are names, their number; else one more than the largest label, or the width of
+        labels that are one-hot in the file, or by `one_hot=`.
         """
         tree = self._batches.tree("y") if "y" in self._batches.roles else None
         if not isinstance(tree, str):
@@ -228,21 +235,48 @@ class H5Dataset(PyDataset):
             return len(column.class_names)
         if column.column.one_hot is not None:
             return column.column.one_hot
-        if column.dtype.kind not in "iub" or column.shape not in ((), (1,)):
-            return None
-        if self._num_labels is None:
-            self._num_labels = self._find_largest_label(tree) + 1
-        return self._num_labels
+        if column.dtype.kind in "iub" and column.shape in ((), (1,)):
+            largest = self.label_facts(tree).largest
+            return 1 if largest is None else int(max(0, largest[0])) + 1
+        return column.shape[0] if self.is_one_hot(tree) and len(column.shape) == 1 else None
 
-    def _find_largest_label(self, name: str) -> int:
-        rows, labels = self.plan.rows_to_serve, self.source.select(y=name)
-        count = len(self.source) if rows is None else len(rows)
-        largest = 0
-        for start in range(0, count, _SCAN_ROWS):  # not all at once: there may be a billion
-            stop = min(start + _SCAN_ROWS, count)
-            some = np.arange(start, stop) if rows is None else rows[start:stop]
-            largest = max(largest, int(labels.read(some)["y"].max()))
-        return largest
+    def columns_of(self, role: str) -> Tree | None:
+        """Return the names of the source's columns behind a role: one, or a tuple or dict of them.
+
+        None where there is none.
+        """
+        return self._batches.tree(role) if role in self._batches.roles else None
+
+    def label_facts(self, name: str, ignored: int | None = None) -> LabelFacts:
+        """Return the range of the labels in a column of the source; read once.
+
+        Args:
+            name: The column.
+            ignored: A class that is left out.
+        """
+        if (name, ignored) not in self._facts:
+            self._facts[name, ignored] = read_facts(*self._label_reader(name), ignored)
+        return self._facts[name, ignored]
+
+    def is_one_hot(self, name: str) -> bool:
+        """Return whether the rows of a column of the source are one-hot; read once."""
+        if name not in self._are_one_hot:
+            column = self.source.columns[name]
+            is_possible = column.dtype.kind in "biuf" and len(column.shape) > 0
+            is_possible = is_possible and column.shape[-1] > 1
+            found = is_possible and read_is_one_hot(*self._label_reader(name))
+            self._are_one_hot[name] = found
+        return self._are_one_hot[name]
+
+    def _label_reader(
+        self, name: str
+    ) -> tuple[Callable[[NDArray[np.int64]], np.ndarray], NDArray[np.int64], int]:
+        """Return what reads rows of a column, the rows served, and the bytes of one."""
+        labels, column = self.source.select(y=name), self.source.columns[name]
+        served = self.plan.rows_to_serve
+        rows = np.arange(len(self.source)) if served is None else served
+        row_bytes = math.prod(column.shape) * column.dtype.itemsize
+        return lambda wanted: labels.read(wanted)["y"], rows, row_bytes
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -415,7 +449,7 @@ class H5Dataset(PyDataset):
             indices = find_indices(caller)
             if indices is None:
                 return self._read_index(index, find_position() or self._position)
-            return self._serve(indices, index)
+            return self._checked(self._serve(indices, index))
         except BaseException as error:
             # TensorFlow reports its own error in place of ours; the trainer looks here.
             self.error = error
@@ -439,6 +473,22 @@ class H5Dataset(PyDataset):
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
             self._position = position
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Check y, and that of validation data, against the model of Keras' loop around this."""
+        loop = find_loop()
+        model = None if loop is None or loop.task == "predict" else loop.model
+        if loop is None or model is None:
+            return
+        from kerash5.feeds._keras_labels import check_class_weight, check_labels  # import Keras
+
+        check_labels(model, self)
+        if loop.class_weight is not None:
+            check_class_weight(model, self)
+        self._model = model if self.is_transformed else None
+        if isinstance(loop.validation_data, H5Dataset):
+            check_labels(model, loop.validation_data)
 
     def _read_index(self, index: int, position: Position) -> Batch:
         batches = self._batches_for(position.task)
@@ -449,6 +499,15 @@ class H5Dataset(PyDataset):
                 "any step"
             )
         return batches.read(position.epoch * count + index % count)
+
+    def _checked(self, batch: Batch) -> Batch:
+        """Return the batch; the first that a transform makes for a model is checked."""
+        model, self._model = self._model, None
+        if model is not None:
+            from kerash5.feeds._keras_labels import check_batch  # imports Keras
+
+            check_batch(model, batch)
+        return batch
 
     def _serve(self, indices: Sequence[int], index: int) -> Batch:
         with self._lock:

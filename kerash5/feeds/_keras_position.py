@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Task = Literal["fit", "evaluate", "predict"]
 
@@ -33,6 +33,16 @@ class Position:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop of Keras: its task, its model, and two arguments of `fit` (None elsewhere)."""
+
+    task: Task
+    model: Any
+    validation_data: Any = None
+    class_weight: Any = None
+
+
 def calling_frame() -> FrameType | None:
     """Return the call of whatever called the function that asks; None if this Python cannot say."""
     here = inspect.currentframe()
@@ -45,13 +55,30 @@ def find_position() -> Position | None:
 
     None if there is no loop this module knows.
     """
+    found = _find_frame()
+    return None if found is None else _read_position(*found)
+
+
+def find_loop() -> Loop | None:
+    """Return the innermost Keras loop around the caller; None if there is none known here."""
+    found = _find_frame()
+    if found is None:
+        return None
+    task, frame = found
+    names = frame.f_locals
+    if task != "fit":
+        return Loop(task, names.get("self"))
+    return Loop(task, names.get("self"), names.get("validation_data"), names.get("class_weight"))
+
+
+def _find_frame() -> tuple[Task, FrameType] | None:
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None:
             return None
         for task in _TASKS:
             if frame.f_code.co_name == task and is_keras_frame(frame):
-                return _read_position(task, frame)
+                return task, frame
         frame = frame.f_back
     return None
 

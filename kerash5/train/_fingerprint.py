@@ -16,6 +16,7 @@ from kerash5.train._limits import Limits
 from kerash5.train._outside import GROUP as OTHER
 from kerash5.train._outside import find_optimizers
 from kerash5.train._state import ModelState, variables_of
+from kerash5.train.engines._weights import ClassWeight
 
 _SAMPLE_ROWS: Final = 16
 _MAX_NAMED: Final = 3  # differences in a message
@@ -25,7 +26,7 @@ _OPTIMIZER_STATE: Final = frozenset({"name", "learning_rate"})
 
 
 def fingerprint(
-    current: ModelState, train: H5Dataset, limits: Limits, class_weight: Mapping[int, float] | None
+    current: ModelState, train: H5Dataset, limits: Limits, class_weight: ClassWeight | None
 ) -> dict[str, Any]:
     """Return the fingerprint of a fit, as JSON has it.
 

@@ -7,7 +7,7 @@ where the thing is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal, final
 
@@ -17,11 +17,11 @@ from rich.console import Console
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._keras_labels import check_labels
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
     check_compiled,
-    check_labels,
     check_monitor,
     check_precision,
     check_shapes,
@@ -36,6 +36,7 @@ from kerash5.train._roles import Data, call_keras, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines._private import bare_test_batches
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -157,7 +158,7 @@ class Trainer:
         data: Data,
         *,
         resume: str | os.PathLike[str] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
     ) -> Run:
         """Train the model on `data.train`, validating on `data.validation` after each epoch.
 

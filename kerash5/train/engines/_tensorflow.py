@@ -7,7 +7,7 @@ numbers do not depend on how batches are grouped. The variables are TensorFlow's
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -31,6 +31,7 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -40,7 +41,7 @@ class TensorFlowEngine(AbstractEngine):
     def __init__(
         self,
         model: keras.Model,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
         *,
         steps: int | None = None,
     ) -> None:
