@@ -6,6 +6,7 @@ that nothing Keras does to a PyDataset changes what is served: the order is the 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import warnings
@@ -37,13 +38,15 @@ from kerash5.feeds._class_names import (
 from kerash5.feeds._epochs import Epochs
 from kerash5.feeds._keras_pass import Pass
 from kerash5.feeds._keras_position import (
+    Loop,
     Position,
     calling_frame,
-    find_call,
     find_indices,
+    find_loop,
     find_position,
     is_keras_frame,
 )
+from kerash5.feeds._label_facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Source
@@ -70,9 +73,11 @@ _MADE_ANEW: Final = (
     "_passes",
     "_lock",
     "_hook_calls",
-    "_checked",
+    "_compared",
     "_is_group_checked",
-    "_num_labels",
+    "_facts",
+    "_are_one_hot",
+    "_model",
     "error",
     "wait_seconds",
 )
@@ -194,9 +199,12 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
-        self._checked: H5Dataset | None = None  # the validation data that this was compared with
+        self._compared: H5Dataset | None = None  # the validation data that this was compared with
         self._is_group_checked = False  # whether a fit in several processes was looked at
-        self._num_labels: int | None = None  # looked up once
+        # Looked up once: what labels are, by column and by the class that a loss leaves out.
+        self._facts: dict[tuple[str, int | None], LabelFacts] = {}
+        self._are_one_hot: dict[str, bool] = {}
+        self._model: Any = None  # that gets its first batch next, which a transform makes
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
 
@@ -256,8 +264,8 @@ class H5Dataset(PyDataset):
     def num_classes(self) -> int | None:
         """The number of classes of y; None where y is no label.
 
-        Where there are names, their number; else the one-hot width, or one more than the largest
-        label.
+        Where there are names, their number; else one more than the largest label, or the width of
+        labels that are one-hot in the file, or by `one_hot=`.
         """
         tree = self._batches.tree("y") if "y" in self._batches.roles else None
         if not isinstance(tree, str):
@@ -267,21 +275,48 @@ class H5Dataset(PyDataset):
             return len(column.class_names)
         if column.column.one_hot is not None:
             return column.column.one_hot
-        if column.dtype.kind not in "iub" or column.shape not in ((), (1,)):
-            return None
-        if self._num_labels is None:
-            self._num_labels = self._find_largest_label(tree) + 1
-        return self._num_labels
+        if column.dtype.kind in "iub" and column.shape in ((), (1,)):
+            largest = self.label_facts(tree).largest
+            return 1 if largest is None else int(max(0, largest[0])) + 1
+        return column.shape[0] if self.is_one_hot(tree) and len(column.shape) == 1 else None
 
-    def _find_largest_label(self, name: str) -> int:
-        rows, labels = self.plan.rows_to_serve, self.source.select(y=name)
-        count = len(self.source) if rows is None else len(rows)
-        largest = 0
-        for start in range(0, count, _SCAN_ROWS):  # not all at once: there may be a billion
-            stop = min(start + _SCAN_ROWS, count)
-            some = np.arange(start, stop) if rows is None else rows[start:stop]
-            largest = max(largest, int(labels.read(some)["y"].max()))
-        return largest
+    def columns_of(self, role: str) -> Tree | None:
+        """Return the names of the source's columns behind a role: one, or a tuple or dict of them.
+
+        None where there is none.
+        """
+        return self._batches.tree(role) if role in self._batches.roles else None
+
+    def label_facts(self, name: str, ignored: int | None = None) -> LabelFacts:
+        """Return the range of the labels in a column of the source; read once.
+
+        Args:
+            name: The column.
+            ignored: A class that is left out.
+        """
+        if (name, ignored) not in self._facts:
+            self._facts[name, ignored] = read_facts(*self._label_reader(name), ignored)
+        return self._facts[name, ignored]
+
+    def is_one_hot(self, name: str) -> bool:
+        """Return whether the rows of a column of the source are one-hot; read once."""
+        if name not in self._are_one_hot:
+            column = self.source.columns[name]
+            is_possible = column.dtype.kind in "biuf" and len(column.shape) > 0
+            is_possible = is_possible and column.shape[-1] > 1
+            found = is_possible and read_is_one_hot(*self._label_reader(name))
+            self._are_one_hot[name] = found
+        return self._are_one_hot[name]
+
+    def _label_reader(
+        self, name: str
+    ) -> tuple[Callable[[NDArray[np.int64]], np.ndarray], NDArray[np.int64], int]:
+        """Return what reads rows of a column, the rows served, and the bytes of one."""
+        labels, column = self.source.select(y=name), self.source.columns[name]
+        served = self.plan.rows_to_serve
+        rows = np.arange(len(self.source)) if served is None else served
+        row_bytes = math.prod(column.shape) * column.dtype.itemsize
+        return lambda wanted: labels.read(wanted)["y"], rows, row_bytes
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -499,7 +534,7 @@ class H5Dataset(PyDataset):
             indices = find_indices(caller)
             if indices is None:
                 return self._read_index(index, find_position() or self._position)
-            return self._serve(indices, index)
+            return self._checked(self._serve(indices, index))
         except BaseException as error:
             # TensorFlow reports its own error in place of ours; the trainer looks here.
             self.error = error
@@ -527,20 +562,35 @@ class H5Dataset(PyDataset):
             self._position = position
 
     def _check_call(self) -> None:
-        """Refuse data that do not go with each other, where Keras' own loop shows them both."""
-        call = find_call()
-        if call is None or call.data is not self or call.task == "predict":
+        """Refuse what does not go with the model, or with validation data, of Keras' loop."""
+        loop = find_loop()
+        if loop is None or loop.model is None or loop.task == "predict":
             return
-        settle_scale(call.model, self)
-        if call.task == "evaluate":
-            check_trained_classes(call.model, self)
+        if loop.data is self:
+            self._check_data(loop)
+        self._check_labels(loop)
+
+    def _check_data(self, loop: Loop) -> None:
+        settle_scale(loop.model, self)
+        if loop.task == "evaluate":
+            check_trained_classes(loop.model, self)
             return
-        remember_classes(call.model, self)
-        other = call.validation_data
-        if isinstance(other, H5Dataset) and self._checked is not other:
+        remember_classes(loop.model, self)
+        other = loop.validation_data
+        if isinstance(other, H5Dataset) and self._compared is not other:
             check_classes(self, other)
             check_no_overlap(self, other, task="validate", cure=_OWN_ROWS)
-            self._checked = other
+            self._compared = other
+
+    def _check_labels(self, loop: Loop) -> None:
+        from kerash5.feeds._keras_labels import check_class_weight, check_labels  # import Keras
+
+        check_labels(loop.model, self)
+        if loop.class_weight is not None:
+            check_class_weight(loop.model, self)
+        self._model = loop.model if self.is_transformed else None
+        if isinstance(loop.validation_data, H5Dataset):
+            check_labels(loop.model, loop.validation_data)
 
     def _check_group(self, task: str) -> None:
         if self._is_group_checked:
@@ -559,6 +609,15 @@ class H5Dataset(PyDataset):
                 "any step"
             )
         return batches.read(position.epoch * count + index % count)
+
+    def _checked(self, batch: Batch) -> Batch:
+        """Return the batch; the first that a transform makes for a model is checked."""
+        model, self._model = self._model, None
+        if model is not None:
+            from kerash5.feeds._keras_labels import check_batch  # imports Keras
+
+            check_batch(model, batch)
+        return batch
 
     def _serve(self, indices: Sequence[int], index: int) -> Batch:
         with self._lock:

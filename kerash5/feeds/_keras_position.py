@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Task = Literal["fit", "evaluate", "predict"]
 
@@ -33,6 +33,20 @@ class Position:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop of Keras: its task, what it was called with, and two arguments of `fit` alone.
+
+    None stands for what was not given, or cannot be seen.
+    """
+
+    task: Task
+    model: Any
+    data: Any
+    validation_data: Any = None
+    class_weight: Any = None
+
+
 def calling_frame() -> FrameType | None:
     """Return the call of whatever called the function that asks; None if this Python cannot say."""
     here = inspect.currentframe()
@@ -45,31 +59,22 @@ def find_position() -> Position | None:
 
     None if there is no loop this module knows.
     """
-    found = _find_loop()
+    found = _find_frame()
     return None if found is None else _read_position(*found)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What Keras was called with; None for what cannot be seen."""
-
-    task: Task
-    model: object | None
-    data: object | None
-    validation_data: object | None
-
-
-def find_call() -> Call | None:
-    """Return the arguments of the innermost Keras loop around the caller; None as above."""
-    found = _find_loop()
+def find_loop() -> Loop | None:
+    """Return the innermost Keras loop around the caller; None if there is none known here."""
+    found = _find_frame()
     if found is None:
         return None
     task, frame = found
     given = frame.f_locals
-    return Call(task, given.get("self"), given.get("x"), given.get("validation_data"))
+    names = ("self", "x", "validation_data", "class_weight")
+    return Loop(task, *map(given.get, names if task == "fit" else names[:2]))
 
 
-def _find_loop() -> tuple[Task, FrameType] | None:
+def _find_frame() -> tuple[Task, FrameType] | None:
     frame = inspect.currentframe()
     for _ in range(_MAX_FRAMES):
         if frame is None:

@@ -37,7 +37,8 @@ def build_model(
     """
     if data.num_classes is None:
         raise OptionError(
-            "y holds no class labels, which the zoo's models need; name an integer or text column"
+            "y holds no class labels, which the zoo's models need; name an integer, text or "
+            "one-hot column"
         )
     if not 0 <= seed < 1 << 32:
         raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")

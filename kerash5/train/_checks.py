@@ -1,7 +1,7 @@
 """What can be known to be wrong before the first step.
 
-An uncompiled model, shapes that do not fit, labels outside the classes: each check raises one
-sentence with the cure, and costs no training.
+An uncompiled model, shapes that do not fit: each check raises one sentence with the cure, and costs
+no training. Labels are checked in `feeds._keras_labels`, which serves Keras' `fit` as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import keras
 
-from kerash5._errors import LabelError, RunError, ShapeError
+from kerash5._errors import RunError, ShapeError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._best import describe_array_monitor
 from kerash5.train._logs import flatten_logs
@@ -140,33 +140,6 @@ def check_shapes(model: keras.Model, data: H5Dataset) -> None:
     )
 
 
-def check_labels(model: keras.Model, data: H5Dataset) -> None:
-    """Raise `LabelError` if a label is no class of the model.
-
-    For sparse categorical cross-entropy over one output. Reads all labels, which costs 8 bytes a
-    row and no training step that fails on a GPU without a word.
-    """
-    classes = _num_outputs(model)
-    if classes is None or data.num_classes is None or data.is_transformed:
-        return
-    labels = data.read_column("y").reshape(-1)
-    if labels.dtype.kind not in "iub":
-        return
-    smallest, largest, file = int(labels.min()), int(labels.max()), data.source.paths[0]
-    if smallest < 0:
-        raise LabelError(
-            f"{file!r} holds label {smallest}; classes are counted from 0: map the labels with "
-            "Column(labels=...)"
-        )
-    if largest >= classes:
-        wrong = labels[labels >= classes][0]
-        raise LabelError(
-            f"{file!r} holds label {wrong}, outside the {classes} classes of model "
-            f"{model.name!r}; build it with num_classes={largest + 1}, or map the labels with "
-            "Column(labels=...)"
-        )
-
-
 def _shape_cure(data: H5Dataset, row: tuple[int | None, ...], found: tuple[int | None, ...]) -> str:
     known = math.prod(length for length in row if length is not None)
     total = math.prod(length for length in found if length is not None)
@@ -176,14 +149,6 @@ def _shape_cure(data: H5Dataset, row: tuple[int | None, ...], found: tuple[int |
         shape = tuple(total // known if length is None else length for length in row)
         return f"x=Column({data.column_path('x')!r}, shape={shape}) would fit"
     return f"build the model with input_shape={found}"
-
-
-def _num_outputs(model: keras.Model) -> int | None:
-    """Return the number of classes of a model with sparse categorical cross-entropy, else None."""
-    loss = getattr(model, "loss", None)
-    name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
-    shape = _parse_shape(getattr(model, "output_shape", None)) if model.built else None
-    return shape[-1] if shape and name == "sparse_categorical_crossentropy" else None
 
 
 def _parse_shape(value: object) -> tuple[int | None, ...] | None:

@@ -18,6 +18,7 @@ from kerash5.train._limits import Limits
 from kerash5.train._outside import GROUP as OTHER
 from kerash5.train._outside import find_optimizers
 from kerash5.train._state import ModelState, variables_of
+from kerash5.train.engines._weights import ClassWeight
 
 _SAMPLE_ROWS: Final = 16
 # Compared at every resumption, and where the times of files differ: rows, and decoded bytes.
@@ -35,7 +36,7 @@ def fingerprint(
     current: ModelState,
     train: H5Dataset,
     limits: Limits,
-    class_weight: Mapping[int, float] | None,
+    class_weight: ClassWeight | None,
     known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the fingerprint of a fit, as JSON has it.

@@ -16,6 +16,7 @@ from rich.console import Console
 from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._scale import describe_scale
 from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
@@ -61,6 +62,7 @@ from kerash5.train._state import ModelState, count_parameters
 from kerash5.train._validation import StopEvaluating, make_validation
 from kerash5.train.engines import make_engine
 from kerash5.train.engines._private import bare_test_batches
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -88,7 +90,7 @@ class Session(Listener):
         notes: Mapping[str, Any],
         console: Console,
         resume: Resume = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
     ) -> None:
         if settings.deterministic:
             make_deterministic()
@@ -367,7 +369,9 @@ class Session(Listener):
         if not self._settings.is_dev_run:
             self._train.offer_scratch(self._run_dir.path)
         batch = self._loop.first_batch()
+        is_known = self.model.built
         self._loop.engine.build(batch)
+        self._check_batch(batch, is_known=is_known)
         check_scalar_monitor(self.model, self.run.monitor)
         checkpoint = self._start.checkpoint
         self._fingerprint = fingerprint(
@@ -378,6 +382,13 @@ class Session(Listener):
             None if checkpoint is None else checkpoint.state["fingerprint"],
         )
         return batch
+
+    def _check_batch(self, batch: Batch, *, is_known: bool) -> None:
+        """Check labels that a transform has made, or of a model that was not built before."""
+        if self._train.is_transformed:
+            check_batch(self.model, batch)
+        elif not is_known:
+            check_labels(self.model, self._train)
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Put everything back to where the checkpoint was."""

@@ -7,7 +7,7 @@ where the thing is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal, final
 
@@ -20,12 +20,12 @@ from kerash5.distributed import check_single_writer
 from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_group import check_trainer
+from kerash5.feeds._keras_labels import check_labels
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
 from kerash5.train._checks import (
     check_compiled,
-    check_labels,
     check_monitor,
     check_precision,
     check_shapes,
@@ -40,6 +40,7 @@ from kerash5.train._roles import Data, call_keras, check_has_labels, choose, par
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines._private import bare_test_batches
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -161,7 +162,7 @@ class Trainer:
         data: Data,
         *,
         resume: str | os.PathLike[str] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
     ) -> Run:
         """Train the model on `data.train`, validating on `data.validation` after each epoch.
 

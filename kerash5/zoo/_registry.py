@@ -89,7 +89,9 @@ def build(
     learning_rate: float = 1e-3,
     **options: object,
 ) -> keras.Model:
-    """Build and compile a classifier: Adam, sparse categorical cross-entropy, metric "accuracy".
+    """Build and compile a classifier: Adam, cross-entropy, metric "accuracy".
+
+    Labels are class ids, shape (n,) or (n, 1), or one-hot, shape (n, num_classes).
 
     Every model takes the stored numbers as they are, uint8 included, and multiplies them by `scale`
     on the device. It ends in a softmax: one probability per class, shape (n, num_classes), float32.
@@ -97,7 +99,7 @@ def build(
     Args:
         name: One of `names()`.
         input_shape: Shape of one row, without the batch axis; channels last.
-        num_classes: How many classes there are; labels are integers in [0, num_classes).
+        num_classes: How many classes there are; class ids lie in [0, num_classes).
         learning_rate: Adam's step size.
         **options: What the family takes besides: `scale` (all; a number, or "auto", the default:
             1/255 for stored uint8, 1/65535 for uint16, 1.0 for other types, taken from the first
@@ -129,11 +131,14 @@ def _compile(model: keras.Model, learning_rate: float) -> keras.Model:
     """Compile in place: the same optimizer, loss and metric for every family."""
     import keras  # here, not above: listing the models needs no Keras
 
+    is_single = model.output_shape[-1] == 1  # for which Keras would choose the binary forms
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate=learning_rate),
-        loss="sparse_categorical_crossentropy",
-        # Not the word "accuracy": for one class Keras would read it as binary accuracy.
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        # Keras chooses the sparse or the categorical form by the shape of the labels.
+        loss="sparse_categorical_crossentropy" if is_single else "crossentropy",
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy") if is_single else "accuracy"
+        ],
     )
     return model
 

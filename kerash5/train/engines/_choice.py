@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import keras
 
 from kerash5.train.engines._engine import AbstractEngine, Steps, parse_steps
 from kerash5.train.engines._plain import PlainEngine
 from kerash5.train.engines._private import STATE_METHODS
+from kerash5.train.engines._weights import ClassWeight
 
 
 def why_not_fused(model: keras.Model) -> str | None:
@@ -60,7 +59,7 @@ def make_engine(
     model: keras.Model,
     *,
     steps_per_dispatch: Steps = "auto",
-    class_weight: Mapping[int, float] | None = None,
+    class_weight: ClassWeight | None = None,
     is_plain: bool = False,
 ) -> AbstractEngine:
     """Make the fastest engine that this model can have.

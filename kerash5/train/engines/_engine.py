@@ -19,7 +19,7 @@ from kerash5._errors import OptionError
 from kerash5._run import Metrics
 from kerash5.train._logs import read_metrics
 from kerash5.train.engines._private import build_variables
-from kerash5.train.engines._weights import ClassWeights
+from kerash5.train.engines._weights import ClassWeight, ClassWeights
 
 Steps = int | Literal["auto"]
 
@@ -34,9 +34,9 @@ class AbstractEngine(ABC):
         row_counts: Numbers of rows that batches will have, as far as they are known.
     """
 
-    def __init__(self, model: keras.Model, class_weight: Mapping[int, float] | None = None) -> None:
+    def __init__(self, model: keras.Model, class_weight: ClassWeight | None = None) -> None:
         self.model = model
-        self._weights = None if class_weight is None else ClassWeights(class_weight)
+        self._weights = None if class_weight is None else ClassWeights(class_weight, model)
         self._logs: dict[str, Any] = {}  # of the last step
         self._held: Batch | None = None  # rows on the device
         self.row_counts: tuple[int, ...] = ()

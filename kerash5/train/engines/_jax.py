@@ -33,6 +33,7 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
+from kerash5.train.engines._weights import ClassWeight
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
@@ -47,7 +48,7 @@ class JaxEngine(AbstractEngine):
     def __init__(
         self,
         model: keras.Model,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
         *,
         steps: int | None = None,
     ) -> None:

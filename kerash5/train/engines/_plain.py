@@ -5,7 +5,7 @@ It is what the others must equal. Nothing here is fast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import keras
@@ -15,6 +15,7 @@ from kerash5._run import Metrics
 from kerash5.train._logs import read_metrics
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import bare_batches, running_metrics
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -24,7 +25,7 @@ class PlainEngine(AbstractEngine):
     def __init__(
         self,
         model: keras.Model,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
         *,
         reason: str = "",
     ) -> None:

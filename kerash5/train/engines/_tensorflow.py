@@ -32,6 +32,7 @@ from kerash5.train.engines._stack import (
     stack,
 )
 from kerash5.train.engines._tensorflow_digest import digest_graph, name_batch, name_versions
+from kerash5.train.engines._weights import ClassWeight
 
 
 @final
@@ -41,7 +42,7 @@ class TensorFlowEngine(AbstractEngine):
     def __init__(
         self,
         model: keras.Model,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
         *,
         steps: int | None = None,
     ) -> None:

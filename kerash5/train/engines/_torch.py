@@ -7,7 +7,7 @@ is decided in `_torch_captured`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 import keras
@@ -28,6 +28,7 @@ from kerash5.train.engines._torch_captured import (
     why_not_captured,
 )
 from kerash5.train.engines._torch_parts import read_parts
+from kerash5.train.engines._weights import ClassWeight
 
 # One crossing from the training loop costs little here: a few steps at a time are enough.
 _STEPS: Final = 16
@@ -41,7 +42,7 @@ class TorchEngine(AbstractEngine):
     def __init__(
         self,
         model: keras.Model,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: ClassWeight | None = None,
         *,
         steps: int | None = None,
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import keras
 import numpy as np
@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from kerash5._batches import Batch
 from kerash5._errors import OptionError
+from kerash5.feeds._keras_losses import OutputLabels, pair_labels
+from kerash5.feeds._label_rules import Kind
+
+OneWeight: TypeAlias = Mapping[int, float]
+ClassWeight: TypeAlias = OneWeight | Mapping[str, OneWeight]
 
 
 @final
@@ -18,42 +23,100 @@ class ClassWeights:
     """A weight per class; classes that are not named weigh 1.
 
     Args:
-        weights: Class number -> weight.
+        weights: Class number -> weight; for a model of several outputs, output name -> such a dict.
+            Outputs that are not named weigh 1.
+        model: Whose losses say what labels are: under a sparse loss they are class ids, whatever
+            their rank; elsewhere rows with a last axis longer than 1 are one-hot.
 
     Raises:
         OptionError: A class is no whole number, or a weight no number.
     """
 
-    def __init__(self, weights: Mapping[int, float]) -> None:
+    def __init__(self, weights: ClassWeight, model: keras.Model) -> None:
+        self._model = model
         try:
-            self._weights = {int(label): float(weight) for label, weight in weights.items()}
+            self._is_per_output = bool(weights) and all(
+                isinstance(part, Mapping) for part in weights.values()
+            )
+            given: Any = weights if self._is_per_output else {"": weights}
+            self._weights = {str(name): _parse(part) for name, part in given.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise OptionError(
-                f"class_weight={weights!r}; give a dict such as {{0: 1.0, 1: 2.5}}"
+                f"class_weight={weights!r}; give a dict such as {{0: 1.0, 1: 2.5}}, or one of such "
+                "dicts by the names of outputs"
             ) from error
 
     def apply(self, batch: Batch) -> Batch:
-        """Return (x, y, weights), the weights of shape (rows,).
+        """Return (x, y, weights), the weights of the shape of the class ids.
+
+        Of several outputs, a tuple or dict of weights, as the model gives its outputs.
 
         Raises:
-            OptionError: The batch has weights of its own, or y is not one array of labels.
+            OptionError: The batch has weights of its own, y is several arrays and the weights name
+                no output, or it does not tell the class of each element.
         """
-        if len(batch) != 2 or not isinstance(batch[1], np.ndarray):
-            found = "sample_weight" if len(batch) == 3 else "no single y"
+        if len(batch) != 2:
             raise OptionError(
-                f"class_weight needs batches of x and one y, and these have {found}; multiply the "
+                "class_weight needs batches of x and y, and these have sample_weight; multiply the "
                 "weights into a sample_weight column"
             )
-        return (*batch, self._of(_labels(batch[1])))
+        outputs = pair_labels(self._model, batch[1])
+        if self._is_per_output:
+            return (*batch, self._of_outputs(outputs, batch[1]))
+        if not isinstance(batch[1], np.ndarray):
+            names = ", ".join(repr(output.name) for output in outputs)
+            raise OptionError(
+                "class_weight needs batches of x and one y, and these have no single y; give a "
+                f"dict per output ({names or 'by name'}), or multiply the weights into a "
+                "sample_weight column"
+            )
+        kind = outputs[0].kind if len(outputs) == 1 else None
+        return (*batch, _weigh(batch[1], kind, self._weights[""]))
 
-    def _of(self, labels: NDArray[Any]) -> NDArray[Any]:
-        found, places = np.unique(labels, return_inverse=True)
-        weights = [self._weights.get(int(label), 1.0) for label in found]
-        return np.asarray(weights, dtype=keras.config.floatx())[places.reshape(labels.shape)]
+    def _of_outputs(self, outputs: list[OutputLabels], y: Any) -> Any:  # noqa: ANN401  trees
+        unknown = sorted(self._weights.keys() - {output.name for output in outputs})
+        if unknown:
+            names = ", ".join(repr(output.name) for output in outputs)
+            raise OptionError(
+                f"class_weight names {unknown[0]!r}, and the outputs of model "
+                f"{self._model.name!r} that have a y are {names or 'not known'}; name those"
+            )
+        num_rows = len(keras.tree.flatten(y)[0])
+        found = {
+            output.name: np.ones(num_rows, keras.config.floatx())
+            if output.labels is None
+            else _weigh(output.labels, output.kind, self._weights.get(output.name, {}))
+            for output in outputs
+        }
+        if len(found) == 1:
+            return next(iter(found.values()))
+        is_keyed = isinstance(getattr(self._model, "output", None), Mapping)
+        return found if is_keyed else tuple(found.values())
 
 
-def _labels(y: NDArray[Any]) -> NDArray[Any]:
-    """Return the class of each row, shape (rows,): one-hot or not, with or without a last axis."""
-    if y.ndim > 1:
-        y = np.argmax(y, axis=-1) if y.shape[-1] != 1 else np.squeeze(y, axis=-1)
+def _parse(weights: OneWeight) -> dict[int, float]:
+    return {int(label): float(weight) for label, weight in weights.items()}
+
+
+def _weigh(y: NDArray[Any], kind: Kind | None, weights: Mapping[int, float]) -> NDArray[Any]:
+    if not weights:
+        return np.ones(len(y), keras.config.floatx())
+    labels = _labels(y, kind)
+    found, places = np.unique(labels, return_inverse=True)
+    each = [weights.get(int(label), 1.0) for label in found]
+    return np.asarray(each, dtype=keras.config.floatx())[places.reshape(labels.shape)]
+
+
+def _labels(y: NDArray[Any], kind: Kind | None) -> NDArray[Any]:
+    """Return class ids: of each row, or of each element that the loss gives a value for."""
+    if y.ndim > 1 and y.shape[-1] == 1:
+        y = np.squeeze(y, axis=-1)
+    elif kind == "probabilities" or (y.ndim == 2 and kind != "ids"):
+        y = np.argmax(y, axis=-1)
+    elif y.ndim > 2 and kind != "ids":
+        raise OptionError(
+            f"class_weight does not know the classes in rows of y of shape {y.shape[1:]}, because "
+            "the loss is neither sparse nor categorical cross-entropy; give binary masks a last "
+            f"axis with y=Column(..., shape={(*y.shape[1:], 1)}), or pass sample_weight="
+        )
     return np.round(y).astype(np.int32)

@@ -1,0 +1,127 @@
+"""Checks labels against the loss and the output of a model, before the first step.
+
+`check_labels` looks at the columns of a data set, `check_batch` at a batch as a transform returns
+it, of which columns tell nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+
+from kerash5._errors import ColumnError, OptionError
+from kerash5.feeds._keras_losses import needs_y, read_targets
+from kerash5.feeds._label_facts import find_facts, is_one_hot
+from kerash5.feeds._label_rules import LabelView, check_target
+
+if TYPE_CHECKING:
+    from kerash5._batches import Batch, Tree
+    from kerash5.feeds._keras import H5Dataset
+
+_MADE: Final = "the first batch of y, as transform= returns it,"
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A column of y, or an array of it, with the shape of one row."""
+
+    value: Any
+    shape: tuple[int, ...]
+
+
+def check_labels(model: keras.Model, data: H5Dataset) -> None:
+    """Raise if y is not what the losses of the model take, on every row that is served.
+
+    Labels of up to 16 bytes a row are all read, larger ones up to 256 MiB and beyond that in part;
+    see `read_facts`. What a transform makes of y is not known here: see `check_batch`.
+
+    Raises:
+        LabelError: A label that is no class of the model, or none that its loss takes.
+        ShapeError: Rows of y have another shape than the model's output.
+        ColumnError: The model has a loss, and the data have no y.
+    """
+    if data.is_transformed:
+        return
+    tree = data.columns_of("y")
+    if tree is None:
+        _refuse_no_y(model, repr(data.source))
+        return
+    columns = data.source.columns
+    leaves = _map(tree, lambda name: _Leaf(name, columns[name].shape))
+    for leaf, target in read_targets(model, leaves):
+        check_target(target, _view_column(data, leaf.value))
+
+
+def check_batch(model: keras.Model, batch: Batch) -> None:
+    """Raise as `check_labels` does, for the labels of one batch."""
+    y = batch[1] if len(batch) > 1 else None
+    if y is None:
+        _refuse_no_y(model, "the first batch, as transform= returns it,")
+        return
+    leaves = _map(y, lambda array: _Leaf(np.asarray(array), np.shape(array)[1:]))
+    for leaf, target in read_targets(model, leaves):
+        check_target(target, _view_array(leaf.value))
+
+
+def check_class_weight(model: keras.Model, data: H5Dataset) -> None:
+    """Raise `OptionError` where `class_weight` of Keras' `fit` would weigh the wrong classes.
+
+    It takes the last axis of y for one-hot classes, also where a sparse loss makes it an axis of
+    class ids: of sequences and masks.
+    """
+    tree = data.columns_of("y")
+    if tree is None or data.is_transformed:
+        return
+    columns = data.source.columns
+    leaves = _map(tree, lambda name: _Leaf(name, columns[name].shape))
+    for leaf, target in read_targets(model, leaves):
+        if target.kind == "ids" and leaf.shape not in ((), (1,)):
+            raise OptionError(
+                f"class_weight of model.fit takes rows of y of shape {leaf.shape} for one-hot "
+                f"classes, and to loss {target.loss!r} they are class ids; use "
+                "kerash5.Trainer.fit(class_weight=), or pass sample_weight="
+            )
+
+
+def _refuse_no_y(model: keras.Model, subject: str) -> None:
+    loss = needs_y(model)
+    if loss is not None:
+        raise ColumnError(
+            f"{subject} has no y, and model {model.name!r} was compiled with loss {loss!r}, which "
+            "compares with y; name the column, y='label', or compile the model without a loss"
+        )
+
+
+def _view_column(data: H5Dataset, name: str) -> LabelView:
+    column = data.source.columns[name]
+    return LabelView(
+        column.shape,
+        column.dtype,
+        repr(data.source.paths[0]),
+        column.column.path,
+        lambda ignored: data.label_facts(name, ignored),
+        lambda: data.is_one_hot(name),
+    )
+
+
+def _view_array(array: np.ndarray) -> LabelView:
+    rows = np.arange(len(array))
+    return LabelView(
+        array.shape[1:],
+        array.dtype,
+        _MADE,
+        None,
+        lambda ignored: find_facts(array, rows, ignored),
+        lambda: is_one_hot(array),
+    )
+
+
+def _map(tree: Tree | Any, function: Any) -> Any:  # noqa: ANN401  trees of names or arrays
+    if isinstance(tree, dict):
+        return {key: _map(part, function) for key, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        return tuple(_map(part, function) for part in tree)
+    return function(tree)
