@@ -265,7 +265,7 @@ def test_what_is_wrong_with_training_is_one_line_and_nothing_written(
 BAD_TEST: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "label outside the classes": (
         {"label": np.arange(6)},
-        "test.h5' holds label 3, outside the 3 classes",
+        "test.h5' holds label 5, outside the 3 classes",
     ),
     "other shape, same values": (
         {"image": np.zeros((6, 2, 8), np.uint8)},
