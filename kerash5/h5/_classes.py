@@ -11,6 +11,7 @@ import numpy as np
 from kerash5._errors import ColumnError, OptionError, UnknownColumnError
 from kerash5.h5._choice import open_part
 from kerash5.h5._columns import Column, ResolvedColumn, assemble_column
+from kerash5.h5._doubts import check_class_groups
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._find import find_object, what_is_in
 from kerash5.h5._layout import Layout
@@ -35,8 +36,8 @@ def classes_from_groups(
         sorted order of their names) and "y" (int64 class ids), and with `class_names`.
 
     Raises:
-        ColumnError: There are no groups, one has no such data set, or classes differ in row shape
-            or type.
+        ColumnError: There are no groups, one has no such data set, classes differ in row shape or
+            type, or groups have a label of their own, so that each is a sample.
     """
     files = find_files(path)
     if len(files) > 1:
@@ -45,8 +46,8 @@ def classes_from_groups(
     names = _class_names(file, group, allow_external=allow_external)
     parts: list[AbstractReader] = []
     layouts: list[Layout] = []
-    for name in names:
-        class_group = f"{group.strip('/')}/{name}".strip("/")
+    groups = [f"{group.strip('/')}/{name}".strip("/") for name in names]
+    for name, class_group in zip(names, groups, strict=True):
         place = _find_in_class(file, class_group, data, allow_external=allow_external)
         layout, reader = open_part(place, file, allow_external=allow_external)
         parts.append(reader)
@@ -62,6 +63,7 @@ def classes_from_groups(
         for number, part in enumerate(parts)
     ]
     x = assemble_column(Column(f"*/{data}"), tuple(parts), layouts[0].describe())
+    check_class_groups(file, groups, x, allow_external=allow_external)
     y = ResolvedColumn(
         Column("(group)"),
         tuple(ids),

@@ -9,6 +9,7 @@ import h5py
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._choice import open_part
+from kerash5.h5._doubts import describe_packing, packing_of
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._filters import codec_advice
 from kerash5.h5._find import list_datasets
@@ -52,6 +53,8 @@ def _describe_file(file: H5File) -> str:
 def _describe_dataset(file: H5File, name: str) -> list[str]:
     try:
         layout, reader = open_part(name, file)
+        with file.open() as handle:
+            packing = packing_of(handle[name])
     except KerasH5Error as error:
         return [f"  {name}: {error}"]
     ratio = layout.num_rows * layout.row_bytes / max(1, layout.num_stored_bytes)
@@ -60,6 +63,7 @@ def _describe_dataset(file: H5File, name: str) -> list[str]:
     return [
         f"  {name}: {layout.num_rows} rows of {shape}{layout.dtype}, {layout.describe()}{packed}",
         f"    read {reader.describe()}",
+        *([f"    as stored; its attributes say {describe_packing(packing)}"] if packing else []),
         *([f"    {advice}"] if (advice := codec_advice(layout.filters)) else []),
     ]
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
 from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
+from kerash5.h5._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5._file import H5File, StrPath, close_files, close_with, find_files
 from kerash5.h5._find import what_is_in
 from kerash5.h5._memory import empty
@@ -65,6 +66,8 @@ class Source:
         specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
         found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
         self._setup(files, found)
+        self._packing.update(warn_of_packing(files, found, allow_external=allow_external))
+        warn_of_samples(files, found)
         # A handle that stays open forbids this process to write the file again, and only some
         # readers need one: they open it when they read.
         close_files(files)
@@ -72,6 +75,7 @@ class Source:
     def _setup(self, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> None:
         self._files = files
         self._columns = columns
+        self._packing: dict[str, str] = {}  # attributes that are not applied, by column
         first, *others = columns.values()
         for column in others:
             _check_lengths(files, first, column)
@@ -352,6 +356,8 @@ class Source:
             rows = f"rows {column.shape} {column.dtype}"
             yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
             yield f"    read {column.parts[0].describe()}"
+            if name in self._packing:
+                yield f"    as stored, though its attributes say {self._packing[name]}"
             if column.class_names is not None:
                 names = ", ".join(column.class_names[:8]) + (
                     " ..." if len(column.class_names) > 8 else ""

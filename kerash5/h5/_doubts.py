@@ -1,0 +1,143 @@
+"""What data may mean besides what is read: packed numbers, and rows that are parts of a sample.
+
+None of it is a fault, so it is warned of once, where a source is made; what is certain is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import h5py
+import numpy as np
+
+from kerash5._errors import ColumnError
+from kerash5.h5._columns import ResolvedColumn
+from kerash5.h5._file import H5File
+from kerash5.h5._find import find_object
+
+# Of netCDF's conventions; a reader of netCDF applies them.
+_PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value")
+_LABELS: Final = frozenset({"label", "labels", "class", "target", "y"})
+_MIN_PARTS: Final = 3  # files or groups; two of a length are no pattern
+
+
+def packing_of(dataset: h5py.Dataset) -> dict[str, object]:
+    """Return the attributes that say how stored values are to be changed; empty if none do."""
+    found = {name: dataset.attrs[name] for name in _PACKING if name in dataset.attrs}
+    return {name: value for name, value in found.items() if not _is_nan(value)}
+
+
+def _is_nan(value: object) -> bool:
+    """Say whether a fill value is NaN, which is what missing values would be made."""
+    array = np.asarray(value)
+    return array.dtype.kind == "f" and bool(np.isnan(array).all())
+
+
+def describe_packing(packing: Mapping[str, object]) -> str:
+    """Return "scale_factor=0.01, add_offset=5.0"."""
+    return ", ".join(f"{name}={value}" for name, value in packing.items())
+
+
+def warn_of_packing(
+    files: Sequence[H5File], columns: Mapping[str, ResolvedColumn], *, allow_external: bool
+) -> dict[str, str]:
+    """Warn of columns whose attributes say that stored values are no measurements.
+
+    Args:
+        files: Of the source; the first one is looked at.
+        columns: Of the source.
+        allow_external: As in `Source`.
+
+    Returns:
+        The attributes of each such column, as text.
+    """
+    found: dict[str, str] = {}
+    with files[0].open() as handle:
+        for name, column in columns.items():
+            dataset = find_object(handle, column.column.path, allow_external=allow_external)
+            if isinstance(dataset, h5py.Dataset) and (packing := packing_of(dataset)):
+                found[name] = describe_packing(packing)
+    for name, text in found.items():
+        warnings.warn(
+            f"column {columns[name].column.path!r} is read as it is stored, and its attributes "
+            f"say otherwise ({text}): apply them in a transform=, or write the values unpacked",
+            stacklevel=4,
+        )
+    return found
+
+
+def warn_of_samples(files: Sequence[H5File], columns: Mapping[str, ResolvedColumn]) -> None:
+    """Warn where each file may be one sample: as many rows in each as the next axis is long."""
+    if len(files) < _MIN_PARTS:
+        return
+    first = next(iter(columns.values()))
+    if (count := _square(first)) is not None:
+        warnings.warn(
+            f"{len(files)} files of {count} rows of shape {first.shape} in "
+            f"{first.column.path!r} are read as {len(files) * count} rows; if each file is one "
+            f"sample of shape {(count, *first.shape)}, write the samples into one data set: "
+            "np.stack, then k5.write",
+            stacklevel=4,
+        )
+
+
+def check_class_groups(
+    file: H5File, groups: Sequence[str], x: ResolvedColumn, *, allow_external: bool
+) -> None:
+    """Refuse groups that are one sample each, and warn of those that may be.
+
+    Args:
+        file: That holds them.
+        groups: Their paths.
+        x: The rows in them, a part for each group.
+        allow_external: As in `Source`.
+
+    Raises:
+        ColumnError: Groups hold a label beside the data, or one row each.
+    """
+    count = len(groups)
+    cure = "write the samples into one data set, as in k5.write(path, x=np.stack(images), y=labels)"
+    with file.open() as handle:
+        labels = [
+            _label_in(find_object(handle, group, allow_external=allow_external))
+            for group in groups[:_MIN_PARTS]
+        ]
+    if all(labels):
+        raise ColumnError(
+            f"the groups of {file.path!r}, such as {groups[0]!r}, have a {labels[0]!r} of their "
+            f"own, so each of the {count} is a sample and no class; {cure}"
+        )
+    if count < _MIN_PARTS:
+        return
+    if (length := _square(x)) is not None:
+        warnings.warn(
+            f"{count} groups of {length} rows of shape {x.shape} each in {file.path!r} are read "
+            f"as {count} classes; if each is one sample of shape {(length, *x.shape)}, {cure}",
+            stacklevel=4,
+        )
+
+
+def _label_in(group: h5py.HLObject) -> str | None:
+    """Return the name of a label that a group holds for all of it: an attribute, or one value."""
+    for name in group.attrs:
+        if name.lower() in _LABELS:
+            return str(name)
+    for name in _names(group):
+        one = group[name] if group.get(name, getclass=True) is h5py.Dataset else None
+        if one is not None and name.lower() in _LABELS and one.size == 1:
+            return str(name)
+    return None
+
+
+def _names(group: h5py.HLObject) -> Iterable[str]:
+    return list(group) if isinstance(group, h5py.Group) else ()
+
+
+def _square(column: ResolvedColumn) -> int | None:
+    """Return the rows of each part where all have as many as the rows' first axis is long."""
+    lengths = {part.num_rows for part in column.parts}
+    (length, *others) = lengths
+    is_square = not others and bool(column.shape) and length == column.shape[0] > 1
+    return length if is_square else None
