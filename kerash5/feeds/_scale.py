@@ -55,8 +55,9 @@ def settle_scale(model: Any, dataset: H5Dataset) -> None:  # noqa: ANN401  Keras
     scale = stored_scale(dataset)
     if scale is not None and scale != layer.scale:
         layer.scale = scale
-        # What was traced holds the scale of before.
-        model.train_function = model.test_function = model.predict_function = None
+        for task in ("train", "test", "predict"):  # what was traced holds the scale of before
+            if getattr(model, f"{task}_function", None) is not None:
+                getattr(model, f"make_{task}_function")(force=True)  # the loop runs already
 
 
 def describe_scale(model: Any) -> str | None:  # noqa: ANN401  Keras'
