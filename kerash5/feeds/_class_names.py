@@ -35,6 +35,8 @@ def class_names_of(dataset: H5Dataset) -> ClassNames:
         for role in _ROLES
         for name in dataset.column_names(role)
         if (names := columns[name].class_names) is not None
+        # What a transform is called with as text has no ids.
+        and (role == "y" or not columns[name].is_named_by_itself)
     }
 
 

@@ -62,7 +62,6 @@ else:  # without Keras, `batches` and `read` still serve
 
 # An epoch in training, one in validation, and what was given up before its end.
 _MAX_PASSES: Final = 4
-_SCAN_ROWS: Final = 1 << 20  # read at a time when all labels are looked at
 _OWN_ROWS: Final = (
     "give validation_data= rows of its own, such as H5Dataset(..., rows=...) of one side of "
     "split_rows, and evaluate(train) for metrics on the training rows"

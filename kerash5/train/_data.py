@@ -212,7 +212,7 @@ class H5DataModule:
             return cls(**values)
         module = cls(**{**values, "test": None})
         module._paths["test"] = options.test
-        module.test = module._open(options.test, options.cache)
+        module.test = module._open_test(options.test, options.cache)
         return module
 
     def config(self) -> dict[str, Any]:

@@ -196,7 +196,9 @@ class Trainer:
         monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
         check_monitor(monitor, is_validated=validation is not None)
         check_trainer("Trainer.fit", model, train, validation)
-        self._check(model, train, validation, test)
+        # A test file without labels can still be predicted; `test` says that it has none.
+        is_tested = test is not None and (test.has_labels or not train.has_labels)
+        self._check(model, train, validation, test if is_tested else None)
         remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
             self._session = Session(

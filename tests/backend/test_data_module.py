@@ -407,7 +407,7 @@ def test_data_outside_the_folder_need_a_yes(tmp_path: Path) -> None:
 
 
 def test_labels_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    k5.write(tmp_path / "a.h5", x=np.zeros((12, 2)), y=np.arange(12) % 3)
+    k5.write(tmp_path / "a.h5", x=np.zeros((600, 2)), y=np.arange(600) % 3)
     dataset = k5.H5Dataset(tmp_path / "a.h5", x="x", y="y")
     reads: list[Any] = []
     read = k5.Source.read
@@ -417,7 +417,7 @@ def test_labels_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return read(self, rows)
 
     monkeypatch.setattr(k5.Source, "read", noted)
-    monkeypatch.setattr("kerash5.feeds._keras._SCAN_ROWS", 5)
+    monkeypatch.setattr("kerash5.feeds._label_facts._BLOCK_BYTES", 200 * 8)
     assert [dataset.num_classes for _ in range(3)] == [3, 3, 3]
-    assert [len(rows) for rows in reads] == [5, 5, 2]
+    assert [len(rows) for rows in reads] == [256, 200, 144]
     assert dataset.select_rows([0, 3, 1]).num_classes == 2
