@@ -33,6 +33,7 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
+from kerash5.train.engines._traces import EarlierTraces
 from kerash5.train.engines._weights import ClassWeight
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
@@ -57,8 +58,7 @@ class JaxEngine(AbstractEngine):
         self._state: State | None = None
         self._programs: dict[Shapes, _Programs] = {}
         self._traces: dict[str, Trace] = {}  # by the shapes of a batch
-        self._expected: Mapping[str, str] = {}
-        self._report: Callable[[str], None] | None = None
+        self._earlier = EarlierTraces()
         self._in_flight: deque[jax.Array] = deque()
 
     @property
@@ -98,12 +98,11 @@ class JaxEngine(AbstractEngine):
     def traced(self) -> dict[str, Any]:
         """Return the digest of each trace of `train_step` in this fit, by the shapes of batches."""
         digests = {shapes: trace.digest for shapes, trace in self._traces.items()}
-        return {"versions": name_versions(), "digests": {**self._expected, **digests}}
+        return self._earlier.to_json(name_versions(), digests)
 
     def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
         """Compare with an earlier process, if it had the same versions, what is traced from now."""
-        if traced.get("versions") == name_versions():
-            self._expected, self._report = traced["digests"], report
+        self._earlier.expect(traced, name_versions(), report)
 
     def metrics(self) -> Metrics:
         """Return the running averages; waits for the device."""
@@ -153,11 +152,7 @@ class JaxEngine(AbstractEngine):
             build_variables(self.model, batch)
             with refused_leaks(self.model):
                 found = Trace(self.model, _take(self.model), batch)
-            if (
-                self._report is not None
-                and self._expected.get(shapes, found.digest) != found.digest
-            ):
-                self._report(f"batches of {shapes}")
+            self._earlier.compare(shapes, found.digest)
             self._traces[shapes] = found
         return self._traces[shapes]
 

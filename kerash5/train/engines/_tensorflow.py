@@ -32,6 +32,7 @@ from kerash5.train.engines._stack import (
     stack,
 )
 from kerash5.train.engines._tensorflow_digest import digest_graph, name_batch, name_versions
+from kerash5.train.engines._traces import EarlierTraces
 from kerash5.train.engines._weights import ClassWeight
 
 
@@ -50,8 +51,7 @@ class TensorFlowEngine(AbstractEngine):
         self._pace = Pace(steps)
         self._graphs: dict[Shapes, _Graph] = {}
         self._step = _Step(model)
-        self._expected: dict[str, str] = {}  # digests of an earlier process
-        self._report: Callable[[str], None] | None = None
+        self._earlier = EarlierTraces()
 
     def build(self, batch: Batch) -> None:
         """Make every variable; where only the step itself can, by tracing it. Runs no step."""
@@ -72,20 +72,11 @@ class TensorFlowEngine(AbstractEngine):
 
     def traced(self) -> dict[str, Any]:
         """Return the digest of each trace of `train_step` in this fit, by the shapes of batches."""
-        return {"versions": name_versions(), "digests": {**self._expected, **self._step.digests()}}
+        return self._earlier.to_json(name_versions(), self._step.digests())
 
     def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
         """Compare with an earlier process, if it had the same versions, what is traced from now."""
-        if traced.get("versions") == name_versions():
-            self._expected, self._report = traced["digests"], report
-
-    def _compare(self) -> None:
-        """Tell which of the traced steps are others than those of an earlier process."""
-        if self._report is None:
-            return
-        for shapes, digest in self._step.digests().items():
-            if self._expected.pop(shapes, digest) != digest:
-                self._report(f"batches of {shapes}")
+        self._earlier.expect(traced, name_versions(), report)
 
     @property
     def steps_per_dispatch(self) -> int:
@@ -140,7 +131,9 @@ class TensorFlowEngine(AbstractEngine):
             self._build(rows)
             for count in self.row_counts or (None,):  # as `fit`, which traces one step for all
                 self._step.trace(rows, count)
-            self._compare()
+            if self._earlier.is_expected:  # a digest takes a while
+                for known, digest in self._step.digests().items():
+                    self._earlier.compare(known, digest)
             self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
             self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._pace.steps)
