@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -67,11 +67,16 @@ def names_in(tree: Tree) -> list[str]:
 
 
 def fill_tree(tree: Tree, columns: Mapping[str, np.ndarray]) -> object:
-    if isinstance(tree, str):
-        return columns[tree]
+    return map_tree(tree, columns.__getitem__)
+
+
+def map_tree(tree: Any, function: Callable[[Any], object]) -> Any:  # noqa: ANN401  of any leaves
+    """Return the tuples and dicts of a tree with what a function makes of each leaf."""
     if isinstance(tree, dict):
-        return {key: fill_tree(value, columns) for key, value in tree.items()}
-    return tuple(fill_tree(value, columns) for value in tree)
+        return {key: map_tree(part, function) for key, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return tuple(map_tree(part, function) for part in tree)
+    return function(tree)
 
 
 def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed: bool) -> None:

@@ -28,7 +28,7 @@ from kerash5._batches import (
 )
 from kerash5._errors import ColumnError, RowError
 from kerash5._plan import Plan, Shuffle
-from kerash5._roles import names_in
+from kerash5._roles import map_tree, names_in
 from kerash5.feeds._class_names import (
     adopt_classes,
     check_classes,
@@ -246,17 +246,17 @@ class H5Dataset(PyDataset):
     @property
     def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
         """The shape of one row of x, or a tuple or dict of shapes where x is one."""
-        return _map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
+        return map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
 
     @property
     def has_labels(self) -> bool:
         """Whether batches have a y."""
-        return "y" in self._batches.roles
+        return self.columns_of("y") is not None
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names behind the class ids of y, where the file has names."""
-        tree = self._batches.tree("y") if "y" in self._batches.roles else None
+        tree = self.columns_of("y")
         return self.source.columns[tree].class_names if isinstance(tree, str) else None
 
     @property
@@ -266,7 +266,7 @@ class H5Dataset(PyDataset):
         Where there are names, their number; else one more than the largest label, or the width of
         labels that are one-hot in the file, or by `one_hot=`.
         """
-        tree = self._batches.tree("y") if "y" in self._batches.roles else None
+        tree = self.columns_of("y")
         if not isinstance(tree, str):
             return None
         column = self.source.columns[tree]
@@ -380,7 +380,8 @@ class H5Dataset(PyDataset):
         Args:
             role: Which of them; for one that is not there, the answer is empty.
         """
-        return tuple(names_in(self._batches.tree(role))) if role in self._batches.roles else ()
+        tree = self.columns_of(role)
+        return () if tree is None else tuple(names_in(tree))
 
     def column_path(self, role: str) -> str:
         """Return the path of the data set behind x, y or sample_weight.
@@ -650,14 +651,6 @@ class H5Dataset(PyDataset):
         idle = self._ordered if task == "fit" else self._batches
         if idle is not None:
             idle.release()
-
-
-def _map_tree(tree: Tree, function: Callable[[str], object]) -> object:
-    if isinstance(tree, str):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: _map_tree(value, function) for key, value in tree.items()}
-    return tuple(_map_tree(value, function) for value in tree)
 
 
 def _warn_processes() -> None:

@@ -13,12 +13,13 @@ import keras
 import numpy as np
 
 from kerash5._errors import ColumnError, OptionError
+from kerash5._roles import map_tree
 from kerash5.feeds._keras_losses import needs_y, read_targets
 from kerash5.feeds._label_facts import find_facts, is_one_hot
 from kerash5.feeds._label_rules import LabelView, check_target
 
 if TYPE_CHECKING:
-    from kerash5._batches import Batch, Tree
+    from kerash5._batches import Batch
     from kerash5.feeds._keras import H5Dataset
 
 _MADE: Final = "the first batch of y, as transform= returns it,"
@@ -50,7 +51,7 @@ def check_labels(model: keras.Model, data: H5Dataset) -> None:
         _refuse_no_y(model, repr(data.source))
         return
     columns = data.source.columns
-    leaves = _map(tree, lambda name: _Leaf(name, columns[name].shape))
+    leaves = map_tree(tree, lambda name: _Leaf(name, columns[name].shape))
     for leaf, target in read_targets(model, leaves):
         check_target(target, _view_column(data, leaf.value))
 
@@ -61,7 +62,7 @@ def check_batch(model: keras.Model, batch: Batch) -> None:
     if y is None:
         _refuse_no_y(model, "the first batch, as transform= returns it,")
         return
-    leaves = _map(y, lambda array: _Leaf(np.asarray(array), np.shape(array)[1:]))
+    leaves = map_tree(y, lambda array: _Leaf(np.asarray(array), np.shape(array)[1:]))
     for leaf, target in read_targets(model, leaves):
         check_target(target, _view_array(leaf.value))
 
@@ -76,7 +77,7 @@ def check_class_weight(model: keras.Model, data: H5Dataset) -> None:
     if tree is None or data.is_transformed:
         return
     columns = data.source.columns
-    leaves = _map(tree, lambda name: _Leaf(name, columns[name].shape))
+    leaves = map_tree(tree, lambda name: _Leaf(name, columns[name].shape))
     for leaf, target in read_targets(model, leaves):
         if target.kind == "ids" and leaf.shape not in ((), (1,)):
             raise OptionError(
@@ -117,11 +118,3 @@ def _view_array(array: np.ndarray) -> LabelView:
         lambda ignored: find_facts(array, rows, ignored),
         lambda: is_one_hot(array),
     )
-
-
-def _map(tree: Tree | Any, function: Any) -> Any:  # noqa: ANN401  trees of names or arrays
-    if isinstance(tree, dict):
-        return {key: _map(part, function) for key, part in tree.items()}
-    if isinstance(tree, list | tuple):
-        return tuple(_map(part, function) for part in tree)
-    return function(tree)
