@@ -99,7 +99,9 @@ def _relabel(source: Source, specs: Mapping[str, ColumnSpec], labels: Mapping[st
         column = columns.get(str(spec))
         if column is not None and name in labels and column.column.labels is None:
             asked = replace(column.column, labels=labels[name])
-            columns[str(spec)] = assemble_column(asked, column.parts, column.storage)
+            columns[str(spec)] = assemble_column(
+                asked, column.parts, column.storage, column.packing
+            )
     return source.with_columns(columns)
 
 

@@ -25,6 +25,7 @@ from kerash5._errors import (
     ShapeError,
 )
 from kerash5.h5._choice import Reader, open_part
+from kerash5.h5._doubts import read_packing
 from kerash5.h5._file import H5File
 from kerash5.h5._readers import AbstractReader
 from kerash5.h5.values._cast import cast_rows, check_types, may_lose
@@ -110,6 +111,7 @@ class ResolvedColumn:
     labels: Labels | None
     class_names: tuple[str, ...] | None
     storage: str  # how the first part is stored, in words
+    packing: str = ""  # attributes of the first part that are not applied, in words
 
     @property
     def loaded_dtype(self) -> np.dtype:
@@ -201,6 +203,7 @@ def resolve_columns(
     """
     parts: dict[str, list[AbstractReader]] = {name: [] for name in columns}
     storage: dict[str, str] = {}
+    packing: dict[str, str] = {}
     for file in files:
         for name, column in columns.items():
             layout, part = open_part(
@@ -209,10 +212,11 @@ def resolve_columns(
             parts[name].append(part)
             if file is files[0]:
                 storage[name] = layout.describe()
+                packing[name] = read_packing(file, column.path, allow_external=allow_external)
             else:
                 _check_alike(column.path, files[0], parts[name][0], file, part)
     return {
-        name: assemble_column(column, tuple(parts[name]), storage[name])
+        name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
         for name, column in columns.items()
     }
 
@@ -229,14 +233,21 @@ def _check_alike(
 
 
 def assemble_column(
-    column: Column, parts: tuple[AbstractReader, ...], storage: str
+    column: Column, parts: tuple[AbstractReader, ...], storage: str, packing: str = ""
 ) -> ResolvedColumn:
     """Make a column of parts that are known to be alike; `storage` says how they are stored."""
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
     labels = _find_labels(column, parts)
     found = ResolvedColumn(
-        column, parts, stored_shape, stored_dtype, labels, labels.names if labels else None, storage
+        column,
+        parts,
+        stored_shape,
+        stored_dtype,
+        labels,
+        labels.names if labels else None,
+        storage,
+        packing,
     )
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)

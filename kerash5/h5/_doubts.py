@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError
-from kerash5.h5._columns import ResolvedColumn
 from kerash5.h5._file import H5File
 from kerash5.h5._find import find_object
+
+if TYPE_CHECKING:
+    from kerash5.h5._columns import ResolvedColumn
 
 # Of netCDF's conventions; a reader of netCDF applies them.
 _PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value")
@@ -40,32 +42,29 @@ def describe_packing(packing: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in packing.items())
 
 
-def warn_of_packing(
-    files: Sequence[H5File], columns: Mapping[str, ResolvedColumn], *, allow_external: bool
-) -> dict[str, str]:
-    """Warn of columns whose attributes say that stored values are no measurements.
+def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
+    """Return the attributes of a data set that are not applied, as text; "" without any.
 
     Args:
-        files: Of the source; the first one is looked at.
-        columns: Of the source.
+        file: That holds it.
+        path: Of a column in it.
         allow_external: As in `Source`.
-
-    Returns:
-        The attributes of each such column, as text.
     """
-    found: dict[str, str] = {}
-    with files[0].open() as handle:
-        for name, column in columns.items():
-            dataset = find_object(handle, column.column.path, allow_external=allow_external)
-            if isinstance(dataset, h5py.Dataset) and (packing := packing_of(dataset)):
-                found[name] = describe_packing(packing)
-    for name, text in found.items():
-        warnings.warn(
-            f"column {columns[name].column.path!r} is read as it is stored, and its attributes "
-            f"say otherwise ({text}): apply them in a transform=, or write the values unpacked",
-            stacklevel=4,
-        )
-    return found
+    with file.open() as handle:
+        dataset = find_object(handle, path, allow_external=allow_external)
+        return describe_packing(packing_of(dataset)) if isinstance(dataset, h5py.Dataset) else ""
+
+
+def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:
+    """Warn of columns whose attributes say that stored values are no measurements."""
+    for column in columns:
+        if column.packing:
+            warnings.warn(
+                f"column {column.column.path!r} is read as it is stored, and its attributes say "
+                f"otherwise ({column.packing}): apply them in a transform=, or write the values "
+                "unpacked",
+                stacklevel=4,
+            )
 
 
 def warn_of_samples(files: Sequence[H5File], columns: Mapping[str, ResolvedColumn]) -> None:

@@ -66,7 +66,7 @@ class Source:
         specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
         found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
         self._setup(files, found)
-        self._packing.update(warn_of_packing(files, found, allow_external=allow_external))
+        warn_of_packing(found.values())
         warn_of_samples(files, found)
         # A handle that stays open forbids this process to write the file again, and only some
         # readers need one: they open it when they read.
@@ -75,7 +75,6 @@ class Source:
     def _setup(self, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> None:
         self._files = files
         self._columns = columns
-        self._packing: dict[str, str] = {}  # attributes that are not applied, by column
         first, *others = columns.values()
         for column in others:
             _check_lengths(files, first, column)
@@ -356,8 +355,8 @@ class Source:
             rows = f"rows {column.shape} {column.dtype}"
             yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
             yield f"    read {column.parts[0].describe()}"
-            if name in self._packing:
-                yield f"    as stored, though its attributes say {self._packing[name]}"
+            if column.packing:
+                yield f"    as stored, though its attributes say {column.packing}"
             if column.class_names is not None:
                 names = ", ".join(column.class_names[:8]) + (
                     " ..." if len(column.class_names) > 8 else ""
