@@ -330,6 +330,7 @@ class _HandlePool:
         # The same files by what tells that two are versions of one.
         self._versions: dict[object, H5File] = {}
         self._users: Counter[H5File] = Counter()
+        self._num_lent = 0  # to the thread that holds the lock, one call within another
         self._leavers: deque[tuple[H5File, ...]] = deque()
 
     def retain(self, files: tuple[H5File, ...]) -> None:
@@ -348,6 +349,8 @@ class _HandlePool:
     def _close_unused(self) -> None:
         while self._leavers and self._lock.acquire(blocking=False):
             try:
+                if self._num_lent:  # by this thread: it closes them when it has read
+                    return
                 self._forget_leavers()
             finally:
                 self._lock.release()
@@ -377,7 +380,11 @@ class _HandlePool:
                 self._versions |= dict.fromkeys(_version_keys(file), file)
                 while len(self._handles) > _MAX_OPEN:
                     self._close_one(next(iter(self._handles)))
-                yield handle
+                self._num_lent += 1
+                try:
+                    yield handle
+                finally:
+                    self._num_lent -= 1
         finally:
             self._close_unused()
 

@@ -101,3 +101,15 @@ def test_a_source_that_goes_while_a_handle_is_lent_is_closed_afterwards(tmp_path
         gc.collect()
     assert file not in _POOL._handles
     assert can_be_written(path)
+
+
+def test_a_source_that_goes_does_not_close_the_file_under_another_that_is_being_made(
+    tmp_path: Path,
+) -> None:
+    source = k5.Source(write_rows(tmp_path / "a.h5"), x="x")
+    with source._files[0].open() as handle:  # as another source of the file has it, not yet made
+        del source
+        gc.collect()
+        assert "x" in handle
+        assert len(handle["x"]) == 100
+    assert can_be_written(tmp_path / "a.h5")
