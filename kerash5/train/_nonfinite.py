@@ -110,15 +110,19 @@ class LossWatch:
 
 
 def _not_finite(metrics: Metrics) -> str | None:
-    """Return the name of a loss with an element that is no finite number.
+    """Return the name of a loss of training with an element that is no finite number.
 
     A step of the model's own may return several, such as g_loss and d_loss, in place of one.
     """
-    names = ["loss"] if "loss" in metrics else [name for name in metrics if name.endswith("loss")]
+    names = ["loss"] if "loss" in metrics else _losses(metrics)
     for name in names:
         if not all(map(math.isfinite, to_scalars({name: metrics[name]}).values())):
             return name
     return None
+
+
+def _losses(metrics: Metrics) -> list[str]:
+    return [name for name in metrics if name.endswith("loss") and not name.startswith("val_")]
 
 
 def _named(name: str) -> str:
