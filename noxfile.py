@@ -5,6 +5,7 @@ import the others. pip fills the environments (not uv): it is pip that finds the
 by `constraints.txt`. Words after `--` go to pytest: `nox -s "tests(jax)" -- -k shuffle -x`.
 """
 
+import os
 import platform
 import re
 import shutil
@@ -28,6 +29,7 @@ EACH_BACKEND = nox.parametrize(
 # Without the tags, so that `nox -t torch` stays the tests.
 ANY_BACKEND = nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
 RESULTS = Path("benchmarks", "results")
+MAX_WORKERS = 4  # of pytest; a backend takes half a gigabyte or more in each
 
 
 @nox.session
@@ -228,10 +230,15 @@ def install(session: nox.Session, *extras: str) -> None:
 
 
 def run_pytest(session: nox.Session, path: str, *options: str, backend: str | None = None) -> None:
-    """Run pytest on `path`, or on the test files that posargs name instead."""
+    """Run pytest on `path`, or on the test files that posargs name instead, a worker per core.
+
+    A worker's libraries use one thread, or each would want every core. `-- -n 0` has no workers.
+    """
     named = any(argument.startswith("tests/") for argument in session.posargs)
-    env = {"KERAS_BACKEND": backend} if backend else {}
-    session.run("pytest", *([] if named else [path]), *options, *session.posargs, env=env)
+    env = {"OMP_NUM_THREADS": "1"} | ({"KERAS_BACKEND": backend} if backend else {})
+    workers = ("-n", str(min(os.cpu_count() or 1, MAX_WORKERS)), "--dist", "worksteal")
+    paths = [] if named else [path]
+    session.run("pytest", *workers, *paths, *options, *session.posargs, env=env)
 
 
 def refuse_keras(session: nox.Session) -> None:
