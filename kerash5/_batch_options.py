@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
+from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5._plan import Shuffle
 from kerash5._selection import RowSelection
@@ -44,11 +43,7 @@ def parse_threads(threads: int | None) -> int:
     """Return the number of reading threads."""
     if threads is None:
         return min(4, os.cpu_count() or 1)
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 0:
-        raise OptionError(
-            f"threads={threads!r}; give the number of reading threads, 0 for none, or None"
-        )
-    return int(threads)
+    return parse_count("threads", threads, "the number of reading threads, or None", least=0)
 
 
 def parse_scratch(scratch: StrPath | None) -> str | None:
@@ -69,10 +64,6 @@ def parse_shard(shard: tuple[int, int] | Literal["auto"] | None) -> tuple[int, i
     if shard == "auto":
         return find_shard()
     is_pair = isinstance(shard, tuple | list) and len(shard) == 2
-    if not is_pair or not all(_is_whole(value) for value in shard):
+    if not is_pair or not all(is_whole(value) for value in shard):
         raise OptionError(f"shard={shard!r}; give (index, count), 'auto' or None")
     return int(shard[0]), int(shard[1])
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5._checks import is_whole
 from kerash5._errors import OptionError
 
 # Sorting a million hashes takes 0.1 s and 8 MB; once per epoch, either is nothing.
@@ -30,7 +31,7 @@ def parse_seed(seed: object) -> int:
     Raises:
         OptionError: It is not a whole number.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+    if not is_whole(seed):
         raise OptionError(
             f"seed={seed!r}; it must be a whole number, so that an order can be made again"
         )

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 from kerash5._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
 
@@ -101,7 +102,11 @@ class Plan:
         if self.shuffle is not False and self.shuffle not in ("rows", "chunks"):
             raise OptionError(f"shuffle={self.shuffle!r}; choose 'rows', 'chunks', False or 'auto'")
         # Plain ints, so that a fingerprint is JSON whatever integers came in.
-        object.__setattr__(self, "batch_size", _parse_batch_size(self.batch_size))
+        object.__setattr__(
+            self,
+            "batch_size",
+            parse_count("batch_size", self.batch_size, "the number of rows in a batch"),
+        )
         object.__setattr__(self, "seed", parse_seed(self.seed))
         self._check_shard()
         self._check_steps()
@@ -348,16 +353,6 @@ class Plan:
             for old in same[:-how_many]:
                 self._memory.pop(old, None)
         return found
-
-
-def _parse_batch_size(batch_size: object) -> int:
-    is_bool = isinstance(batch_size, bool)
-    if is_bool or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise OptionError(
-            f"batch_size={batch_size!r}; it is the number of rows in a batch: a whole number of at "
-            "least 1"
-        )
-    return int(batch_size)
 
 
 def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:

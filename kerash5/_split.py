@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5._permutation import make_key, parse_seed, permutation
 
@@ -90,8 +91,7 @@ def k_folds(
     Raises:
         OptionError: There are fewer rows (or groups) than folds.
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
-        raise OptionError(f"{count!r} folds; cross-validation needs a whole number, at least 2")
+    parse_count("count", count, "the number of folds", least=2)
     _check_one_of(labels, groups)
     fold_of = np.empty(num_rows, np.int64)
     if groups is not None:
@@ -110,8 +110,7 @@ def k_folds(
 def _count(validation: float | np.integer | np.floating, num_rows: int) -> int:
     """Return the number of rows that `validation` asks for."""
     is_fraction = isinstance(validation, float | np.floating)
-    is_number = isinstance(validation, int | np.integer) and not isinstance(validation, bool)
-    if not is_number and not (is_fraction and 0 < validation < 1):
+    if not is_whole(validation) and not (is_fraction and 0 < validation < 1):
         raise OptionError(
             f"validation={validation!r}; it is a fraction between 0 and 1 such as 0.2, or a number "
             "of rows"

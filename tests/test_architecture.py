@@ -25,6 +25,7 @@ ROOMS: Final = (
     "_version",
     "assets",
     "_errors",
+    "_checks",
     "files",
     "_backends",
     "distributed",

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import psutil
 
+from kerash5._checks import is_number
 from kerash5._errors import OptionError
 
 # CIFAR-10 fits, and a fit stays within 300 MB of its model's own memory.
@@ -65,7 +66,7 @@ def parse_size(size: float | str) -> int:
 
 
 def _parse_bytes(number: object) -> int | None:
-    if not isinstance(number, int | float | np.integer | np.floating) or isinstance(number, bool):
+    if not is_number(number):
         return None
     return int(number) if number >= 0 and number % 1 == 0 else None
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, final
 from weakref import WeakKeyDictionary
 
+from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 
 _FETCH: Final = "torch.utils.data._utils.fetch"
@@ -41,9 +42,7 @@ class Epochs:
 
     def set(self, epoch: int) -> None:
         """Let the next pass, and plain indexing, read this epoch."""
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise OptionError(f"set_epoch({epoch!r}); epochs are whole numbers from 0")
-        self.next_epoch = self.indexed = epoch
+        self.next_epoch = self.indexed = parse_count("epoch", epoch, "counted from 0", least=0)
         self._of_workers = None
 
     def begin(self) -> int:

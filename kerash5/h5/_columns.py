@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from kerash5._checks import parse_count
 from kerash5._errors import (
     ColumnError,
     LabelError,
@@ -279,12 +280,7 @@ def _check_dtype(dtype: DTypeLike, path: str) -> None:
 
 
 def _parse_one_hot(count: object, path: str) -> int:
-    is_count = hasattr(count, "__index__") and not isinstance(count, bool)
-    if not is_count or operator.index(count) < 1:  # type: ignore[arg-type]  # it has __index__
-        raise OptionError(
-            f"one_hot={count!r} for column {path!r}; it is the number of classes, at least 1"
-        )
-    return operator.index(count)  # type: ignore[arg-type]  # the same
+    return parse_count("one_hot", count, f"the number of classes of column {path!r}")
 
 
 def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from rich.console import Console
 
 from kerash5._backends import BACKENDS
+from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 from kerash5._permutation import parse_seed
 from kerash5.assets import digits_test, digits_train
@@ -101,11 +102,13 @@ def compare(
         contenders=tuple(contender.name for contender in contenders),
         batch_sizes=_parse_sizes(batch_sizes, files),
         settings=_parse_settings(settings),
-        repeats=_parse_count("repeats", repeats),
-        num_steps=_parse_count("steps", steps),
-        num_epochs=_parse_count("epochs", epochs),
+        repeats=parse_count("repeats", repeats, "the number of processes of each kind"),
+        num_steps=parse_count("steps", steps, "a number of steps"),
+        num_epochs=parse_count("epochs", epochs, "a number of epochs"),
         seed=parse_seed(seed),
-        threads=count_cores() if threads is None else _parse_count("threads", threads),
+        threads=count_cores()
+        if threads is None
+        else parse_count("threads", threads, "a number of threads"),
         precision=_parse_word("precision", precision, _PRECISIONS),
         tf32=tf32,
         data=describe_files(files),
@@ -167,7 +170,7 @@ def _absolute(source: Source) -> tuple[str, ...]:
 
 
 def _parse_sizes(batch_sizes: Sequence[int], files: Files) -> tuple[int, ...]:
-    sizes = tuple(_parse_count("batch_sizes", size) for size in batch_sizes)
+    sizes = tuple(parse_count("batch_sizes", size, "rows in a batch") for size in batch_sizes)
     if not sizes or len(set(sizes)) < len(sizes):
         raise OptionError(f"batch_sizes={tuple(batch_sizes)!r}; give each size once, such as (50,)")
     if max(sizes) > files.num_rows:
@@ -184,12 +187,6 @@ def _parse_settings(settings: Sequence[Setting]) -> tuple[Setting, ...]:
     if not settings or len(set(settings)) < len(settings):
         raise OptionError(f"settings={tuple(settings)!r}; give plain, tuned, or both")
     return tuple(setting for setting in SETTINGS if setting in settings)
-
-
-def _parse_count(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name}={value!r}; it must be a whole number of at least 1")
-    return value
 
 
 def _parse_word(what: str, word: str, known: Sequence[str]) -> str:

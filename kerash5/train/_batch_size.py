@@ -21,6 +21,7 @@ import keras
 import psutil
 
 from kerash5._arena import parse_cache
+from kerash5._checks import parse_count
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import BatchSizes, Trial
@@ -93,8 +94,7 @@ def _parse_most(options: SearchOptions, dataset: H5Dataset) -> int:
     if options.max_val is not None:
         counts["max_val"] = options.max_val
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name}={value!r}; it is a whole number, at least 1")
+        parse_count(name, value, "a count")
     rows = dataset.num_rows
     return rows if options.max_val is None else min(rows, options.max_val)
 

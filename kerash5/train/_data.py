@@ -7,12 +7,13 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeGuard, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 
 from kerash5._arena import parse_cache
 from kerash5._batches import ColumnSpec, RowSelection, parse_selection
+from kerash5._checks import is_whole
 from kerash5._errors import OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5._plan import Shuffle
@@ -308,7 +309,7 @@ def _parse_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _parse_rows(rows: RowSelection | int) -> RowSelection:
-    if not _is_count(rows):
+    if not is_whole(rows):
         return rows
     if rows < 1:
         raise OptionError(
@@ -318,7 +319,7 @@ def _parse_rows(rows: RowSelection | int) -> RowSelection:
 
 
 def _check_count(rows: RowSelection | int, base: H5Dataset) -> None:
-    if _is_count(rows) and rows > len(base.source):
+    if is_whole(rows) and rows > len(base.source):
         raise OptionError(f"rows={rows}, and {base.source!r} has only {len(base.source)}")
 
 
@@ -336,10 +337,6 @@ def _check_stratify(*, stratify: bool) -> None:
             "stratify=True needs validation= as a fraction or a number of rows; here it says "
             "already which rows they are"
         )
-
-
-def _is_count(rows: object) -> TypeGuard[int | np.integer[Any]]:
-    return isinstance(rows, int | np.integer) and not isinstance(rows, bool)
 
 
 def _is_path(value: object) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, final
 
+from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
 
 Share = int | float  # a number of batches, or a fraction of them
@@ -102,8 +103,9 @@ def parse_limits(
     _check_share("limit_val_batches", limit_val_batches, least=0)
     _check_share("overfit_batches", overfit_batches, least=1)
     _check_share("val_check_interval", val_check_interval, least=1)
-    _check_whole("num_sanity_val_steps", num_sanity_val_steps)
-    _check_whole("fast_dev_run", int(fast_dev_run) if fast_dev_run is True else fast_dev_run)
+    parse_count("num_sanity_val_steps", num_sanity_val_steps, "a number of batches", least=0)
+    if not isinstance(fast_dev_run, bool):
+        parse_count("fast_dev_run", fast_dev_run, "True, or a number of batches", least=0)
     if overfit_batches is not None and limit_train_batches is not None:
         raise OptionError(
             "overfit_batches and limit_train_batches both say how much to train on; give one"
@@ -144,7 +146,7 @@ def parse_duration(name: str, value: Duration) -> float:
 def _parse_seconds(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return float(value)
     if not isinstance(value, str):
         return None
@@ -167,26 +169,16 @@ def _count(share: Share | None, available: int, *, is_capped: bool = True) -> in
 
 def check_count(name: str, value: object, meaning: str) -> None:
     """Raise `OptionError` if a value is neither None nor a whole number of at least 1."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if value is not None and not is_count:
-        raise OptionError(f"{name}={value!r}; it is {meaning}, at least 1")
-
-
-def _check_whole(name: str, value: object) -> None:
-    if isinstance(value, bool):
-        is_whole = name == "fast_dev_run"
-    else:
-        is_whole = isinstance(value, int) and value >= 0
-    if not is_whole:
-        raise OptionError(f"{name}={value!r}; it is a number of batches, at least 0")
+    if value is not None:
+        parse_count(name, value, meaning)
 
 
 def _check_share(name: str, value: object, *, least: int) -> None:
     if value is None:
         return
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    is_count = is_whole(value) and value >= least
     is_fraction = isinstance(value, float) and 0 < value <= 1
-    if not is_whole and not is_fraction:
+    if not is_count and not is_fraction:
         raise OptionError(
             f"{name}={value!r}; give a number of batches from {least}, or a fraction up to 1.0"
         )

@@ -5,6 +5,7 @@ All three are Keras' own features, switched on through the optimizer's public at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5._checks import is_number, parse_count
 from kerash5._errors import OptionError, RunError
 from kerash5.train._checks import check_single_optimizer
 
@@ -51,14 +53,11 @@ def parse_optimizer(
     Raises:
         OptionError: One of it makes no sense.
     """
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise OptionError(
-            f"accumulate_grad_batches={accumulate!r}; it is a number of batches, at least 1"
-        )
+    num_batches = parse_count("accumulate_grad_batches", accumulate, "a number of batches")
     if algorithm not in _ALGORITHMS:
         raise OptionError(f"gradient_clip_algorithm={algorithm!r}; choose 'norm' or 'value'")
     return OptimizerSettings(
-        accumulate if accumulate > 1 else None,
+        num_batches if num_batches > 1 else None,
         _parse_number("gradient_clip_val", clip, most=None),
         _ALGORITHMS[str(algorithm)],
         _parse_number("ema", ema, most=1.0),
@@ -187,8 +186,7 @@ def _set_all(model: keras.Model, optimizer: Any, values: dict[str, Any]) -> None
 def _parse_number(name: str, value: object, *, most: float | None) -> float | None:
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    if not is_number or (most is not None and not float(str(value)) < most):
+    if not is_number(value) or not 0 < value < (math.inf if most is None else most):
         span = "more than 0" if most is None else f"between 0 and {most:g}"
         raise OptionError(f"{name}={value!r}; it is a number {span}")
-    return float(str(value))
+    return float(value)

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import keras
 
+from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 from kerash5.train._checks import POLICIES
 from kerash5.train._device_cache import parse_device_cache
@@ -114,11 +115,7 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
 def _parse_every(steps: object) -> int | None:
     if steps is None:
         return None
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise OptionError(
-            f"log_every_n_steps={steps!r}; it is a number of steps, at least 1, or None"
-        )
-    return steps
+    return parse_count("log_every_n_steps", steps, "a number of steps, or None")
 
 
 def _parse_profile(profile: ProfileOption | None) -> ProfileOption | None:
@@ -133,10 +130,9 @@ def _plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse_checkpoints(options: Mapping[str, Any]) -> CheckpointSettings | None:
-    every_steps, top_k = options["checkpoint_every_steps"], options["save_top_k"]
+    every_steps = options["checkpoint_every_steps"]
     check_count("checkpoint_every_steps", every_steps, "the number of steps between checkpoints")
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
-        raise OptionError(f"save_top_k={top_k!r}; it is a number of checkpoints, at least 0")
+    top_k = parse_count("save_top_k", options["save_top_k"], "a number of checkpoints", least=0)
     every = parse_duration("checkpoint_every", options["checkpoint_every"])
     if not options["enable_checkpointing"] or options["fast_dev_run"]:
         return None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
+from kerash5._checks import is_whole
 from kerash5._errors import OptionError
 from kerash5.zoo._parts import Scale, class_probabilities, scaled_input
 
@@ -39,7 +40,7 @@ def build(
 def _parse_hidden(hidden: object) -> tuple[int, ...]:
     """Check that the widths are positive whole numbers."""
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (0,)
-    if not all(isinstance(units, int) and units > 0 for units in widths):
+    if not all(is_whole(units) and units > 0 for units in widths):
         raise OptionError(
             f"hidden must list the widths of the hidden layers, such as (128, 64), not {hidden!r}"
         )

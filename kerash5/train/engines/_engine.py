@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._batches import Batch
-from kerash5._errors import OptionError
+from kerash5._checks import parse_count
 from kerash5._run import Metrics
 from kerash5.train._logs import read_metrics
 from kerash5.train.engines._private import build_variables
@@ -163,8 +163,4 @@ def parse_steps(steps: object) -> int | None:
     """
     if steps == "auto":
         return None
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise OptionError(
-            f"steps_per_dispatch={steps!r}; give a whole number of at least 1, or 'auto'"
-        )
-    return steps
+    return parse_count("steps_per_dispatch", steps, "a number of steps, or 'auto'")
