@@ -702,7 +702,7 @@ WRONG: list[Any] = [
     pytest.param({"shard": (0, 1, 2)}, "give .index, count", id="shard of three"),
     pytest.param({"scratch": "nowhere"}, "scratch='nowhere' is no folder; give", id="scratch"),
     pytest.param({"scratch": 5}, "scratch=5 is no folder", id="scratch number"),
-    pytest.param({"threads": -1}, "threads=-1; give the number", id="threads"),
+    pytest.param({"threads": -1}, "threads=-1; it is the number", id="threads"),
     pytest.param({"threads": 1.5}, r"threads=1\.5", id="threads half"),
     pytest.param({"threads": True}, "threads=True", id="threads bool"),
     pytest.param({"cache": "lots"}, "cache='lots'; give bytes", id="cache"),

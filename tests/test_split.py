@@ -185,8 +185,8 @@ def test_a_split_that_makes_no_sense_says_why(options: dict[str, Any], words: st
 
 
 WRONG_FOLDS: list[Any] = [
-    pytest.param({"count": 1}, "1 folds; cross-validation needs .* at least 2", id="one"),
-    pytest.param({"count": "3"}, "'3' folds", id="text"),
+    pytest.param({"count": 1}, "count=1; it is the number of folds.* at least 2", id="one"),
+    pytest.param({"count": "3"}, "count='3'", id="text"),
     pytest.param({"count": 11}, "11 folds of 10 rows; use fewer", id="more than rows"),
     pytest.param({"groups": [0, 1] * 5}, "3 folds of 2 groups; use fewer", id="few groups"),
     pytest.param({"labels": [0]}, "one value a row", id="labels short"),

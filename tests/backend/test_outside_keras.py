@@ -50,7 +50,9 @@ def test_set_epoch_says_which_epoch_comes_next(path: Path) -> None:
     ds.set_epoch(5)
     assert order(ds[index] for index in range(len(ds))) == planned(ds, 5)
     assert [order(ds), order(ds)] == [planned(ds, 5), planned(ds, 6)]
-    with pytest.raises(k5.OptionError, match=r"set_epoch\(-1\); epochs are whole numbers from 0"):
+    with pytest.raises(
+        k5.OptionError, match=r"epoch=-1; it is counted from 0: a whole number, at least 0"
+    ):
         ds.set_epoch(-1)
 
 
