@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -131,10 +132,16 @@ def _configured_backend() -> str:
         return "tensorflow"
 
 
-def versions() -> dict[str, str]:
-    """Return the installed versions of the packages that shape a result, by name."""
+def versions(*, also: Sequence[str] = ()) -> dict[str, str]:
+    """Return the installed versions of the packages that shape a result, by name.
+
+    Imports none of them.
+
+    Args:
+        also: Names of further packages to look up.
+    """
     found = {}
-    for name in (*_OTHER_BUILDS, *_PACKAGES):
+    for name in (*_OTHER_BUILDS, *_PACKAGES, *also):
         try:
             found[_OTHER_BUILDS.get(name, name)] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -12,11 +12,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import h5py
 import numpy as np
 import yaml
 from rich.console import Console
 
-from kerash5._backends import choose_backend, environment, installed_backends, use_backend
+from kerash5._backends import (
+    choose_backend,
+    environment,
+    installed_backends,
+    use_backend,
+    versions,
+)
 from kerash5._errors import (
     DamagedFileError,
     FileError,
@@ -42,6 +49,7 @@ from kerash5.report import (
     reading_table,
     reading_verdict,
 )
+from kerash5.report._machine import find_machine
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -50,6 +58,12 @@ if TYPE_CHECKING:
 
 _GRID: Final = 50  # test images in the picture of the demo
 _MISTAKES: Final = 20  # of them, at the most
+# Decode chunks, or are half of a backend: a bug may be theirs, but no run's record names them.
+_ALSO_REPORTED: Final = ("jaxlib", "imagecodecs", "hdf5plugin")
+_REPORT_ORDER: Final = (
+    *("backends", "python", "platform", "processor", "cores", "memory", "gpus", "hdf5"),
+    *("commit", "versions", "settings"),
+)
 
 
 def run_fit(
@@ -173,12 +187,21 @@ def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  #
 
 
 def run_environment() -> None:
-    """Print what a result would depend on."""
-    found = environment()
-    backends = installed_backends()
+    """Print as YAML what a result, or a bug, depends on: backends, machine, versions, settings.
+
+    Imports neither Keras nor a backend, so that it works where their import fails.
+    """
+    found, machine = environment(), find_machine()
     cure = "none; pip install 'kerash5[jax]' (or [tensorflow], [torch])"
-    print(f"backends: {', '.join(backends) or cure}")
-    print(yaml.safe_dump(found, sort_keys=False).rstrip())
+    found["backends"] = ", ".join(installed_backends()) or cure
+    found["memory"] = f"{(machine.memory_bytes or 0) / 1e9:.0f} GB"
+    found["gpus"] = list(machine.gpus or ()) or "none that nvidia-smi lists"
+    found["hdf5"] = h5py.version.hdf5_version  # a library inside h5py's wheel
+    found["versions"] = versions(also=_ALSO_REPORTED)
+    if machine.commit:
+        found["commit"] = machine.commit
+    order = [name for name in _REPORT_ORDER if name in found]
+    print(yaml.safe_dump({name: found[name] for name in order}, sort_keys=False).rstrip())
 
 
 def run_pack(

@@ -25,6 +25,7 @@ from kerash5._cli import main
 from kerash5._errors import DownloadError
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_aliases
 from kerash5.h5 import write
+from kerash5.report._machine import Machine
 
 Pretend = Callable[..., None]
 COMMANDS: Final = (
@@ -259,6 +260,28 @@ def test_env_prints_yaml_with_the_backends_and_versions(pretend: Pretend, capsys
     assert values["backends"] == "torch"
     assert values["versions"]["numpy"] == np.__version__
     assert values["cores"] >= 1
+
+
+def test_env_names_what_a_report_of_a_bug_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Console
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text('#!/bin/sh\necho "Example GPU 80GB"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert main(["env"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["hdf5"] == h5py.version.hdf5_version
+    assert values["gpus"] == ["Example GPU 80GB"]
+    assert re.fullmatch(r"\d+ GB", values["memory"])
+    assert {"kerash5", "h5py", "imagecodecs", "hdf5plugin"} <= values["versions"].keys()
+    assert {"python", "platform", "processor", "settings"} <= values.keys()
+
+
+def test_env_says_where_no_gpu_is_found(monkeypatch: pytest.MonkeyPatch, capsys: Console) -> None:
+    monkeypatch.setattr(_jobs, "find_machine", lambda: Machine(gpus=()))
+    assert main(["env"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["gpus"] == "none that nvidia-smi lists"
 
 
 def test_env_says_what_to_install_where_there_is_no_backend(

@@ -83,6 +83,12 @@ def test_help_loads_nothing_heavy_and_names_the_commands() -> None:
     assert "describe" in output
 
 
+def test_env_asks_for_versions_without_importing_what_it_lists() -> None:
+    attempts, output = run_watched("from kerash5._cli import main; assert main(['env']) == 0")
+    assert attempts == []
+    assert "versions:" in output
+
+
 @pytest.mark.parametrize(
     "program",
     [
