@@ -4,6 +4,7 @@ All are optional to HDF5, as h5py writes them too: one that cannot do its work o
 skipped there, and the chunk's mask says so.
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,15 @@ def _suiting(dtype: np.dtype[Any]) -> list[str]:
     return [*_FIRST[2:], "nbit"] if dtype.kind == "f" else list(_FIRST[2:])
 
 
+def file_in_memory() -> Any:
+    """Return a new file that is never written to the disk.
+
+    As `h5py.File.in_memory` does, which the lowest h5py that is allowed does not have. Each has a
+    name of its own: HDF5 takes two open files of one name for one.
+    """
+    return h5py.File(f"{uuid.uuid4()}.h5", "w", driver="core", backing_store=False)
+
+
 @contextmanager
 def packed_chunk(
     values: NDArray[Any], chunks: tuple[int, ...], kind: Any, filters: Sequence[StoredFilter]
@@ -94,7 +104,7 @@ def packed_chunk(
     creation.set_chunk(chunks)
     for entry in filters:
         entry.add_to(creation)
-    with h5py.File.in_memory() as file:
+    with file_in_memory() as file:
         space = h5py.h5s.create_simple(chunks)
         dataset = h5py.Dataset(h5py.h5d.create(file.id, b"x", kind, space, dcpl=creation))
         dataset[...] = values

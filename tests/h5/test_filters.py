@@ -32,6 +32,7 @@ from kerash5.h5._filters import (
     codec_advice,
     why_not_decodable,
 )
+from tests.stored_filters import file_in_memory
 from tests.strategies import DTYPES, random_values
 
 GZIP, SHUFFLE, FLETCHER32, BZIP2, LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD = (
@@ -134,10 +135,6 @@ def create(
     return dataset
 
 
-def in_memory() -> Any:
-    return h5py.File.in_memory()
-
-
 # What h5py writes
 
 
@@ -178,7 +175,7 @@ def test_any_filters_in_any_order_decode_as_h5py_reads(
     values: NDArray[Any], data: st.DataObject
 ) -> None:
     filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=True))
-    with in_memory() as file:
+    with file_in_memory() as file:
         assert_decodes_as_h5py_reads(create(file, "x", values, filters))
 
 
@@ -187,7 +184,7 @@ def test_without_the_codec_library_hdf5s_own_filters_decode_all_the_same(
     values: NDArray[Any], data: st.DataObject
 ) -> None:
     filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=True))
-    with in_memory() as file, pytest.MonkeyPatch.context() as patch:
+    with file_in_memory() as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr(_filters, "imagecodecs", lambda: None)
         patch.setattr(_codecs, "imagecodecs", lambda: None)
         assert_decodes_as_h5py_reads(create(file, "x", values, filters))
@@ -203,7 +200,7 @@ def test_filters_that_the_mask_names_were_skipped(
     filters = list({entry.code: entry for entry in drawn}.values())
     mask = data.draw(st.integers(0, 2 ** len(filters) - 1))
     kept = [entry for position, entry in enumerate(filters) if not mask >> position & 1]
-    with in_memory() as file:
+    with file_in_memory() as file:
         short = create(file, "short", values, kept)
         already, stored = short.id.read_direct_chunk((0,))
         assume(already == 0)  # gzip may have given up on noise
@@ -235,7 +232,7 @@ def test_filters_that_the_mask_names_were_skipped(
 )
 def test_what_create_dataset_packs_is_decoded(options: dict[str, Any], dtype: str) -> None:
     values = np.arange(7 * 5 * 6, dtype=dtype).reshape(7, 5, 6)
-    with in_memory() as file:
+    with file_in_memory() as file:
         dataset = file.create_dataset("x", data=values, chunks=(3, 5, 4), **options)
         assert_decodes_as_h5py_reads(dataset)
 
@@ -276,7 +273,7 @@ def test_what_hdf5plugin_packs_is_decoded(kind: str, name: str) -> None:
     plugin = pytest.importorskip("hdf5plugin", reason="hdf5plugin is not installed")
     rng = np.random.default_rng(0)
     options = PLUGIN_FILTERS[name](plugin)
-    with in_memory() as file:
+    with file_in_memory() as file:
         for dtype, count in itertools.product(("u1", ">i2", "<f4", "<f8"), (1, 13, 5000)):
             packed = KINDS_OF_DATA[kind](rng, count * np.dtype(dtype).itemsize)  # type: ignore[no-untyped-call]
             dataset = file.create_dataset(
@@ -324,7 +321,7 @@ def test_fletcher32_is_hdf5s(data: bytes) -> None:
 
 @pytest.mark.parametrize("fill", [0x00, 0xFF, 0x5A])
 def test_fletcher32_of_a_large_chunk_is_hdf5s(fill: int) -> None:
-    with in_memory() as file:
+    with file_in_memory() as file:
         values = np.full(40_000_003, fill, np.uint8)
         stored = create(file, "x", values, [CHECKSUM]).id.read_direct_chunk((0,))[1]
     assert fletcher32(values) == struct.unpack("<I", stored[-4:])[0]
@@ -337,7 +334,7 @@ def test_a_checksum_in_the_byte_order_of_old_hdf5_is_accepted() -> None:
     pipeline = Pipeline([CHECKSUM], 100, 1)
     for stored in (data + whole, data + swapped):
         assert decode(pipeline, stored, 100).tobytes() == data
-    with in_memory() as file:
+    with file_in_memory() as file:
         dataset = create(file, "x", np.zeros(100, "u1"), [CHECKSUM], write=False)
         dataset.id.write_direct_chunk((0,), data + swapped)
         assert dataset[()].tobytes() == data
@@ -349,7 +346,7 @@ def test_a_checksum_in_the_byte_order_of_old_hdf5_is_accepted() -> None:
 def packed_chunks() -> Iterator[tuple[str, list[Filter], bytes]]:
     """Give the same 4,000 bytes packed in every way that can be made here."""
     values = sample()
-    with in_memory() as file:
+    with file_in_memory() as file:
         for filters in (
             [gzip_filter()],
             [gzip_filter(), CHECKSUM],
@@ -433,7 +430,7 @@ def test_bytes_behind_the_end_are_an_error_or_as_hdf5_does_ignored(name: str, ta
             decode(pipeline, stored + tail, 4000)
         return
     assert decode(pipeline, stored + tail, 4000).tobytes() == sample().tobytes()
-    with in_memory() as file:
+    with file_in_memory() as file:
         dataset = create(file, "x", sample(), filters, write=False)
         dataset.id.write_direct_chunk((0,), stored + tail)
         assert dataset[()].tobytes() == sample().tobytes()
@@ -513,7 +510,7 @@ def lzf_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def pack_lzf(raw: bytes) -> bytes:
     """Return what h5py's lzf filter makes of some bytes."""
-    with in_memory() as file:
+    with file_in_memory() as file:
         values = np.frombuffer(raw, np.uint8)
         dataset = create(file, "x", values, [Filter(LZF, 1, (), "lzf")])
         mask, stored = dataset.id.read_direct_chunk((0,))
