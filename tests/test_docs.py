@@ -1,5 +1,6 @@
 """What the pages promise is there: the test command, links, files, extras, commands, names."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -14,8 +15,7 @@ from kerash5 import _cli
 from tests.markdown import README, ROOT, Block, find_blocks, read_blocks, without_blocks
 
 PAGES: Final = [
-    README,
-    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
@@ -26,6 +26,9 @@ EACH_PAGE: Final = pytest.mark.parametrize(
 _LINK: Final = re.compile(r"\]\(<?([^)\s>]+)>?[^)]*\)|(?:src|href)=\"([^\"]+)\"")
 _INLINE: Final = re.compile(r"`([^`\n]+)`")
 _REPOSITORY_FILE: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)+\.(?:py|md|txt|toml)")
+_PLACED_NAME: Final = re.compile(r"`(\w+)` (?:in|of)\s+`([\w./-]+\.py)`")
+_MODULE: Final = re.compile(r"\b_\w+\.py\b")
+_SESSION: Final = re.compile(r"nox (?:-R )?-s \"?(\w+)")
 _EXTRAS: Final = re.compile(r"(?:kerash5|\.)\[([\w,-]+)\]")
 _HEADING: Final = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
@@ -146,6 +149,51 @@ def test_files_of_the_repository_that_a_page_names_are_there(page: Path) -> None
     spans = _INLINE.findall(without_blocks(page.read_text(encoding="utf-8")))
     names = [span for span in spans if _REPOSITORY_FILE.fullmatch(span)]
     assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+def test_the_modules_that_the_design_draws_are_there() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    drawn = {name for block in find_blocks(page) for name in _MODULE.findall(block.text)}
+    assert len(drawn) > 50
+    assert drawn - {path.name for path in (ROOT / "kerash5").rglob("*.py")} == set()
+
+
+@EACH_PAGE
+def test_names_are_in_the_modules_where_a_page_says_they_are(page: Path) -> None:
+    placed = _PLACED_NAME.findall(page.read_text(encoding="utf-8"))
+    assert [
+        (name, file)
+        for name, file in placed
+        if not re.search(rf"\b{name}\b", (ROOT / file).read_text(encoding="utf-8"))
+    ] == []
+
+
+def test_the_page_for_contributors_says_where_names_are() -> None:
+    placed = _PLACED_NAME.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(placed) >= 6
+
+
+@EACH_PAGE
+def test_the_nox_sessions_of_a_page_exist(page: Path) -> None:
+    assert set(_SESSION.findall(page.read_text(encoding="utf-8"))) - SESSIONS == set()
+
+
+def find_sessions() -> set[str]:
+    """Return the names of the functions in the noxfile that are sessions."""
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    return {
+        function.name
+        for function in functions
+        if any(ast.unparse(each).startswith("nox.session") for each in function.decorator_list)
+    }
+
+
+SESSIONS: Final = find_sessions()
+
+
+def test_the_sessions_of_the_noxfile_are_found() -> None:
+    assert {"lint", "core", "tests", "deep", "minimums"} <= SESSIONS
 
 
 def test_every_extra_that_the_readme_names_can_be_installed() -> None:
