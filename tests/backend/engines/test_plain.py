@@ -108,6 +108,6 @@ def test_class_weights_that_are_no_dict_of_numbers_are_refused(wrong: Any) -> No
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "many", True, None])
 def test_steps_per_dispatch_that_make_no_sense_are_refused(wrong: Any) -> None:
     with pytest.raises(
-        OptionError, match="a number of steps, or .auto.: a whole number, at least 1"
+        OptionError, match=r"a number of steps, or .auto.: a whole number, at least 1"
     ):
         make_engine(dense()(), steps_per_dispatch=wrong)
