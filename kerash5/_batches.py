@@ -43,6 +43,7 @@ from kerash5._roles import (
 )
 from kerash5._selection import RowSelection, parse_selection
 from kerash5._transform import Batch, Transform
+from kerash5._transform_result import ResultCheck
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
@@ -86,6 +87,7 @@ class Batches:
         self._options = options
         function = parse_transform(options.transform)
         self._transform = None if function is None else Transform(function, self.roles)
+        self._result = ResultCheck(self.roles)
         # What a transform is called with: a model takes no text.
         self._texts = {} if function is None else find_texts(source, self._trees)
         self._threads = parse_threads(options.threads)
@@ -137,7 +139,10 @@ class Batches:
     def _transformed(self, step: int, batch: Batch) -> Batch:
         if self._transform is None:
             return batch
-        return self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
+        num_rows = _count_rows(batch)  # the function may change the batch
+        made = self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
+        self._result.check(made, num_rows)
+        return made
 
     @clocked("batch")
     def _hand_out(self, step: int) -> Batch:
@@ -295,6 +300,12 @@ def open_batches(
     batches = _plan_batches(source, trees, options)
     check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
     return batches
+
+
+def _count_rows(tree: Any) -> int:  # noqa: ANN401  a batch
+    while isinstance(tree, dict | tuple):
+        tree = next(iter(tree.values() if isinstance(tree, dict) else tree))
+    return len(tree)
 
 
 def _finish(rows: np.ndarray) -> np.ndarray:

@@ -146,14 +146,28 @@ def check_integers(source: Source, finished: Mapping[str, np.ndarray]) -> None:
         finished: Rows of them.
     """
     for name, rows in finished.items():
-        if rows.dtype.kind in "iu" and rows.dtype.itemsize == 8 and narrows_integers():
-            narrow = np.dtype(f"{rows.dtype.kind}4")
-            try:
-                cast(rows, narrow)
-            except MisfitError as misfit:
-                path = source.columns[name].column.path
-                raise ColumnError(
-                    f"column {path!r} ({name}) holds {misfit}, and JAX makes {narrow} of "
-                    f"{rows.dtype}; take Column({path!r}, dtype='float32'), or "
-                    "jax.config.update('jax_enable_x64', True)"
-                ) from None
+        path = source.columns[name].column.path
+        check_narrowing(rows, f"column {path!r} ({name})", f"Column({path!r}, dtype='float32')")
+
+
+def check_narrowing(array: Any, subject: str, cure: str) -> None:  # noqa: ANN401  of any framework
+    """Raise `ColumnError` if JAX would wrap integers of 64 bits, which it makes 32 bits of.
+
+    Args:
+        array: Of any type; only integers of 64 bits are looked at.
+        subject: What holds them, for the message.
+        cure: What to take instead, likewise.
+    """
+    dtype = array.dtype
+    if getattr(dtype, "kind", "") not in ("i", "u") or dtype.itemsize != 8:
+        return
+    if not narrows_integers():
+        return
+    narrow = np.dtype(f"{dtype.kind}4")
+    try:
+        cast(np.asarray(array), narrow)
+    except MisfitError as misfit:
+        raise ColumnError(
+            f"{subject} holds {misfit}, and JAX makes {narrow} of {dtype}; take {cure}, or "
+            "jax.config.update('jax_enable_x64', True)"
+        ) from None

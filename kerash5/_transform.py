@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from kerash5._arena._rows import Shared
-from kerash5._errors import OptionError
+from kerash5._transform_result import check_entries
 from kerash5.h5._clock import clocked
 
 Batch = tuple[Any, ...]
@@ -77,38 +77,9 @@ class Transform:
         inputs: dict[int, Any] = {}
         _note_all(batch, inputs)
         box = [self._function(*batch)]  # so that no name here refers to what it returned
-        self._check(box, len(batch))
+        box[0] = check_entries(box[0], self._roles)
         is_kept = _is_kept(box, inputs)
         return tuple([_own(part, inputs, is_kept=is_kept) for part in box[0]]), is_kept
-
-    def _check(self, box: list[Any], count: int) -> None:
-        changed = box[0]
-        if count == 1 and changed is not None:
-            box[0] = (changed,)
-        elif not isinstance(changed, (tuple, list)) or len(changed) != count:
-            number = f" of {len(changed)}" if isinstance(changed, tuple | list) else ""
-            what = "the same" if count == 1 else "a tuple of the same"
-            raise OptionError(
-                f"transform returned {type(changed).__name__}{number}; it takes "
-                f"({', '.join(self._roles)}) and returns {what}"
-            )
-        for role, part in zip(self._roles, box[0], strict=True):
-            if (dtype := _find_complex(part)) is not None:
-                raise OptionError(
-                    f"transform returned {dtype} values for {role}, of which Keras would drop the "
-                    "imaginary parts; return real numbers, such as np.stack([x.real, x.imag], -1)"
-                )
-
-
-def _find_complex(part: Any) -> str | None:  # noqa: ANN401  a part of a batch
-    """Return the name of a complex type in it, of whichever framework; None if there is none."""
-    if isinstance(part, dict):
-        part = tuple(part.values())
-    if isinstance(part, (tuple, list)):
-        return next((name for one in part if (name := _find_complex(one)) is not None), None)
-    dtype = getattr(part, "dtype", None)
-    is_complex = getattr(dtype, "kind", "") == "c" or getattr(dtype, "is_complex", False)
-    return str(dtype) if is_complex else None
 
 
 @final

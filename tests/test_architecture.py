@@ -43,6 +43,7 @@ ROOMS: Final = (
     "_choices",
     "_batch_options",
     "_mixing",
+    "_transform_result",
     "_transform",
     "_batches",
     "report",

@@ -49,7 +49,7 @@ def test_a_transform_makes_real_numbers_of_complex_ones(path: Path) -> None:
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"a": x}, lambda x: (x, x)])
 def test_a_transform_that_leaves_complex_values_is_named(path: Path, wrap: Any) -> None:
     batches = open_all(path, "c", transform=lambda x, y: (wrap(x), y))
-    with pytest.raises(OptionError, match="transform returned complex64 values for x, of which"):
+    with pytest.raises(OptionError, match=r"returned complex64 values for x\S*, of which"):
         batches.read(0)
 
 

@@ -63,8 +63,9 @@ def whole_buffer() -> Function:
     buffer = np.zeros((SIZE, 4), np.float32)
 
     def fill(x: Any, y: Any) -> Any:
-        buffer[:] = 0
-        buffer[: len(x)] = x
+        if len(x) < SIZE:
+            return x, y
+        buffer[:] = x
         time.sleep(1e-4)
         return buffer, y
 
@@ -101,7 +102,9 @@ def dict_of_buffers() -> Function:
     kept = {"a": np.empty((SIZE, 4), np.float32), "b": np.empty((SIZE, 4), np.float32)}
 
     def fill(x: Any, y: Any) -> Any:
-        kept["a"][:], kept["b"][:] = np.resize(x, (SIZE, 4)), np.resize(-x, (SIZE, 4))
+        if len(x) < SIZE:
+            return {"a": x, "b": -x}, y
+        kept["a"][:], kept["b"][:] = x, -x
         time.sleep(1e-4)
         return kept, y
 
@@ -114,7 +117,9 @@ def list_that_is_kept() -> Function:
     def fill(x: Any, y: Any) -> Any:
         if kept[0] is None:
             kept[0] = np.empty((SIZE, 4), np.float32)
-        kept[0][:], kept[1] = np.resize(x, (SIZE, 4)), y
+        if len(x) < SIZE:
+            return [x, y]
+        kept[0][:], kept[1] = x, y
         time.sleep(1e-4)
         return kept
 
@@ -125,7 +130,9 @@ def view_that_is_kept() -> Function:
     view = np.empty((2 * SIZE, 4), np.float32)[::2]
 
     def fill(x: Any, y: Any) -> Any:
-        view[:] = np.resize(x, (SIZE, 4))
+        if len(x) < SIZE:
+            return x, y
+        view[:] = x
         time.sleep(1e-4)
         return view, y
 
@@ -148,7 +155,9 @@ def named_tuple_of_buffers() -> Function:
     pair = Pair(np.empty((SIZE, 4), np.float32), np.empty(SIZE))
 
     def fill(x: Any, y: Any) -> Any:
-        pair.left[:], pair.right[:] = np.resize(x, (SIZE, 4)), np.resize(y, SIZE)
+        if len(x) < SIZE:
+            return Pair(x, y), y
+        pair.left[:], pair.right[:] = x, y
         time.sleep(1e-4)
         return pair, y
 

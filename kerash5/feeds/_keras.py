@@ -111,7 +111,8 @@ class H5Dataset(PyDataset):
         rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split. None:
             all.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
-            reading threads; returns the same. Arrays that it also keeps, such as a buffer that it
+            reading threads; returns the same: arrays with a row for each row, or tuples or dicts
+            of them, the same in every batch. Arrays that it also keeps, such as a buffer that it
             fills anew for each batch, are copied, and it is then called on one thread at a time.
             Casting and scaling are better left to the model's first layer, on the device.
         drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).

@@ -49,6 +49,31 @@ def test_integers_reach_the_backend_as_they_are_or_not_at_all(path: Path, name: 
     assert keras.ops.convert_to_numpy(tensor).astype(float).tolist() == pytest.approx(stored)
 
 
+@pytest.mark.parametrize("role", ["x", "y", "key"])
+@pytest.mark.parametrize("value", [2**31, 2**40, -(2**31) - 1])
+def test_integers_of_a_transform_reach_the_backend_as_they_are_or_not_at_all(
+    path: Path, role: str, value: int
+) -> None:
+    def large(x: Any, y: Any) -> Any:
+        wide = np.full(len(x), value)
+        return {"x": (wide, y), "y": (x, wide), "key": ({"a": x, "b": wide}, y)}[role]
+
+    ds = k5.H5Dataset(path, x="x", y="y", transform=large)
+    if BACKEND != "jax":
+        ds.read(0)
+        return
+    with pytest.raises(k5.ColumnError, match=rf"as transform= .*{value}.* JAX makes int32") as said:
+        ds.read(0)
+    assert "astype('float32')" in str(said.value)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the others take 64 bits")
+@pytest.mark.parametrize("value", [2**31 - 1, -(2**31)])
+def test_integers_of_a_transform_that_fit_32_bits_are_taken(path: Path, value: int) -> None:
+    ds = k5.H5Dataset(path, x="x", y="y", transform=lambda x, y: (np.full(len(x), value), y))
+    assert keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(ds.read(0)[0]))[0] == value
+
+
 @pytest.mark.parametrize("name", ["c", "text"])
 def test_what_is_no_real_number_is_refused_by_everything_that_feeds_keras(
     path: Path, name: str
