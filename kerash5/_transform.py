@@ -205,12 +205,13 @@ def _is_constant(node: Any) -> bool:  # noqa: ANN401  no array of NumPy
 
 
 def _own(tree: Any, inputs: dict[int, Any], *, is_kept: bool) -> Any:  # noqa: ANN401  a part of a batch
-    """Return a part of a batch in plain dicts, and in memory of its own where that is kept."""
+    """Return a part of a batch in dicts and tuples, and in memory of its own where that is kept."""
     if isinstance(tree, dict):  # of an OrderedDict, Keras would take the order for the name
         return {key: _own(part, inputs, is_kept=is_kept) for key, part in tree.items()}
     if isinstance(tree, (tuple, list)):
         parts = [_own(part, inputs, is_kept=is_kept) for part in tree]
-        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+        # TensorFlow takes no lists.
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     if not is_kept or id(tree) in inputs:
         return tree
     if isinstance(tree, np.ndarray):

@@ -109,14 +109,17 @@ def _named_leaves(name: str, tree: Any) -> Iterator[tuple[str, Any]]:  # noqa: A
 
 
 def _check_array(role: str, entry: Any, name: str, leaf: Any) -> None:  # noqa: ANN401  a user's
-    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+    is_nested = isinstance(entry, tuple | list)
+    is_array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    if is_array and not (is_nested and isinstance(leaf, np.generic)):
         return
     if leaf is None:
-        cure = "leave that key or place out, in every batch" if name != role else "return arrays"
+        cure = "leave that key or place out, in every batch"
+        cure = cure if name != role else "return the arrays that the model takes"
         raise OptionError(f"transform returned None for {name}, and arrays were expected; {cure}")
-    if isinstance(entry, tuple | list) and isinstance(leaf, int | float | list | tuple):
+    if is_nested and isinstance(leaf, int | float | np.generic):
         raise OptionError(
-            f"transform returned a {type(entry).__name__} of {len(entry)} with numbers in it for "
+            f"transform returned a sequence of {len(entry)} with numbers in it for "
             f"{role}, and one array was expected; return np.stack({role}), with its rows padded "
             "to one length if they differ in length"
         )

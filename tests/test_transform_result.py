@@ -37,6 +37,10 @@ def ragged(x: Any, y: Any) -> Any:
     return [row[: 1 + number % 2].tolist() for number, row in enumerate(x)], y
 
 
+def ragged_numbers(x: Any, y: Any) -> Any:
+    return [list(row[: 1 + number % 2]) for number, row in enumerate(x)], y
+
+
 def ragged_array(x: Any, y: Any) -> Any:
     found = np.empty(len(x), object)
     found[:] = [row[: 1 + number % 2] for number, row in enumerate(x)]
@@ -51,9 +55,10 @@ WRONG: Final[dict[str, tuple[Function, str]]] = {
     "a generator": (lambda x, y: (part for part in (x, y)), "returned generator; "),
     "no x": (lambda _, y: (None, y), "returned None for x, and arrays were expected"),
     "None in x": (lambda x, y: ({"a": x, "b": None}, y), r"None for x\['b'\].*leave that key"),
-    "lists of numbers": (lambda x, y: (x.tolist(), y), r"a list of 4 with numbers.*np\.stack\(x\)"),
-    "a list of labels": (lambda x, y: (x, y.tolist()), r"a list of 4 .* for y.*np\.stack\(y\)"),
-    "ragged lists": (ragged, "a list of 4 .*padded to one length"),
+    "lists of numbers": (lambda x, y: (x.tolist(), y), r"a sequence of 4 with .*np\.stack\(x\)"),
+    "a list of labels": (lambda x, y: (x, y.tolist()), r"a sequence of 4 .* for y.*np\.stack\(y\)"),
+    "ragged lists": (ragged_numbers, "a sequence of 4 .*padded to one length"),
+    "ragged lists of numbers": (ragged, "a sequence of 4 .*padded to one length"),
     "a ragged array": (ragged_array, "an array of Python objects for x, .* pad the rows"),
     "a text": (lambda _, y: ("text", y), r"returned str for x, .*np\.asarray"),
     "a number": (lambda x, _: (x, 1), r"returned int for y, .*one row for each row"),

@@ -204,7 +204,8 @@ class H5Dataset(PyDataset):
         # Looked up once: what labels are, by column and by the class that a loss leaves out.
         self._facts: dict[tuple[str, int | None], LabelFacts] = {}
         self._are_one_hot: dict[str, bool] = {}
-        self._model: Any = None  # that gets its first batch next, which a transform makes
+        # That gets its first batch next, which a transform makes; and whether y is compared.
+        self._model: tuple[Any, bool] | None = None
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
 
@@ -533,9 +534,12 @@ class H5Dataset(PyDataset):
         began = time.perf_counter()
         try:
             indices = find_indices(caller)
-            if indices is None:
-                return self._read_index(index, find_position() or self._position)
-            return self._checked(self._serve(indices, index))
+            if indices is None:  # a look ahead: TensorFlow builds the step on it alone
+                self._note_model(find_loop())
+                batch = self._read_index(index, find_position() or self._position)
+            else:
+                batch = self._serve(indices, index)
+            return self._checked(batch)
         except BaseException as error:
             # TensorFlow reports its own error in place of ours; the trainer looks here.
             self.error = error
@@ -565,11 +569,22 @@ class H5Dataset(PyDataset):
     def _check_call(self) -> None:
         """Refuse what does not go with the model, or with validation data, of Keras' loop."""
         loop = find_loop()
-        if loop is None or loop.model is None or loop.task == "predict":
+        if loop is None or loop.model is None:
+            return
+        from kerash5.feeds._keras_structure import check_structure  # imports Keras
+
+        check_structure(loop.model, self, has_y=loop.task != "predict")
+        self._note_model(loop)
+        if loop.task == "predict":
             return
         if loop.data is self:
             self._check_data(loop)
         self._check_labels(loop)
+
+    def _note_model(self, loop: Loop | None) -> None:
+        """Have the next batch checked against the model, if a transform makes it."""
+        if loop is not None and loop.model is not None and self.is_transformed:
+            self._model = (loop.model, loop.task != "predict")
 
     def _check_data(self, loop: Loop) -> None:
         settle_scale(loop.model, self)
@@ -589,7 +604,6 @@ class H5Dataset(PyDataset):
         check_labels(loop.model, self)
         if loop.class_weight is not None:
             check_class_weight(loop.model, self)
-        self._model = loop.model if self.is_transformed else None
         if isinstance(loop.validation_data, H5Dataset):
             check_labels(loop.model, loop.validation_data)
 
@@ -613,11 +627,15 @@ class H5Dataset(PyDataset):
 
     def _checked(self, batch: Batch) -> Batch:
         """Return the batch; the first that a transform makes for a model is checked."""
-        model, self._model = self._model, None
-        if model is not None:
-            from kerash5.feeds._keras_labels import check_batch  # imports Keras
+        due, self._model = self._model, None
+        if due is not None:
+            from kerash5.feeds._keras_labels import check_batch  # import Keras
+            from kerash5.feeds._keras_structure import check_batch_structure
 
-            check_batch(model, batch)
+            model, is_compared = due
+            check_batch_structure(model, batch, has_y=is_compared)
+            if is_compared:
+                check_batch(model, batch)
         return batch
 
     def _serve(self, indices: Sequence[int], index: int) -> Batch:

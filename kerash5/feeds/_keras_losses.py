@@ -122,6 +122,21 @@ def has_own_steps(model: keras.Model) -> bool:
     return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _OWN_STEPS)
 
 
+def find_compared(model: keras.Model) -> tuple[list[str], list[str]] | None:
+    """Return the names of a model's outputs, and of those that a loss compares with y.
+
+    None where its outputs or its losses are not known.
+    """
+    outputs, loss = _read_outputs(model), getattr(model, "loss", None)
+    if outputs is None or loss is None:
+        return None
+    names = [output.name for output in outputs]
+    losses = _losses_of_many(loss, outputs)
+    if losses is None or len({*names}) < len(names):
+        return None
+    return names, [name for name, each in zip(names, losses, strict=True) if each is not None]
+
+
 def needs_y(model: keras.Model) -> str | None:
     """Return a loss of Keras that compares with y, if the model's own steps do not replace it."""
     if has_own_steps(model):

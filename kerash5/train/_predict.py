@@ -11,6 +11,7 @@ import numpy as np
 
 from kerash5._errors import OptionError, ShapeError
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.h5._append import open_writer
 
 
@@ -52,7 +53,9 @@ def predict_to_file(
 def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
     """Yield what the model answers, batch by batch: arrays, or lists or dicts of them."""
     try:
-        for batch in dataset.batches_in_order():
+        for number, batch in enumerate(dataset.batches_in_order()):
+            if number == 0 and dataset.is_transformed:
+                check_batch_structure(model, batch, has_y=False)
             yield model.predict_on_batch(batch[0])
     finally:
         dataset.release()

@@ -17,6 +17,7 @@ from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
 from kerash5.feeds._keras_labels import check_batch, check_labels
+from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
 from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
@@ -370,8 +371,12 @@ class Session(Listener):
             self._train.offer_scratch(self._run_dir.path)
         batch = self._loop.first_batch()
         is_known = self.model.built
+        if self._train.is_transformed:
+            check_batch_structure(self.model, batch)
+            check_batch(self.model, batch)
         self._loop.engine.build(batch)
-        self._check_batch(batch, is_known=is_known)
+        if not is_known:
+            self._check_labels(batch)
         check_scalar_monitor(self.model, self.run.monitor)
         checkpoint = self._start.checkpoint
         self._fingerprint = fingerprint(
@@ -383,11 +388,11 @@ class Session(Listener):
         )
         return batch
 
-    def _check_batch(self, batch: Batch, *, is_known: bool) -> None:
-        """Check labels that a transform has made, or of a model that was not built before."""
+    def _check_labels(self, batch: Batch) -> None:
+        """Check labels against the outputs of a model that did not know them before."""
         if self._train.is_transformed:
             check_batch(self.model, batch)
-        elif not is_known:
+        else:
             check_labels(self.model, self._train)
 
     def _go_on(self, checkpoint: Checkpoint) -> None:

@@ -21,6 +21,7 @@ from kerash5.feeds._class_names import remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_group import check_trainer
 from kerash5.feeds._keras_labels import check_labels
+from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
@@ -261,6 +262,7 @@ class Trainer:
         """
         dataset = choose(data, "test")
         settle_scale(model, dataset)
+        check_structure(model, dataset, has_y=False)
         check_shapes(model, dataset)
         if out is None:
             if class_ids:
@@ -365,6 +367,7 @@ class Trainer:
         for dataset in datasets:
             if dataset is not None:
                 settle_scale(model, dataset)
+                check_structure(model, dataset)
                 check_shapes(model, dataset)
                 check_labels(model, dataset)
 

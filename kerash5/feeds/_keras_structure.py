@@ -1,0 +1,207 @@
+"""Checks the structure of x and y against a model: how many arrays, under which names.
+
+Only functional and sequential models tell what they take; the others, and models with steps of
+their own, are left alone. What the values of labels are is checked in `_keras_labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import keras
+import numpy as np
+
+from kerash5._errors import OptionError, ShapeError
+from kerash5._transform_result import describe_tree
+from kerash5.feeds._keras_losses import find_compared, has_own_steps
+
+if TYPE_CHECKING:
+    from kerash5._batches import Batch
+    from kerash5.feeds._keras import H5Dataset
+
+_MADE: Final = "the first batch, as transform= returns it,"
+_STEPS: Final = ("train_step", "test_step", "predict_step")
+Shape = tuple[int | None, ...]
+
+
+def check_structure(model: keras.Model, data: H5Dataset, *, has_y: bool = True) -> None:
+    """Raise if the columns of a data set are not as many, or named, as the model takes them.
+
+    What a transform makes of them is not known here: see `check_batch_structure`.
+
+    Args:
+        model: Any model.
+        data: What it is to be trained, evaluated or asked on.
+        has_y: Whether y is compared with the model's outputs.
+
+    Raises:
+        ShapeError: x or y has other keys, or another number of columns.
+    """
+    if data.is_transformed:
+        return
+    x, y = data.columns_of("x"), data.columns_of("y")
+    _check_x(model, x, repr(data.source))
+    if has_y and y is not None:
+        _check_y(model, y, repr(data.source))
+
+
+def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = True) -> None:
+    """Raise as `check_structure` does for a batch that a transform made.
+
+    Raises:
+        ShapeError: x or y has other keys, another number of arrays, or x rows of another shape.
+        OptionError: An array has a type that the backend does not take.
+    """
+    x, y = batch[0], batch[1] if len(batch) > 1 and has_y else None
+    for role, tree in (("x", x), ("y", y)):
+        for leaf in keras.tree.flatten(tree):
+            _check_type(role, leaf)
+    _check_x(model, x, _MADE)
+    _check_row_shapes(model, x)
+    if y is not None:
+        _check_y(model, y, _MADE)
+
+
+def _check_type(role: str, array: Any) -> None:  # noqa: ANN401  an array of any framework, or None
+    dtype, backend = getattr(array, "dtype", None), keras.backend.backend()
+    if not isinstance(dtype, np.dtype):
+        return
+    cure = None
+    if dtype.kind in "OSU":
+        is_taken = backend == "tensorflow"
+        cure = None if is_taken else "encode text as numbers in the transform"
+    elif dtype.char == "g":
+        cure = "return x.astype('float64')"
+    elif dtype.name == "uint64" and backend == "torch":
+        cure = "return x.astype('int64')"
+    elif dtype.kind in "mM" or dtype.names is not None:
+        cure = "return numbers, such as times.astype('int64')"
+    if cure is not None:
+        raise OptionError(
+            f"transform returned {dtype} values for {role}, which {backend} does not take; {cure}"
+        )
+
+
+def _find_inputs(model: keras.Model) -> tuple[Any, list[keras.KerasTensor]] | None:
+    """Return the inputs of a model as it was made with them, and one after another."""
+    if any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _STEPS):
+        return None
+    if not model.built or not _calls_its_layers(model):
+        return None
+    try:
+        inputs: Any = model.inputs if isinstance(model, keras.Sequential) else model.input
+        if isinstance(model, keras.Sequential) and len(inputs or ()) == 1:
+            inputs = inputs[0]
+        flat: list[Any] = keras.tree.flatten(inputs)
+    except (AttributeError, ValueError):  # a subclass, or one not called yet
+        return None
+    is_known = bool(flat) and all(isinstance(one, keras.KerasTensor) for one in flat)
+    return (inputs, flat) if is_known else None
+
+
+def _calls_its_layers(model: keras.Model) -> bool:
+    """Whether its `call` is Keras' own: one of a subclass takes what it likes."""
+    return str(getattr(type(model).call, "__module__", "")).startswith("keras.")
+
+
+def _check_x(model: keras.Model, x: Any, subject: str) -> None:  # noqa: ANN401  a tree
+    found = _find_inputs(model)
+    if found is None:
+        return
+    inputs, flat = found
+    names = [*inputs] if isinstance(inputs, Mapping) else [one.name for one in flat]
+    taken = f"model {model.name!r} takes {_say_inputs(inputs, names)}"
+    if isinstance(x, Mapping):
+        is_alone = not isinstance(inputs, Mapping) and len(flat) == 1
+        if {*names} <= x.keys():
+            return
+        cure = "return the array itself" if is_alone and subject == _MADE else None
+        cure = cure or ("give x the one column" if is_alone else "name those of x so")
+        raise ShapeError(f"{subject} has for x {describe_tree(x)}, and {taken}; {cure}")
+    count = len(keras.tree.flatten(x))
+    if count != len(flat):
+        what = "array" if subject == _MADE else "column"
+        cure = "give the model an Input for each, or leave the others out"
+        if count < len(flat):
+            cure = f"add the other {what}s, in this order, or as a dict with these names"
+        raise ShapeError(
+            f"{subject} has {count} {what}{'s' if count > 1 else ''} in x, and {taken}; {cure}"
+        )
+
+
+def _say_inputs(inputs: Any, names: list[Any]) -> str:  # noqa: ANN401  a tree
+    if isinstance(inputs, Mapping):
+        return describe_tree(dict(inputs))
+    if len(names) == 1:
+        return "one array"
+    return f"{len(names)} arrays ({', '.join(map(repr, names))})"
+
+
+def _check_row_shapes(model: keras.Model, x: Any) -> None:  # noqa: ANN401  a tree of arrays
+    found = _find_inputs(model)
+    if found is None:
+        return
+    inputs, flat = found
+    if isinstance(x, Mapping):
+        keyed = inputs if isinstance(inputs, Mapping) else {one.name: one for one in flat}
+        pairs = [(f"x[{key!r}]", x[key], keyed[key]) for key in keyed]
+    elif isinstance(inputs, Mapping):
+        return  # by the order of its keys, which versions of Keras see differently
+    else:
+        arrays = keras.tree.flatten(x)
+        is_one = len(flat) == 1
+        pairs = [
+            ("x" if is_one else f"x[{number}]", array, tensor)
+            for number, (array, tensor) in enumerate(zip(arrays, flat, strict=True))
+        ]
+    for name, array, tensor in pairs:
+        if not isinstance(tensor, keras.KerasTensor):  # a nest of them
+            continue
+        taken, row = tuple(tensor.shape[1:]), tuple(array.shape[1:])
+        if not _fits(row, taken):
+            raise ShapeError(
+                f"transform returned rows of shape {row} for {name}, and model {model.name!r} "
+                f"takes {taken}; return that shape, or build the model with Input({row})"
+            )
+
+
+def _fits(row: Shape, taken: Shape) -> bool:
+    """Whether Keras takes such rows; it adds and drops a last axis of length 1."""
+    forms = [row, (*row, 1)]
+    if row[-1:] == (1,):
+        forms.append(row[:-1])
+    return any(
+        len(form) == len(taken)
+        and all(b is None or a is None or a == b for a, b in zip(form, taken, strict=True))
+        for form in forms
+    )
+
+
+def _check_y(model: keras.Model, y: Any, subject: str) -> None:  # noqa: ANN401  a tree
+    if has_own_steps(model) or (found := find_compared(model)) is None:
+        return
+    names, compared = found
+    what = "array" if subject == _MADE else "column"
+    count = len(keras.tree.flatten(y))
+    has = f"{count} {what}{'s' if count > 1 else ''} in y"
+    if len(names) == 1:
+        if count > 1:
+            raise ShapeError(
+                f"{subject} has {has}, and model {model.name!r} has one output; give y the one "
+                f"{what} that its loss compares with it"
+            )
+        return
+    known = ", ".join(map(repr, names))
+    outputs = f"model {model.name!r} has the outputs {known}"
+    if isinstance(y, Mapping):
+        if not {*compared} <= y.keys() <= {*names}:
+            raise ShapeError(
+                f"{subject} has for y {describe_tree(y)}, and {outputs}; name them so, one for "
+                "each output that has a loss"
+            )
+    elif count not in (len(names), len(compared)):
+        raise ShapeError(
+            f"{subject} has {has}, and {outputs}; give one for each output that has a loss, in "
+            "this order or as a dict with these names"
+        )
