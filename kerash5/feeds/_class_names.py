@@ -12,10 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from kerash5._errors import ColumnError, OptionError
+import numpy as np
+
+from kerash5._errors import ColumnError, LabelError, OptionError
 from kerash5._roles import ROLES, ColumnSpec, flatten_roles
 from kerash5.h5 import Column, Source
 from kerash5.h5._columns import ResolvedColumn, assemble_column
+from kerash5.h5._readers import ConstantReader
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -97,12 +100,39 @@ def _relabel(source: Source, specs: Mapping[str, ColumnSpec], labels: Mapping[st
     columns = dict(source.columns)
     for name, spec in flat.items():
         column = columns.get(str(spec))
-        if column is not None and name in labels and column.column.labels is None:
-            asked = replace(column.column, labels=labels[name])
-            columns[str(spec)] = assemble_column(
-                asked, column.parts, column.storage, column.packing
-            )
+        if column is None or name not in labels or column.column.labels is not None:
+            continue
+        if column.labels is None and column.class_names is not None:
+            columns[str(spec)] = _rename_groups(column, column.class_names, labels[name], source)
+            continue
+        asked = replace(column.column, labels=labels[name])
+        columns[str(spec)] = assemble_column(asked, column.parts, column.storage, column.packing)
     return source.with_columns(columns)
+
+
+def _rename_groups(
+    column: ResolvedColumn,
+    names: tuple[str, ...],
+    labels: Any,  # noqa: ANN401  what `Column(labels=)` takes
+    source: Source,
+) -> ResolvedColumn:
+    """Give the groups of `classes_from_groups` the ids that their names have among `labels`."""
+    ids = dict(labels) if isinstance(labels, Mapping) else {n: i for i, n in enumerate(labels)}
+    parts = []
+    for part in column.parts:
+        old = np.empty(1, np.int64)
+        part.read_rows(np.zeros(1, np.int64), old)
+        name = names[old[0]]
+        if name not in ids:
+            raise LabelError(
+                f"{source!r} has a group for class {name!r}, which is not among the classes "
+                f"{', '.join(map(repr, ids))} of the training data; train with it, or write a file "
+                "without that group"
+            )
+        parts.append(ConstantReader(np.array(ids[name], np.int64), part.num_rows))
+    by_id = {number: str(name) for name, number in ids.items()}
+    renamed = tuple(by_id.get(number, str(number)) for number in range(max(by_id) + 1))
+    return replace(column, parts=tuple(parts), class_names=renamed)
 
 
 def remember_classes(model: object, train: H5Dataset) -> None:

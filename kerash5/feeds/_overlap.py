@@ -7,6 +7,7 @@ external links). Copies of a file and virtual data sets over it are other object
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,16 +37,46 @@ def check_no_overlap(train: H5Dataset, other: H5Dataset, *, task: str, cure: str
     Raises:
         OptionError: Some rows are the same; the message says how many, and which.
     """
-    same = find_overlap(train, other)
+    same = describe_overlap(train, other, task=task)
+    if same is not None:
+        raise OptionError(
+            f"{same} are trained on as well, so the metrics would not be those of new rows; {cure}"
+        )
+
+
+def warn_of_validated_rows(validation: H5Dataset, test: H5Dataset) -> None:
+    """Warn where rows are validated and tested on.
+
+    No error: they are not trained on, and many published results name such a metric. It flatters
+    all the same, for the best epoch was chosen by it.
+    """
+    same = describe_overlap(validation, test, task="test")
+    if same is not None:
+        warnings.warn(
+            f"{same} are validated on as well, so the best epoch is chosen by them and test "
+            "metrics are better than on new rows; give validation= a fraction of the training "
+            "rows, such as 0.2, or rows of its own",
+            stacklevel=4,
+        )
+
+
+def describe_overlap(first: H5Dataset, other: H5Dataset, *, task: str) -> str | None:
+    """Return in words which rows of `other` are rows of `first`; None where none are.
+
+    Args:
+        first: A data set.
+        other: Another, whose rows are named.
+        task: What is done with those: "validate" or "test".
+    """
+    same = find_overlap(first, other)
     if not len(same):
-        return
+        return None
     named = ", ".join(map(str, same[:_NAMED_ROWS].tolist()))
     more = f" and {len(same) - _NAMED_ROWS} more" if len(same) > _NAMED_ROWS else ""
     rows = "row" if len(same) == 1 else "rows"
-    raise OptionError(
+    return (
         f"{len(same)} of the {other.num_rows} rows to {task} on ({rows} {named}{more} of "
-        f"{other.column_path('x')!r} in {_name_file(other, same[0])!r}) are trained on as well, so "
-        f"the metrics would not be those of new rows; {cure}"
+        f"{other.column_path('x')!r} in {_name_file(other, same[0])!r})"
     )
 
 

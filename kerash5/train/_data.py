@@ -18,9 +18,9 @@ from kerash5._errors import OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5._plan import Shuffle
 from kerash5._split import split_rows
-from kerash5.feeds._class_names import check_classes
+from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset
-from kerash5.feeds._overlap import check_no_overlap
+from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
 from kerash5.h5 import Column, Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
@@ -38,6 +38,7 @@ _OWN_TEST: Final = (
 )
 
 Paths = StrPath | Sequence[StrPath] | Source
+Other = Paths | H5Dataset
 
 
 _KEPT: Final = ("batch_size", "seed", "threads", "scratch", "allow_external")  # as they are
@@ -49,14 +50,15 @@ class H5DataModule:
 
     Args:
         train: What to train on: a file, a glob pattern, a list of either, or a `Source`.
-        test: What to test on, likewise; None for no test. Files without y serve `predict` alone.
+        test: What to test on, likewise, or an `H5Dataset`, which is taken as it is; None for no
+            test. Files without y serve `predict` alone.
         x: What the model takes: a data set's path, a `Column`, or a tuple or dict of them.
         y: What it should answer, likewise.
         sample_weight: One weight a row, likewise.
         batch_size: Rows in a batch.
         validation: A fraction of the training rows (0.2) or a number of them, drawn at random by
             `seed`; or which ones (a slice such as slice(48000, None), row numbers, a mask); or
-            files of their own, a path.
+            files of their own, a path or a `Source`; or an `H5Dataset`, which is taken as it is.
         stratify: Keep each label's share in the validation rows.
         rows: The rows of `train` to use at all, as in `H5Dataset`; a number n means the first n.
         shuffle, seed, transform, drop_last, cache, threads, shard, scratch, reader, allow_external:
@@ -75,13 +77,13 @@ class H5DataModule:
     def __init__(
         self,
         train: Paths,
-        test: Paths | None = None,
+        test: Other | None = None,
         *,
         x: ColumnSpec | None = None,
         y: ColumnSpec | None = None,
         sample_weight: ColumnSpec | None = None,
         batch_size: int = 32,
-        validation: float | RowSelection | StrPath = None,
+        validation: float | RowSelection | Other = None,
         stratify: bool = False,
         rows: RowSelection | int = None,
         shuffle: Shuffle | Literal["auto"] = "auto",
@@ -113,6 +115,7 @@ class H5DataModule:
             "rows": rows,
             "cache": cache,
         }
+        _check_train(train)
         base = H5Dataset(
             train,
             **self._columns,
@@ -136,6 +139,8 @@ class H5DataModule:
         self.test = self._open_test(test, cache) if test is not None else None
         if self.test is not None:
             check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
+            if self.validation is not None:
+                warn_of_validated_rows(self.validation, self.test)
 
     def _open_test(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths
         """Open the files to test on; without labels they can still be predicted."""
@@ -155,15 +160,25 @@ class H5DataModule:
 
     def _open(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths, once looked at
         """Open files beside those of training: the same columns, the same ids for the same text."""
-        columns = self._columns
+        if isinstance(paths, H5Dataset):
+            check_classes(self.train, paths)
+            return paths
+        columns, classes_of = self._columns, None
         if not isinstance(paths, Source):
             columns = {
                 role: _with_labels(spec, self._labels_of(role)) for role, spec in columns.items()
             }
-        elif not isinstance(self._paths["train"], Source):
-            columns = {}  # a source brings its own
+        else:
+            classes_of = self.train if class_names_of(self.train) else None
+            if not isinstance(self._paths["train"], Source):
+                columns = {}  # a source brings its own
         opened = H5Dataset(
-            paths, **columns, **self._common, shuffle=False, cache=_share(cache, _ASIDE)
+            paths,
+            **columns,
+            **self._common,
+            shuffle=False,
+            cache=_share(cache, _ASIDE),
+            classes_of=classes_of,
         )
         check_classes(self.train, opened)
         return opened
@@ -318,6 +333,14 @@ def _parse_rows(rows: RowSelection | int) -> RowSelection:
     return slice(0, int(rows))
 
 
+def _check_train(train: object) -> None:
+    if isinstance(train, H5Dataset):
+        raise OptionError(
+            f"train={train!r} is an H5Dataset, whose rows and options are chosen already; give its "
+            "file or Source with x= and y=, and the options here"
+        )
+
+
 def _check_count(rows: RowSelection | int, base: H5Dataset) -> None:
     if is_whole(rows) and rows > len(base.source):
         raise OptionError(f"rows={rows}, and {base.source!r} has only {len(base.source)}")
@@ -340,7 +363,7 @@ def _check_stratify(*, stratify: bool) -> None:
 
 
 def _is_path(value: object) -> bool:
-    if isinstance(value, str | os.PathLike | Source):
+    if isinstance(value, str | os.PathLike | Source | H5Dataset):
         return True
     are_paths = isinstance(value, list | tuple) and all(
         isinstance(part, str | os.PathLike) for part in value

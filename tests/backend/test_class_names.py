@@ -64,9 +64,13 @@ def test_one_id_for_two_classes_is_refused_too(train: k5.H5Dataset, tmp_path: Pa
 
 
 def test_each_of_several_outputs_is_compared(train: k5.H5Dataset, fewer: str) -> None:
-    one = open_rows(train.source.paths[0], y={"kind": "y", "same": "y"})
+    both = {"kind": "y", "same": "y"}
+    one, other = open_rows(train.source.paths[0], y=both), open_rows(fewer, y=both)
+    x = keras.Input((2,))
+    model = keras.Model(x, {name: keras.layers.Dense(3, name=name)(x) for name in both})
+    model.compile("sgd", dict.fromkeys(both, "sparse_categorical_crossentropy"))
     with pytest.raises(ColumnError, match="one id would mean two things"):
-        make_model().fit(one, validation_data=open_rows(fewer, y={"kind": "y"}), verbose=0)
+        model.fit(one, validation_data=other, verbose=0)
 
 
 def test_classes_that_come_first_alike_agree(train: k5.H5Dataset, tmp_path: Path) -> None:

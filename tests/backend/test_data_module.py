@@ -276,16 +276,62 @@ def write_groups(path: Path, *classes: str) -> k5.Source:
     return k5.classes_from_groups(path)
 
 
-def test_sources_bring_their_columns_and_must_agree_on_the_classes(tmp_path: Path) -> None:
+def test_sources_bring_their_columns_and_take_the_ids_of_training(tmp_path: Path) -> None:
     train = write_groups(tmp_path / "train.h5", "cat", "dog", "emu")
     same = write_groups(tmp_path / "same.h5", "cat", "dog", "emu")
     data = k5.H5DataModule(train, same, validation=1 / 3, stratify=True)
     assert labels_of(data.validation).tolist() == [0, 1, 2]
     assert labels_of(data.test).tolist() == [0] * 3 + [1] * 3 + [2] * 3
-    # Its "emu" would have the id of "dog".
+    # By itself its "emu" would have the id of "dog".
     fewer = write_groups(tmp_path / "fewer.h5", "cat", "emu")
-    with pytest.raises(ColumnError, match=r"one id would mean two things.*the same classes"):
-        k5.H5DataModule(train, fewer)
+    data = k5.H5DataModule(train, fewer, validation=1 / 3, stratify=True)
+    assert labels_of(data.test).tolist() == [0] * 3 + [2] * 3
+    assert data.test is not None
+    assert (data.test.class_names, data.test.num_classes) == (("cat", "dog", "emu"), 3)
+    with pytest.raises(LabelError, match=r"a group for class 'yak'.* 'cat', 'dog', 'emu' of the"):
+        k5.H5DataModule(train, write_groups(tmp_path / "more.h5", "cat", "yak"))
+
+
+def test_text_of_sources_takes_the_ids_of_training_too(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", ["cat", "dog", "emu"] * 4)
+    test = write_rows(tmp_path / "test.h5", ["emu", "dog", "emu"])
+    for source in (k5.Source(train, x="x", y="y"), train):
+        columns: Any = {} if isinstance(source, k5.Source) else {"x": "x", "y": "y"}
+        other = k5.Source(test, x="x", y="y")
+        held = k5.Source(copy_of(test), y="y", x="x")
+        data = k5.H5DataModule(source, other, validation=held, **columns)
+        assert labels_of(data.test).tolist() == labels_of(data.validation).tolist() == [2, 1, 2]
+    groups = write_groups(tmp_path / "groups.h5", "dog", "emu")
+    data = k5.H5DataModule(k5.Source(train, x="x", y="y"), groups)
+    assert labels_of(data.test).tolist() == [1] * 3 + [2] * 3
+
+
+def test_sources_with_labels_that_were_told_are_refused_with_a_cure(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "train.h5", ["cat", "dog"])
+    train = k5.Source(path, x="x", y="y")
+    test = k5.Source(copy_of(path), x="x", y=k5.Column("y", labels=["dog", "cat"]))
+    with pytest.raises(ColumnError, match=r"class id 0 is 'dog' in.*Column\('y', labels=\[...\]\)"):
+        k5.H5DataModule(train, test)
+
+
+def test_data_sets_can_validate_and_test(tmp_path: Path, train: str) -> None:
+    other = k5.H5Dataset(copy_of(train, "other.h5"), x="x", y="y", rows=slice(0, 9), batch_size=4)
+    test = k5.H5Dataset(copy_of(train), x="x", y="y", batch_size=5)
+    data = open_module(train, test, validation=other)
+    assert (data.validation, data.test) == (other, test)
+    assert sorted(rows_of(data.train)) == list(range(NUM_ROWS))
+    assert set(data.config()["validation"]) == {"described"}
+    source = k5.Source(train, x="x", y="y")
+    assert k5.H5DataModule(source, validation=other).validation is other
+    mine = k5.H5Dataset(train, x="x", y="y", rows=slice(0, 9))
+    with pytest.raises(OptionError, match=r"9 of the 9 rows to validate on.*trained on"):
+        open_module(train, validation=mine)
+    text = write_rows(tmp_path / "text.h5", ["cat", "dog", "emu"])
+    fewer = k5.H5Dataset(write_rows(tmp_path / "fewer.h5", ["dog"]), x="x", y="y")
+    with pytest.raises(ColumnError, match=r"one id would mean two things.*classes_of=train"):
+        open_module(text, validation=fewer)
+    with pytest.raises(OptionError, match=r"train=.* is an H5Dataset.*give its file or Source"):
+        open_module(test)  # type: ignore[arg-type]  # on purpose
 
 
 # What config.yaml says.

@@ -128,7 +128,19 @@ def test_other_columns_and_other_files_are_no_leak(train: str, tmp_path: Path) -
     data = open_module(train, k5.Source(train, x="other", y="y"), validation=0.2)
     assert len(find_overlap(data.train, parts(data)[2] or data.train)) == 0
     copy = shutil.copy(train, tmp_path / "copy.h5")
-    assert open_module(train, copy, validation=copy).test is not None
+    assert open_module(train, copy, validation=0.2).test is not None
+
+
+def test_rows_that_are_validated_and_tested_on_are_warned_of(train: str, tmp_path: Path) -> None:
+    copy = shutil.copy(train, tmp_path / "copy.h5")
+    words = r"30 of the 30 rows to test on \(rows 0, .*copy.h5'\) are validated on as well.*0\.2"
+    with pytest.warns(UserWarning, match=words) as noted:
+        assert open_module(train, copy, validation=copy).test is not None
+    assert [each.filename for each in noted] == [__file__]
+    some = open_rows(copy, rows=[3, 29])
+    with pytest.warns(UserWarning, match=r"2 of the 30 rows to test on \(rows 3, 29 of 'x'"):
+        open_module(train, copy, validation=some)
+    open_module(train, open_rows(copy, rows=slice(0, 3)), validation=some)
 
 
 def test_inputs_that_share_one_table_are_no_leak(train: str) -> None:
