@@ -79,6 +79,9 @@ class Run:
         error: What ended a failed run, in words.
         profile: Where the time went, in seconds by kind, with `profile="simple"`; else empty.
         engine: Which engine ran the last steps, and why not a faster one; "" before the end.
+        class_names: The names behind the class ids that it was trained with, in the order of the
+            ids, by column ("y", or "y/KEY" of several); empty where ids have no names.
+            `H5Dataset(..., classes_of=run)` gives other data the same ids.
     """
 
     model: str
@@ -97,6 +100,7 @@ class Run:
     error: str = ""
     profile: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def history(self) -> dict[str, list[MetricValue]]:
@@ -235,6 +239,8 @@ def _parse_run(text: str | bytes, what: str) -> Run:
             )
         values["epochs"] = tuple(_parse_epoch(epoch) for epoch in values["epochs"])
         values["test"] = _with_nan(values["test"])
+        named = dict(values.get("class_names", {}))
+        values["class_names"] = {name: tuple(map(str, names)) for name, names in named.items()}
         return Run(**_known(Run, values))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(

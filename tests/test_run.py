@@ -39,6 +39,7 @@ RUN = Run(
     test={"loss": 0.5, "accuracy": 0.75},
     config={"data": {"x": "image", "shape": [28, 28]}},
     environment={"python": "3.11", "cores": 2},
+    class_names={"y": ("cat", "dog")},
 )
 
 NUMBERS = st.floats(allow_infinity=False)

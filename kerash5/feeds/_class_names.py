@@ -16,6 +16,7 @@ import numpy as np
 
 from kerash5._errors import ColumnError, LabelError, OptionError
 from kerash5._roles import ROLES, ColumnSpec, flatten_roles
+from kerash5._run import Run
 from kerash5.h5 import Column, Source
 from kerash5.h5._columns import ResolvedColumn, assemble_column
 from kerash5.h5._readers import ConstantReader
@@ -53,7 +54,7 @@ def adopt_classes(
     Args:
         path: Files, or a source.
         specs: The columns of x, y and sample_weight as asked for.
-        classes_of: An `H5Dataset`, or something with a `train` that is one.
+        classes_of: An `H5Dataset`, something with a `train` that is one, or a `Run`.
 
     Returns:
         Both, with `labels` in the columns that had none and whose counterparts have classes.
@@ -61,15 +62,11 @@ def adopt_classes(
     Raises:
         OptionError: `classes_of` is something else, or has no classes.
     """
-    train = getattr(classes_of, "train", classes_of)
-    if not hasattr(train, "source") or not hasattr(train, "column_names"):
-        raise OptionError(
-            f"classes_of={classes_of!r}; give the H5Dataset or the H5DataModule that is trained on"
-        )
-    labels = {name: _labels_of(train.source.columns[name]) for name in class_names_of(train)}
+    labels = _find_labels(classes_of)
     if not labels:
+        named = "the run" if isinstance(classes_of, Run) else repr(classes_of)
         raise OptionError(
-            f"classes_of={train!r} has no class names, so its ids are the stored numbers; leave "
+            f"classes_of={named} has no class names, so its ids are the stored numbers; leave "
             "classes_of= out"
         )
     asked = {role: spec for role, spec in zip(ROLES, specs, strict=True) if spec is not None}
@@ -77,6 +74,19 @@ def adopt_classes(
         return _relabel(path, asked, labels), specs
     changed = {role: _with_labels(role, spec, labels) for role, spec in asked.items()}
     return path, tuple(changed.get(role) for role in ROLES)
+
+
+def _find_labels(classes_of: Any) -> dict[str, Any]:  # noqa: ANN401  a data module stands above
+    """Return what `Column(labels=)` takes for each column that has class names, by its name."""
+    if isinstance(classes_of, Run):
+        return dict(classes_of.class_names)
+    train = getattr(classes_of, "train", classes_of)
+    if not hasattr(train, "source") or not hasattr(train, "column_names"):
+        raise OptionError(
+            f"classes_of={classes_of!r}; give the H5Dataset or the H5DataModule that is trained "
+            "on, or the Run of that training"
+        )
+    return {name: _labels_of(train.source.columns[name]) for name in class_names_of(train)}
 
 
 def _labels_of(column: ResolvedColumn) -> Any:  # noqa: ANN401  what `Column(labels=)` takes
@@ -141,14 +151,26 @@ def remember_classes(model: object, train: H5Dataset) -> None:
         _TRAINED[model] = class_names_of(train)
 
 
-def check_trained_classes(model: object, dataset: H5Dataset) -> None:
+def recall_classes(model: object, run: Run) -> None:
+    """Note what the class ids meant in the run whose model this is."""
+    _TRAINED[model] = run.class_names
+
+
+def check_trained_classes(model: object, dataset: H5Dataset, *, has_y: bool = True) -> None:
     """Check that the ids mean what they meant where this model was trained, if that is known.
+
+    Args:
+        model: Any.
+        dataset: What it is evaluated or asked on.
+        has_y: Whether y is compared with what it answers.
 
     Raises:
         ColumnError: An id means another class.
     """
     known = None if model is None else _TRAINED.get(model)
-    if known is not None:
+    if known is not None and not has_y:
+        known = {name: names for name, names in known.items() if name.partition("/")[0] == "x"}
+    if known:
         _check(known, dataset, "the data that this model was trained on")
 
 
@@ -171,7 +193,8 @@ def _check(known: ClassNames, dataset: H5Dataset, whose: str) -> None:
         )
         raise ColumnError(
             f"class id {number} is {found[number]!r} in {dataset.source!r} and {wanted[number]!r} "
-            f"in {whose}, so one id would mean two things; give both the same classes: open "
-            "these data with H5Dataset(..., classes_of=train), or both with the same "
+            f"in {whose}, so one id would mean two things; give both the same classes: open these "
+            "data with H5Dataset(..., classes_of=train), where train is the data trained on or "
+            "Run.load(run_dir), or both with the same "
             f"Column({dataset.source.columns[name].column.path!r}, labels=[...])"
         )

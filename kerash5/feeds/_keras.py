@@ -123,8 +123,8 @@ class H5Dataset(PyDataset):
         scratch: A folder for a file of decoded rows, where they fit no memory and single rows are
             asked for all the same (shuffle="rows" of compressed data larger than the cache). The
             file has no name and is gone with the process. The order of rows does not depend on it.
-        classes_of: The data set (or data module) whose class ids text columns shall have, such as
-            the training data; else each finds its own classes, sorted. A value that is no class
+        classes_of: The data set, data module or `Run` whose class ids text columns shall have, such
+            as the training data; else each finds its own classes, sorted. A value that is no class
             there is a `LabelError` when it is read.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
@@ -576,6 +576,7 @@ class H5Dataset(PyDataset):
         check_structure(loop.model, self, has_y=loop.task != "predict")
         self._note_model(loop)
         if loop.task == "predict":
+            check_trained_classes(loop.model, self, has_y=False)
             return
         if loop.data is self:
             self._check_data(loop)

@@ -9,6 +9,8 @@ import keras
 from kerash5 import zoo
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5._options import ModelOptions
+from kerash5._run import RUN_FILE, Run
+from kerash5.feeds._class_names import recall_classes
 from kerash5.feeds._scale import settle_scale
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._checks import POLICIES
@@ -58,6 +60,8 @@ def build_model(
 def load_model(folder: Path, weights: str) -> keras.Model:
     """Read the model of a run, with its "best" or "last" weights.
 
+    What its class ids mean is read too: other data are compared with that.
+
     Raises:
         OptionError: There are no such weights.
         FileError: They, or the model, are not in the folder, or cannot be loaded.
@@ -85,4 +89,6 @@ def load_model(folder: Path, weights: str) -> keras.Model:
         raise FileError(
             f"the model in {str(folder)!r} cannot be loaded ({error}); train it again"
         ) from error
+    if (folder / RUN_FILE).exists():
+        recall_classes(model, Run.load(folder))
     return model

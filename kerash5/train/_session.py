@@ -16,6 +16,7 @@ from rich.console import Console
 from kerash5._backends import environment
 from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5.feeds._class_names import class_names_of
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
@@ -508,6 +509,7 @@ class Session(Listener):
             monitor=monitor,
             config={**notes, "trainer": dict(self._settings.asked)},
             environment=environment(),
+            class_names=dict(class_names_of(self._train)),
         )
 
     def _make_watchers(self) -> list[Listener]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from kerash5._errors import OptionError
 from kerash5._run import Metrics, Run
 from kerash5.distributed import check_single_writer
-from kerash5.feeds._class_names import remember_classes
+from kerash5.feeds._class_names import check_trained_classes, remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_group import check_trainer
 from kerash5.feeds._keras_labels import check_labels
@@ -262,6 +262,7 @@ class Trainer:
         """
         dataset = choose(data, "test")
         settle_scale(model, dataset)
+        check_trained_classes(model, dataset, has_y=False)
         check_structure(model, dataset, has_y=False)
         check_shapes(model, dataset)
         if out is None:

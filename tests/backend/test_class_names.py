@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
+from kerash5._cli import main
 from kerash5._errors import ColumnError, LabelError, OptionError
+from kerash5.train._build import load_model
 
 ANIMALS = ("bird", "cat", "dog")
 
@@ -106,6 +108,70 @@ def test_training_on_other_classes_replaces_those(train: k5.H5Dataset, fewer: st
     assert model.evaluate(other, verbose=0) > 0
 
 
+# In another process, from the folder of a run.
+
+
+def fit_run(model: keras.Model, data: Any, folder: Path) -> k5.Run:
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    return k5.Trainer(max_epochs=1, run_dir=folder, **options).fit(model, data)
+
+
+def test_a_run_knows_the_classes_it_was_trained_with(train: k5.H5Dataset, tmp_path: Path) -> None:
+    run = fit_run(make_model(), train, tmp_path / "run")
+    assert run.class_names == k5.Run.load(tmp_path / "run").class_names == {"y": ANIMALS}
+    path = k5.write(tmp_path / "numbers.h5", x=np.zeros((6, 2)), y=np.arange(6) % 3)
+    assert fit_run(make_model(), open_rows(path), tmp_path / "other").class_names == {}
+
+
+def test_the_model_of_a_run_knows_its_classes(
+    train: k5.H5Dataset, fewer: str, tmp_path: Path
+) -> None:
+    fit_run(make_model(), train, tmp_path / "run")
+    model = load_model(tmp_path / "run", "best")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    words = r"id 0 is 'cat' in .* and 'bird' in the data that this model.*Run\.load\(run_dir\)"
+    with pytest.raises(ColumnError, match=words):
+        model.evaluate(open_rows(fewer), verbose=0)
+    with pytest.raises(ColumnError, match=words):
+        k5.Trainer().test(model, open_rows(fewer))
+    known = open_rows(fewer, classes_of=k5.Run.load(tmp_path / "run"))
+    assert (ids(known), known.class_names) == ({1, 2}, ANIMALS)
+    assert k5.Trainer().test(model, known)["loss"] > 0
+    assert k5.Trainer().predict(model, open_rows(fewer)).shape == (20, 3)  # y is not compared
+
+
+def test_what_x_means_is_compared_when_a_run_predicts(fewer: str, tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.h5", *ANIMALS)
+
+    def encoded(labels: Any) -> Any:
+        return k5.Column("y", labels=labels, dtype="float32", shape=(1,))
+
+    layers = [keras.Input((1,)), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential(layers)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    fit_run(model, open_rows(train, x=encoded(ANIMALS)), tmp_path / "run")
+    loaded = load_model(tmp_path / "run", "best")
+    other = k5.H5Dataset(fewer, x=encoded(["cat", "dog"]), batch_size=5)
+    for out in (None, tmp_path / "answers.h5"):
+        with pytest.raises(ColumnError, match=r"class id 0 is 'cat'"):
+            k5.Trainer().predict(loaded, other, out=out)
+    same = k5.H5Dataset(fewer, x=encoded(ANIMALS), batch_size=5)
+    assert k5.Trainer().predict(loaded, same).shape == (20, 3)
+
+
+def test_the_command_refuses_a_training_file_with_other_classes(
+    tmp_path: Path, fewer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write_rows(tmp_path / "train.h5", *ANIMALS)
+    fit_run(make_model(), k5.H5DataModule(train, x="x", y="y", batch_size=5), tmp_path / "run")
+    words = ("test", "--run", str(tmp_path / "run"), "--test", fewer)
+    assert main([*words, "--weights", "last"]) == 0
+    write_rows(tmp_path / "train.h5", "cat", "dog", "emu")
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "class id 0 is 'cat' in" in capsys.readouterr().err
+
+
 # classes_of=.
 
 
@@ -157,5 +223,7 @@ def test_classes_of_what_has_none_is_refused(fewer: str, tmp_path: Path) -> None
     with pytest.raises(OptionError, match=r"classes_of='train.h5'; give the H5Dataset"):
         open_rows(fewer, classes_of="train.h5")
     path = k5.write(tmp_path / "numbers.h5", x=np.zeros((6, 2)), y=np.arange(6))
-    with pytest.raises(OptionError, match=r"has no class names.*leave classes_of= out"):
-        open_rows(fewer, classes_of=open_rows(path))
+    run = k5.Run("mlp", "jax", 1, "runs/mlp")
+    for known in (open_rows(path), run):
+        with pytest.raises(OptionError, match=r"has no class names.*leave classes_of= out"):
+            open_rows(fewer, classes_of=known)
