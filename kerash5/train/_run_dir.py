@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import yaml
 
-from kerash5._errors import FileError, RunError
+from kerash5._errors import FileError, FileMissingError, RunError
 from kerash5._run import RUN_FILE, Run, replace_text
 from kerash5.train._checkpoint import Checkpoints, copy, force_to_disk, link
 from kerash5.train._lock import FolderLock
@@ -86,8 +86,16 @@ class RunDir:
         """Give a built model the weights saved here.
 
         Raises:
-            FileError: They are not there, or do not fit.
+            FileMissingError: They are not there.
+            FileError: They do not fit.
         """
+        if not (self.path / name).exists():
+            best = self.path / BEST_WEIGHTS
+            cure = f"model.load_weights({str(best)!r}) loads the best, or " if best.exists() else ""
+            raise FileMissingError(
+                f"the run in {str(self.path)!r} is finished, and {name!r}, the weights it ended "
+                f"with, is no longer there; {cure}train again with resume=None"
+            )
         try:
             with _taken_as_built(model):
                 model.load_weights(self.path / name)

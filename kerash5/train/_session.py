@@ -229,9 +229,9 @@ class Session(Listener):
             or (limit is not None and state["seconds"] >= limit)
         )
         if is_over:
-            self._say(f"the run in {str(self._run_dir.path)!r} is finished; nothing to train")
             self._loop.engine.build(self._train.read(0))  # the optimizer's weights are there too
             self._run_dir.load_weights(self.model, LAST_WEIGHTS)
+            self._say(f"the run in {str(self._run_dir.path)!r} is finished; nothing to train")
             self._record.run = earlier
         return is_over
 

@@ -298,6 +298,22 @@ def test_a_finished_run_is_not_trained_again_and_the_model_gets_its_weights(
         assert_array_equal(found, wanted)
 
 
+def test_a_finished_run_whose_weights_are_gone_says_what_is_left(
+    train: str, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tmp_path / "run", max_epochs=1)
+    run = trainer.fit(build(), open_module(train))
+    (tmp_path / "run" / LAST_WEIGHTS).unlink()
+    words = r"is finished, and 'last.weights.h5', .* no longer there; model.load_weights\('.*best"
+    with pytest.raises(FileMissingError, match=words) as caught:
+        trainer.fit(build(), open_module(train), resume="auto")
+    assert "\n" not in str(caught.value)
+    assert k5.Run.load(tmp_path / "run") == run
+    (tmp_path / "run" / BEST_WEIGHTS).unlink()
+    with pytest.raises(FileMissingError, match="no longer there; train again with resume=None"):
+        trainer.fit(build(), open_module(train), resume="last")
+
+
 def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(train: str, tmp_path: Path) -> None:
     expected, run = unbroken(train, tmp_path)
     for epochs in (1, 3):
