@@ -209,6 +209,72 @@ def test_a_public_name_is_documented(name: str) -> None:
     assert re.search(rf"(?<!\w){name}(?!\w)", DOCUMENTED_CODE)
 
 
+# The source is read, because these classes import Keras.
+CLASSES: Final = {
+    "H5Dataset": "feeds/_keras.py",
+    "H5DataModule": "train/_data.py",
+    "Trainer": "train/_trainer.py",
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_argument_of_a_class_is_documented_with_its_default(name: str) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    section = text.partition(f"### `{name}`")[2].partition("\n##")[0]
+    named = set(_INLINE.findall(section))
+    methods = methods_of(name)
+    made = methods.pop("__init__")
+    docstring = class_of(name).body[0]
+    assert [one for one in arguments_of(made) if one not in named] == []
+    told = ast.unparse(docstring)
+    names = [one.partition("=")[0] for one in arguments_of(made)]
+    assert [one for one in names if not re.search(rf"[ ,]{one}[,:]", told)] == []
+    if name == "Trainer":
+        public = {one: method for one, method in methods.items() if is_called(one, method)}
+        assert sorted(public) == sorted(
+            code.partition("(")[0] for code in named if re.match(r"\w+\(model", code)
+        )
+        for method in public.values():
+            assert signature_of(method) in named
+
+
+def class_of(name: str) -> ast.ClassDef:
+    source = (ROOT / "kerash5" / CLASSES[name]).read_text(encoding="utf-8")
+    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    return next(node for node in classes if node.name == name)
+
+
+def methods_of(name: str) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in class_of(name).body if isinstance(node, ast.FunctionDef)}
+
+
+def is_called(name: str, method: ast.FunctionDef) -> bool:
+    """Return whether it is a public method that takes a model."""
+    return not name.startswith("_") and "model" in [one.arg for one in method.args.args]
+
+
+def arguments_of(method: ast.FunctionDef) -> list[str]:
+    """Return "name" or "name=default" for each argument but self."""
+    given = method.args
+    first: list[ast.expr | None] = [None] * (len(given.args) - len(given.defaults))
+    pairs = [
+        *zip(given.args, [*first, *given.defaults], strict=True),
+        *zip(given.kwonlyargs, given.kw_defaults, strict=True),
+    ]
+    return [
+        argument.arg if default is None else f"{argument.arg}={ast.unparse(default)}"
+        for argument, default in pairs
+        if argument.arg != "self"
+    ]
+
+
+def signature_of(method: ast.FunctionDef) -> str:
+    count = len(method.args.args) - 1
+    arguments = arguments_of(method)
+    keywords = ["*", *arguments[count:]] if method.args.kwonlyargs else []
+    return f"{method.name}({', '.join([*arguments[:count], *keywords])})"
+
+
 def code_of(page: Path) -> str:
     """Return all that stands as code on a page, so that `write` is not found in prose."""
     text = page.read_text(encoding="utf-8")
