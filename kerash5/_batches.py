@@ -58,6 +58,7 @@ __all__ = [
     "ColumnSpec",
     "RowSelection",
     "Tree",
+    "count_rows",
     "open_batches",
     "parse_selection",
 ]
@@ -139,7 +140,7 @@ class Batches:
     def _transformed(self, step: int, batch: Batch) -> Batch:
         if self._transform is None:
             return batch
-        num_rows = _count_rows(batch)  # the function may change the batch
+        num_rows = count_rows(batch)  # the function may change the batch
         made = self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
         self._result.check(made, num_rows)
         return made
@@ -302,7 +303,8 @@ def open_batches(
     return batches
 
 
-def _count_rows(tree: Any) -> int:  # noqa: ANN401  a batch
+def count_rows(tree: Any) -> int:  # noqa: ANN401  a batch
+    """Return the number of rows of a batch."""
     while isinstance(tree, dict | tuple):
         tree = next(iter(tree.values() if isinstance(tree, dict) else tree))
     return len(tree)

@@ -1,4 +1,4 @@
-"""Checks what a transform returned: arrays of numbers, a row for each row, alike in every batch.
+"""Checks what a transform returned: arrays of equally many rows, alike in every batch.
 
 What a model makes of such a batch is not known here: see `feeds._keras_structure`.
 """
@@ -58,17 +58,19 @@ class ResultCheck:
             num_rows: The rows that the transform was called with.
 
         Raises:
-            OptionError: An entry holds something else than arrays with `num_rows` rows, or complex
+            OptionError: An entry holds something else than arrays of equally many rows, or complex
                 values, or another structure than in the first batch.
             ColumnError: JAX would wrap its integers of 64 bits.
         """
+        counts: dict[str, int] = {}
         for role, entry in zip(self._roles, batch, strict=True):
             if entry is None and role != "x":  # Keras takes None for no labels, and no weights
                 continue
             for name, leaf in _named_leaves(role, entry):
                 _check_array(role, entry, name, leaf)
-                _check_rows(name, leaf, num_rows)
                 _check_values(name, leaf)
+                counts[name] = _count_rows(name, leaf, num_rows)
+        _check_counts(counts, num_rows)
         self._check_structure(batch)
 
     def _check_structure(self, batch: Entries) -> None:
@@ -129,18 +131,32 @@ def _check_array(role: str, entry: Any, name: str, leaf: Any) -> None:  # noqa: 
     )
 
 
-def _check_rows(name: str, leaf: Any, num_rows: int) -> None:  # noqa: ANN401  an array
+def _count_rows(name: str, leaf: Any, num_rows: int) -> int:  # noqa: ANN401  an array
     if len(leaf.shape) == 0:
         raise OptionError(
             f"transform returned a single value for {name}, and an array of {num_rows} rows was "
             "expected; return one value a row, such as np.full(len(x), value)"
         )
-    count = leaf.shape[0]
-    if isinstance(count, int | np.integer) and count != num_rows:
+    return int(leaf.shape[0])
+
+
+def _check_counts(counts: dict[str, int], num_rows: int) -> None:
+    """Raise `OptionError` if arrays differ in their number of rows, or have none.
+
+    All may have another number than the transform was called with: rows are folded into volumes,
+    dropped, or made twice. Where each row needs an answer, see `H5Dataset.check_answerable`.
+    """
+    first, count = next(iter(counts.items()))
+    other = next((name for name in counts if counts[name] != count), None)
+    if other is not None:
         raise OptionError(
-            f"transform returned {count} rows for {name}, and was called with {num_rows}; return "
-            "one row for each: choose rows with rows= of the data set, where a row number may "
-            "come several times, or give rows the sample_weight 0"
+            f"transform returned {count} rows for {first} and {counts[other]} for {other}, and was "
+            f"called with {num_rows}; return arrays that have a row for each row in common"
+        )
+    if count == 0:
+        raise OptionError(
+            f"transform returned no rows for the {num_rows} it was called with; leave rows out "
+            "with rows= of the data set, or give them the sample_weight 0"
         )
 
 

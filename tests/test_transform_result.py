@@ -63,15 +63,14 @@ WRONG: Final[dict[str, tuple[Function, str]]] = {
     "a text": (lambda _, y: ("text", y), r"returned str for x, .*np\.asarray"),
     "a number": (lambda x, _: (x, 1), r"returned int for y, .*one row for each row"),
     "one value": (lambda x, y: (x, y[0]), r"a single value for y, .*np\.full\(len\(x\), value\)"),
-    "fewer rows of x": (lambda x, y: (x[1:], y), "3 rows for x, and was called with 4; .*rows="),
-    "fewer rows": (lambda x, y: (x[1:], y[1:]), "3 rows for x, and was called with 4; .*rows="),
-    "more rows": (
-        lambda x, y: (x, np.repeat(y, 2)),
-        "8 rows for y, and was called with 4",
+    "fewer rows of x": (lambda x, y: (x[1:], y), "3 rows for x and 4 for y, and was called with 4"),
+    "more rows": (lambda x, y: (x, np.repeat(y, 2)), "4 rows for x and 8 for y, and was called"),
+    "no rows": (lambda x, y: (x[:0], y[:0]), "no rows for the 4 it was called with; .*rows="),
+    "rows in a dict": (
+        lambda x, y: ({"a": x, "b": x[1:]}, y),
+        r"4 rows for x\['a'\] and 3 for x\['b'\], and was called with 4; return arrays",
     ),
-    "no rows": (lambda x, y: (x[:0], y[:0]), "0 rows for x, and was called with 4"),
-    "rows in a dict": (lambda x, y: ({"a": x, "b": x[1:]}, y), r"3 rows for x\['b'\], and was"),
-    "rows in a tuple": (lambda x, y: ((x, x[1:]), y), r"3 rows for x\[1\], and was called with 4"),
+    "rows in a tuple": (lambda x, y: ((x, x[1:]), y), r"4 rows for x\[0\] and 3 for x\[1\], and"),
 }
 
 
@@ -137,6 +136,8 @@ RIGHT: Final[dict[str, Function]] = {
     "another shape": lambda x, y: (x[:, :1, None], y),
     "text": lambda x, y: (x.astype("U8"), y),
     "text as objects": lambda x, y: (x.astype("U8").astype(object), y),
+    "fewer rows": lambda x, y: (x[1:], y[1:]),
+    "more rows": lambda x, y: (np.concatenate([x, -x]), np.concatenate([y, y])),
     "no labels": lambda x, _: (x, None),
     "keys in turns": in_turns(
         lambda x, y: ({"a": x, "b": x}, y), lambda x, y: ({"b": x, "a": x}, y)

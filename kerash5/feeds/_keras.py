@@ -24,9 +24,10 @@ from kerash5._batches import (
     ColumnSpec,
     RowSelection,
     Tree,
+    count_rows,
     open_batches,
 )
-from kerash5._errors import ColumnError, RowError
+from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5._plan import Plan, Shuffle
 from kerash5._roles import map_tree, names_in
 from kerash5.feeds._class_names import (
@@ -112,7 +113,8 @@ class H5Dataset(PyDataset):
             all.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
             reading threads; returns the same: arrays with a row for each row, or tuples or dicts
-            of them, the same in every batch. Arrays that it also keeps, such as a buffer that it
+            of them, the same in every batch. All may have fewer rows or more, but for `predict`,
+            which answers each row. Arrays that it also keeps, such as a buffer that it
             fills anew for each batch, are copied, and it is then called on one thread at a time.
             Casting and scaling are better left to the model's first layer, on the device.
         drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).
@@ -349,6 +351,26 @@ class H5Dataset(PyDataset):
     def batches_in_order(self) -> Iterator[Batch]:
         """Yield every row once, in the given order, whatever the shuffle; read ahead on threads."""
         return self._batches_for("predict").epoch(0)
+
+    def check_answerable(self, batch: Batch, index: int) -> None:
+        """Check that a batch of `batches_in_order` has a row for each row it was made of.
+
+        Args:
+            batch: The batch.
+            index: Which of them, from 0.
+
+        Raises:
+            OptionError: A transform has returned fewer or more.
+        """
+        if not self.is_transformed:
+            return
+        expected = len(self._batches_for("predict").plan.rows(index))
+        found = count_rows(batch)
+        if found != expected:
+            raise OptionError(
+                f"transform returned {found} rows for {expected}, and predict answers each row "
+                "once; return a row for each, or choose the rows with rows="
+            )
 
     def rows_in_order(self) -> NDArray[np.int64]:
         """Return the row numbers of what `batches_in_order` yields, shape (num_rows_in_order,)."""
@@ -650,6 +672,8 @@ class H5Dataset(PyDataset):
                 if other is not here:
                     other.pause()
             batch = here.serve(index)
+            if self._position.task == "predict":
+                self.check_answerable(batch, index)
             if here.is_finished:
                 self._passes.remove(here)
             return batch

@@ -56,6 +56,7 @@ def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
         for number, batch in enumerate(dataset.batches_in_order()):
             if number == 0 and dataset.is_transformed:
                 check_batch_structure(model, batch, has_y=False)
+            dataset.check_answerable(batch, number)
             yield model.predict_on_batch(batch[0])
     finally:
         dataset.release()

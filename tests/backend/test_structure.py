@@ -176,6 +176,19 @@ def test_predict_is_refused_with_and_without_a_file(path: str, tmp_path: Path) -
     assert not (tmp_path / "answers.h5").exists()
 
 
+def test_predict_needs_a_row_for_each_row(path: str, tmp_path: Path) -> None:
+    def halved(x: Any, y: Any) -> Any:
+        return (x, y) if x.shape[0] == 8 else (x[1:], y[1:])  # the last batch is short
+
+    data = k5.H5Dataset(path, x="x", y="y", batch_size=8, transform=halved)
+    fit(chain(), data, tmp_path)
+    assert np.isfinite(chain().evaluate(data, verbose=0))
+    for out in (None, tmp_path / "answers.h5"):
+        with pytest.raises(OptionError, match="returned 3 rows for 4, and predict answers each"):
+            k5.Trainer().predict(chain(), data, out=out)
+    assert not (tmp_path / "answers.h5").exists()
+
+
 def test_predict_does_not_look_at_y(path: str) -> None:
     data = k5.H5Dataset(path, x="x", y="y", transform=lambda x, y: (x, (y, y)))
     assert k5.Trainer().predict(chain(), data).shape == (ROWS, 3)
