@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+import h5py
 import numpy as np
 
 from kerash5._backends import loaded_backend, narrows_integers
@@ -53,8 +54,20 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
         return {key: _flatten(f"{name}/{key}", value, flat) for key, value in spec.items()}
     if isinstance(spec, Sequence) and len(spec):
         return tuple(_flatten(f"{name}/{number}", value, flat) for number, value in enumerate(spec))
-    raise OptionError(
-        f"{name}={spec!r}; it is a data set's path, a Column, or a tuple or dict of them"
+    raise _no_column(name, spec)
+
+
+def _no_column(name: str, spec: object) -> OptionError:
+    """Return the error for what names no column, with the line to write for what is near it."""
+    shown, cure = repr(spec), ""
+    if isinstance(spec, h5py.Dataset):
+        # Of a file that is closed, nothing is known any more.
+        file, path = (spec.file.filename, spec.name.lstrip("/")) if spec else ("FILE", "PATH")
+        cure = f": H5Dataset({file!r}, {name.partition('/')[0]}={path!r}) opens it by its name"
+    elif isinstance(spec, np.ndarray):
+        shown, cure = f"an array of shape {spec.shape}", "; k5.write puts arrays into a file"
+    return OptionError(
+        f"{name}={shown}; it is a data set's path, a Column, or a tuple or dict of them{cure}"
     )
 
 

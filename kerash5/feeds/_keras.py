@@ -595,7 +595,7 @@ class H5Dataset(PyDataset):
             return
         from kerash5.feeds._keras_structure import check_structure  # imports Keras
 
-        check_structure(loop.model, self, has_y=loop.task != "predict")
+        check_structure(loop.model, self, loop.task)
         self._note_model(loop)
         if loop.task == "predict":
             check_trained_classes(loop.model, self, has_y=False)

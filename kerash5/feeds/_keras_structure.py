@@ -15,6 +15,7 @@ import numpy as np
 from kerash5._errors import OptionError, ShapeError
 from kerash5._transform_result import describe_tree
 from kerash5.feeds._keras_losses import find_compared, has_own_steps
+from kerash5.feeds._keras_position import Task
 
 if TYPE_CHECKING:
     from kerash5._batches import Batch
@@ -25,7 +26,7 @@ _STEPS: Final = ("train_step", "test_step", "predict_step")
 Shape = tuple[int | None, ...]
 
 
-def check_structure(model: keras.Model, data: H5Dataset, *, has_y: bool = True) -> None:
+def check_structure(model: keras.Model, data: H5Dataset, task: Task) -> None:
     """Raise if the columns of a data set are not as many, or named, as the model takes them.
 
     What a transform makes of them is not known here: see `check_batch_structure`.
@@ -33,16 +34,18 @@ def check_structure(model: keras.Model, data: H5Dataset, *, has_y: bool = True) 
     Args:
         model: Any model.
         data: What it is to be trained, evaluated or asked on.
-        has_y: Whether y is compared with the model's outputs.
+        task: Which of these; "predict" does not compare y with the model's outputs.
 
     Raises:
-        ShapeError: x or y has other keys, or another number of columns.
+        ShapeError: x or y has other keys, or another number of columns, or batches have another
+            size than a stateful model takes.
     """
     if data.is_transformed:
         return
+    _check_batch_size(model, data, task)
     x, y = data.columns_of("x"), data.columns_of("y")
     _check_x(model, x, repr(data.source))
-    if has_y and y is not None:
+    if task != "predict" and y is not None:
         _check_y(model, y, repr(data.source))
 
 
@@ -61,6 +64,24 @@ def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = Tru
     _check_row_shapes(model, x)
     if y is not None:
         _check_y(model, y, _MADE)
+
+
+def _check_batch_size(model: keras.Model, data: H5Dataset, task: Task) -> None:
+    """Check that every batch has the size that stateful layers hold a state for."""
+    found = _find_inputs(model)
+    if found is None or not any(getattr(layer, "stateful", False) for layer in model.layers):
+        return
+    size = found[1][0].shape[0]
+    if size is None:
+        return
+    taken = f"model {model.name!r} has a stateful layer for batches of {size} rows"
+    if data.batch_size != size:
+        raise ShapeError(f"{taken}, and the data have batch_size={data.batch_size}; give it {size}")
+    rest = data.num_rows_in_order % size
+    if rest and not (task == "fit" and data.plan.drop_last):
+        cure = f"rows= whose number divides by {size}, such as slice(0, {data.num_rows - rest})"
+        cure = f"drop_last=True, or {cure}" if task == "fit" else cure
+        raise ShapeError(f"{taken}, and the last batch to {task} on has {rest}; give {cure}")
 
 
 def _check_type(role: str, array: Any) -> None:  # noqa: ANN401  an array of any framework, or None

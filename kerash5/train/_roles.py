@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from kerash5._errors import RunError
+from kerash5._errors import OptionError, RunError
 from kerash5.feeds._keras import H5Dataset
+from kerash5.h5 import Source
 from kerash5.train._data import H5DataModule
 
 Data = H5DataModule | H5Dataset
@@ -16,7 +18,12 @@ T = TypeVar("T")
 
 
 def parts(data: Data) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:
-    """Return what to train, validate and test on."""
+    """Return what to train, validate and test on.
+
+    Raises:
+        OptionError: It is something else than a data module or a data set.
+    """
+    _check_kind(data)
     if isinstance(data, H5Dataset):
         return data, None, None
     return data.train, data.validation, data.test
@@ -27,13 +34,27 @@ def choose(data: Data, role: str) -> H5Dataset:
 
     Raises:
         RunError: The data module has none for this role.
+        OptionError: It is something else than a data module or a data set.
     """
+    _check_kind(data)
     if isinstance(data, H5Dataset):
         return data
     found: H5Dataset | None = getattr(data, role)
     if found is None:
         raise RunError(f"the data module has no {role} data; give H5DataModule {role}=")
     return found
+
+
+def _check_kind(data: object) -> None:
+    if isinstance(data, H5DataModule | H5Dataset):
+        return
+    kind = type(data).__name__
+    cure = "give an H5DataModule or an H5Dataset"
+    if isinstance(data, str | os.PathLike | Source):
+        cure += f", such as H5DataModule({data!r}, x=..., y=..., validation=0.2)"
+    else:
+        cure += "; model.fit takes arrays in memory, and k5.write puts them into a file"
+    raise OptionError(f"data is a {kind}, and a Trainer reads HDF5 files: {cure}")
 
 
 def check_has_labels(data: Data, test: H5Dataset) -> None:

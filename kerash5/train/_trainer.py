@@ -21,6 +21,7 @@ from kerash5.feeds._class_names import check_trained_classes, remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_group import check_trainer
 from kerash5.feeds._keras_labels import check_labels
+from kerash5.feeds._keras_position import Task
 from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
@@ -263,7 +264,7 @@ class Trainer:
         dataset = choose(data, "test")
         settle_scale(model, dataset)
         check_trained_classes(model, dataset, has_y=False)
-        check_structure(model, dataset, has_y=False)
+        check_structure(model, dataset, "predict")
         check_shapes(model, dataset)
         if out is None:
             if class_ids:
@@ -362,18 +363,21 @@ class Trainer:
         """Return the options as config.yaml holds them."""
         return dict(self.settings.asked)
 
-    def _check(self, model: keras.Model, *datasets: H5Dataset | None) -> None:
+    def _check(
+        self, model: keras.Model, data: H5Dataset, *others: H5Dataset | None, task: Task = "fit"
+    ) -> None:
+        """Check what is done with `data`, and that `others` can be evaluated."""
         check_compiled(model)
         check_precision(model, self.settings.precision)
-        for dataset in datasets:
+        for dataset in (data, *others):
             if dataset is not None:
                 settle_scale(model, dataset)
-                check_structure(model, dataset)
+                check_structure(model, dataset, task if dataset is data else "evaluate")
                 check_shapes(model, dataset)
                 check_labels(model, dataset)
 
     def _evaluate(self, model: keras.Model, dataset: H5Dataset) -> Metrics:
-        self._check(model, dataset)
+        self._check(model, dataset, task="evaluate")
         with bare_test_batches(model):
             found = call_keras(
                 lambda: model.evaluate(dataset, verbose=0, return_dict=True), dataset

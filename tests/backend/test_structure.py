@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import h5py
 import keras
@@ -13,6 +13,7 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import KerasH5Error, OptionError, ShapeError
+from kerash5.feeds._keras_structure import check_structure
 
 ROWS: Final = 20
 BACKEND: Final = keras.backend.backend()
@@ -284,3 +285,40 @@ def test_no_labels_from_a_transform_are_refused_by_both(path: str, tmp_path: Pat
     data = k5.H5Dataset(path, x="x", y="y", transform=lambda x, _: (x, None))
     with pytest.raises(KerasH5Error, match="as transform= returns it, has no y"):
         fit(chain(), data, tmp_path)
+
+
+def test_batches_of_another_size_than_a_stateful_layer_takes_are_refused(path: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file["series"] = np.zeros((ROWS, 5, 2), np.float32)
+    layers = [keras.Input(batch_shape=(8, 5, 2)), keras.layers.GRU(3, stateful=True)]
+    model = compiled(keras.Sequential(layers, name="net"), "mse")
+    asked: dict[str, Any] = {"batch_size": 8}
+    data = k5.H5Dataset(path, x="series", **asked)
+    cure = r"last batch to {} on has 4; give {}rows= whose number divides by 8, such as slice"
+    with pytest.raises(ShapeError, match=cure.format("fit", "drop_last=True, or ")):
+        check_structure(model, data, "fit")
+    tasks: tuple[Literal["evaluate", "predict"], ...] = ("evaluate", "predict")
+    for task in tasks:
+        with pytest.raises(ShapeError, match=cure.format(task, "")):
+            check_structure(model, k5.H5Dataset(path, x="series", drop_last=True, **asked), task)
+    with pytest.raises(ShapeError, match="batches of 8 rows, and the data have batch_size=10; gi"):
+        check_structure(model, k5.H5Dataset(path, x="series", batch_size=10), "fit")
+    with pytest.raises(ShapeError, match="last batch to predict on has 4"):
+        k5.Trainer().predict(model, data)
+    whole = k5.H5Dataset(path, x="series", rows=slice(0, 16), **asked)
+    assert k5.Trainer().predict(model, whole).shape == (16, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("train.h5", r"is a str, .*: give an .*, such as H5DataModule\('train.h5', x=..., y=...,"),
+        ((np.zeros(3), np.zeros(3)), "is a tuple, .*; model.fit takes arrays in memory, and k5.wr"),
+    ],
+    ids=["a path", "arrays"],
+)
+def test_a_trainer_says_what_it_takes_as_data(data: Any, words: str) -> None:
+    trainer = k5.Trainer()
+    for call in (trainer.fit, trainer.test, trainer.validate, trainer.predict):
+        with pytest.raises(OptionError, match=words):
+            call(chain(), data)
