@@ -87,18 +87,17 @@ def find_shard() -> tuple[int, int]:
     return group.index, group.count
 
 
-def check_exchange(what: str, *, is_exchanged: bool = False) -> None:
-    """Refuse to train in a group whose processes do not exchange gradients.
+def check_exchange(what: str) -> None:
+    """Refuse to train in a group of processes, which do not exchange gradients.
 
     Args:
         what: What was called, such as "Trainer.fit".
-        is_exchanged: Whether a framework exchanges them.
 
     Raises:
         OptionError: There are several processes, and nothing adds up their gradients.
     """
     group = find_group()
-    if group.count > 1 and not is_exchanged:
+    if group.count > 1:
         raise OptionError(
             f"{what}: this is {group.describe()} and nothing adds up the gradients of the "
             "processes, so each would train a model of its own; start one process, or, if models "

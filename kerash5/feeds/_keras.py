@@ -121,7 +121,8 @@ class H5Dataset(PyDataset):
         cache: How much decoded data to hold: bytes, "2GB", a fraction of free memory, or "auto"
             (160 MiB).
         threads: Reading threads; 0 reads in the calling thread, None chooses.
-        shard: (index, count), or "auto" to ask the backend which process of a group this is.
+        shard: (index, count), or "auto" to ask the backend which process of a group this is. A
+            `keras.distribution` of several processes takes `auto_shard_dataset=False` with it.
         scratch: A folder for a file of decoded rows, where they fit no memory and single rows are
             asked for all the same (shuffle="rows" of compressed data larger than the cache). The
             file has no name and is gone with the process. The order of rows does not depend on it.
@@ -636,7 +637,8 @@ class H5Dataset(PyDataset):
         self._is_group_checked = task == "fit"
         from kerash5.feeds._keras_group import check_keras_loop  # imports Keras, which runs here
 
-        check_keras_loop(self, task)
+        loop = find_loop()
+        check_keras_loop(self, task, None if loop is None else loop.model)
 
     def _read_index(self, index: int, position: Position) -> Batch:
         batches = self._batches_for(position.task)

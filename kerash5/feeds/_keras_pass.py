@@ -5,8 +5,11 @@ Counts nothing that outlives the pass: see `H5Dataset` for how passes are told a
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import final
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +52,7 @@ class Pass:
         if place != self._next or self._feed is None:
             self.pause()
             self._feed = self._batches.epoch(self._position.epoch, place)
+            _READING.add(self)
         self._next = place + 1
         batch = next(self._feed)
         if self.is_finished:
@@ -60,6 +64,7 @@ class Pass:
     def pause(self) -> None:
         """Stop reading ahead; the next batch asked for starts it again."""
         feed, self._feed = self._feed, None
+        _READING.discard(self)
         if feed is not None and hasattr(feed, "close"):
             feed.close()
 
@@ -71,3 +76,17 @@ class Pass:
         """
         self.pause()
         self._is_released = True
+
+
+_READING: WeakSet[Pass] = WeakSet()
+
+
+@atexit.register
+def _pause_all() -> None:
+    """Stop reading ahead where a pass was left, as by Ctrl-C, while Python is still whole.
+
+    JAX holds on to the pass until modules are gone, and closing it then fails with a traceback.
+    """
+    for each in list(_READING):
+        with suppress(ValueError):  # TensorFlow's thread is in it
+            each.pause()

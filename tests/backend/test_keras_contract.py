@@ -2,7 +2,7 @@
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from tests.backend.served import (
     planned,
     reading_threads,
 )
+from tests.backend.together import run_together, write_rows
 
 KINDS = list(STORES)
 # A short last batch; two batches in an epoch, both of which TensorFlow looks at; one.
@@ -306,3 +307,26 @@ def test_a_subclass_is_served_alike(tmp_path: Path) -> None:
     ledger = Ledger()
     ledger.fit(ds, epochs=2)
     assert ledger.served == ledger.expect(planned(ds, 0, 1))
+
+
+INTERRUPTED: Final = """
+import sys, keras, kerash5 as k5
+class Interrupt(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+data = k5.H5Dataset(sys.argv[4], x="x", y="y", batch_size=8)
+model = keras.Sequential([keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+try:
+    model.fit(data, verbose=0, callbacks=[Interrupt()])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_a_program_ends_without_a_traceback_after_an_interrupted_fit(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.h5", 4000)
+    path = tmp_path / "rows.h5"
+    [(out, err)] = run_together(INTERRUPTED, keras.backend.backend(), path, count=1)
+    assert out == "interrupted\n", err
+    assert "Traceback" not in err

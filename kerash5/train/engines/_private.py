@@ -22,7 +22,7 @@ from kerash5.train.engines._data import as_fit_hands
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
 # What decides on JAX which variables a step takes and returns.
-STATE_METHODS: Final = ("_get_jax_state", "jax_state_sync")
+STATE_METHODS: Final = ("_get_jax_state", "jax_state_sync", "state_sync")  # the last from 3.16 on
 
 
 def build_variables(model: keras.Model, batch: Batch) -> bool:
@@ -207,7 +207,8 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
     Args:
         optimizer: Any, or None.
         is_captured: On PyTorch, whether steps are captured in here: then SGD gets a form of Keras'
-            update whose learning rate stays a tensor.
+            update whose learning rate stays a tensor, where Keras' own (before 3.16) makes a number
+            of it.
     """
     if optimizer is None:
         yield
@@ -217,7 +218,7 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
     updates: dict[str, Any] = {}
     if why_not_fused_adam(optimizer) is None:
         updates = {name: _fused_update(optimizer)} if is_torch else _kernel_update(optimizer)
-    elif is_captured and type(optimizer) is _sgd_type() and hasattr(optimizer, name):
+    elif is_captured and _has_sgd_of_numbers(optimizer) and hasattr(optimizer, name):
         updates = {name: _sgd_update(optimizer)}
     if not updates or name in vars(optimizer):
         yield
@@ -228,6 +229,12 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
     finally:
         for each in updates:
             vars(optimizer).pop(each, None)
+
+
+def _has_sgd_of_numbers(optimizer: keras.Optimizer) -> bool:
+    """Return whether this is an SGD of Keras that reads its learning rate as a Python number."""
+    version = tuple(map(int, keras.__version__.split(".")[:2]))
+    return version < (3, 16) and type(optimizer) is _sgd_type()
 
 
 @cache

@@ -122,9 +122,8 @@ def test_a_batch_that_a_step_writes_to_is_compared_as_it_came() -> None:
 
 def test_a_mask_of_the_outputs_reaches_the_metrics() -> None:
     def build() -> keras.Model:
-        model = keras.Sequential(
-            [keras.Input((5, 3)), L.Masking(), L.LSTM(1, return_sequences=True)]
-        )
+        # Not a recurrent layer: from Keras 3.16 on those drop the mask of their inputs.
+        model = keras.Sequential([keras.Input((5, 3)), L.Masking(), L.Dense(1)])
         model.compile("sgd", "mse", metrics=["mae"], weighted_metrics=["mse"])
         return model
 
