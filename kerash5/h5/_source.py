@@ -17,10 +17,11 @@ from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
 from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
 from kerash5.h5._doubts import warn_of_packing, warn_of_samples
-from kerash5.h5._file import H5File, StrPath, close_files, close_with, find_files
+from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._find import what_is_in
 from kerash5.h5._memory import empty
 from kerash5.h5._runs import Runs
+from kerash5.h5.files._pool import close_files, close_with
 
 
 @final

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from kerash5.h5._file import _POOL
+from kerash5.h5.files._pool import POOL
 
 STORED: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -99,7 +99,7 @@ def test_a_source_that_goes_while_a_handle_is_lent_is_closed_afterwards(tmp_path
         source.read([1])
         del source
         gc.collect()
-    assert file not in _POOL._handles
+    assert file not in POOL._handles
     assert can_be_written(path)
 
 
