@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -13,6 +14,9 @@ from kerash5.h5._doubts import describe_packing, packing_of
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._filters import codec_advice
 from kerash5.h5._find import list_datasets
+
+if TYPE_CHECKING:
+    from kerash5.h5._columns import ResolvedColumn
 
 
 def describe(path: StrPath) -> str:
@@ -34,6 +38,28 @@ def describe(path: StrPath) -> str:
           image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip
     """
     return "\n".join(_describe_file(file) for file in find_files(path))
+
+
+def describe_columns(files: Sequence[H5File], columns: Mapping[str, ResolvedColumn]) -> str:
+    """Say in words what the columns of a source are, how they are stored and how they are read."""
+    num_rows = sum(part.num_rows for part in next(iter(columns.values())).parts)
+    size = sum(file.identity.num_bytes for file in files)
+    count = f"{len(files)} file{'s' * (len(files) > 1)}"
+    lines = [f"{num_rows} rows in {count} ({size / 1e6:.1f} MB on disk)"]
+    for name, column in columns.items():
+        lines += _describe_column(name, column)
+    return "\n".join(lines)
+
+
+def _describe_column(name: str, column: ResolvedColumn) -> Iterator[str]:
+    rows = f"rows {column.shape} {column.dtype}"
+    yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
+    yield f"    read {column.parts[0].describe()}"
+    if column.packing:
+        yield f"    as stored, though its attributes say {column.packing}"
+    if column.class_names is not None:
+        names = ", ".join(column.class_names[:8]) + (" ..." if len(column.class_names) > 8 else "")
+        yield f"    {len(column.class_names)} classes: {names}"
 
 
 def _describe_file(file: H5File) -> str:
