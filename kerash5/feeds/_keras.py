@@ -127,6 +127,7 @@ class H5Dataset(PyDataset):
             there is a `LabelError` when it is read.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
+            Files are trusted; for others give a `Source(..., untrusted=True)`.
         workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
             still comes once.
         use_multiprocessing, max_queue_size: As Keras has them; they have no meaning here.
