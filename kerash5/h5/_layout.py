@@ -103,6 +103,17 @@ class Layout:
         return self.num_written_chunks < self.num_chunks
 
     @property
+    def may_be_extensible_array(self) -> bool:
+        """Whether the index may be an extensible array, of which HDF5 miscounts the chunks.
+
+        It lists them in another order than it says, and counts some outside the shape (seen with
+        1.14.6 and 2.0.0). Whether the index is one is nowhere to be asked: not the file's version,
+        nor the data set's, tells. Only data sets with one axis that may grow for ever have one;
+        where that is the first, order and count are right.
+        """
+        return self.maxshape.count(None) == 1 and self.maxshape[0] is not None
+
+    @property
     def fill(self) -> np.ndarray | None:
         """The value, shape (), of all that was never written; None where it reads as anything."""
         if self.fill_bytes is None:
