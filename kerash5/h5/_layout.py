@@ -159,8 +159,10 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
         dtype = dataset.dtype
     except (TypeError, ValueError) as error:
         raise ColumnError(f"{where} cannot be a column: {error}") from error
-    if (reason := why_not_column(dtype)) is not None:
+    reason = why_not_column(dtype) or _why_not_convertible(dataset, dtype)
+    if reason is not None:
         raise ColumnError(f"{where} cannot be a column: {reason}")
+    inner_shape, value_dtype = _unfold(dtype)
     creation = dataset.id.get_create_plist()
     layout = creation.get_layout()
     filters = _read_filters(creation)
@@ -169,17 +171,17 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
     chunks, own_file = dataset.chunks, dataset.file
     num_written = dataset.id.get_num_chunks() if chunks else 0
     return Layout(
-        shape=tuple(dataset.shape) + tuple(dtype.shape),
-        maxshape=tuple(dataset.maxshape) + tuple(dtype.shape),
+        shape=tuple(dataset.shape) + inner_shape,
+        maxshape=tuple(dataset.maxshape) + inner_shape,
         rank=len(dataset.shape),
-        dtype=dtype.base,
-        chunks=None if chunks is None else tuple(chunks) + tuple(dtype.shape),
+        dtype=value_dtype,
+        chunks=None if chunks is None else tuple(chunks) + inner_shape,
         num_written_chunks=num_written,
         filters=filters,
         edges_skip_filters=(
             _edges_skip_filters(dataset) if is_exact and filters and num_written else False
         ),
-        fill_bytes=_read_fill(creation, dtype) if is_exact else None,
+        fill_bytes=_read_fill(creation, value_dtype) if is_exact else None,
         num_stored_bytes=dataset.id.get_storage_size(),
         offset=dataset.id.get_offset() if layout == h5py.h5d.CONTIGUOUS else None,
         first_byte=own_file.userblock_size,
@@ -196,7 +198,7 @@ def why_not_column(dtype: np.dtype) -> str | None:
     """Say why values of this type cannot be a column; None if they can."""
     if h5py.check_string_dtype(dtype) is not None:
         return None
-    if h5py.check_vlen_dtype(dtype) is not None:
+    if h5py.check_vlen_dtype(dtype.base) is not None:
         return (
             "its rows differ in length (a variable-length type); pad them to one length and write "
             "them again"
@@ -204,6 +206,26 @@ def why_not_column(dtype: np.dtype) -> str | None:
     if dtype.hasobject:
         return f"its values are {_object_kind(dtype)}, not numbers"
     return None
+
+
+def _unfold(dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of values of a type that may be an array, of arrays perhaps."""
+    shape: tuple[int, ...] = ()
+    while dtype.subdtype is not None:
+        dtype, inner = dtype.subdtype
+        shape += inner
+    return shape, dtype
+
+
+def _why_not_convertible(dataset: h5py.Dataset, dtype: np.dtype) -> str | None:
+    """Say why HDF5 cannot make what h5py asks for of opaque bytes; None if it can."""
+    base = _unfold(dtype)[1]
+    if base.kind != "V" or base.names is not None:
+        return None
+    stored, read = dataset.id.get_type(), h5py.h5t.py_create(dtype)
+    if stored.equal(read) or h5py.h5t.find(stored, read) is not None:
+        return None
+    return "h5py cannot read values of its type; write them again as numbers"
 
 
 def _object_kind(dtype: np.dtype) -> str:
@@ -252,7 +274,7 @@ def _read_fill(creation: h5py.h5p.PropDCID, dtype: np.dtype) -> bytes | None:
         or defined == h5py.h5d.FILL_VALUE_UNDEFINED
     ):
         return None
-    value = np.zeros((), dtype.base)
+    value = np.zeros((), dtype)
     if defined == h5py.h5d.FILL_VALUE_DEFAULT:
         return value.tobytes()
     try:

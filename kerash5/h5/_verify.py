@@ -33,10 +33,12 @@ from kerash5.h5.children._child import (
     say,
     say_refusal,
 )
+from kerash5.h5.files._opening import HDF5_ERRORS
 
 State = Literal["sound", "damaged", "not read"]
 
 _BLOCK_BYTES: Final = 16 << 20  # read at a time; each is a sign of life
+_NO_CONVERSION: Final = "no appropriate function for conversion path"
 _CHILD: Final = "kerash5.h5._verify:read_and_report"
 
 
@@ -140,9 +142,9 @@ def _read_dataset(file: H5File, name: str, *, allow_external: bool) -> dict[str,
         return {"state": "damaged", "reason": str(error)}
     except KerasH5Error as error:
         return {"state": "not read", "reason": str(error)}
-    except MemoryError:
-        return {"state": "not read", "reason": "it takes more memory than the limit"}
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, *HDF5_ERRORS) as error:
+        if _NO_CONVERSION in str(error):
+            return {"state": "not read", "reason": f"h5py cannot read its type ({error})"}
         if refused := explain_system_error(error, repr(name)):
             return {"state": "not read", "reason": str(refused)}
         return {"state": "damaged", "reason": f"h5py says: {error}"}

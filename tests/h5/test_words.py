@@ -77,6 +77,39 @@ def test_an_input_output_error_while_reading_is_no_damage(
     assert not isinstance(caught.value, k5.DamagedFileError)
 
 
+@pytest.mark.parametrize(
+    "where", ["h5py.h5o.visit", "kerash5.h5._choice.read_layout", "h5py.Group.__getitem__"]
+)
+def test_memory_that_hdf5_does_not_get_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = write_rows(tmp_path / "a.h5")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, fail)
+        column = "y" if where == "h5py.h5o.visit" else "x"  # whose absence has all names listed
+        with pytest.raises(k5.FileError, match=r"asks for more memory.*free some") as caught:
+            k5.Source(path, x=column)
+        assert not isinstance(caught.value, k5.DamagedFileError)
+
+
+def test_a_file_that_takes_too_much_memory_to_open_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "a.h5")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("h5py.h5f.open", fail)
+    with pytest.raises(k5.FileError, match="asks for more memory") as caught:
+        k5.Source(path, x="x")
+    assert not isinstance(caught.value, k5.DamagedFileError)
+
+
 def test_verify_does_not_call_an_input_output_error_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

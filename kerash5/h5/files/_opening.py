@@ -61,7 +61,7 @@ def open_hdf5(place: str, name: str) -> h5py.File:
     try:
         # best-effort: file systems without locks (NFS, some containers) must not refuse a read.
         return h5py.File(place, "r", locking="best-effort")
-    except (OSError, RuntimeError, ValueError) as error:
+    except HDF5_ERRORS as error:
         raise _explain_failed_open(name, place, error) from error
 
 
