@@ -264,7 +264,7 @@ class Batches:
 
 
 def open_batches(
-    path: StrPath | Sequence[StrPath] | Source,
+    path: StrPath | Sequence[StrPath] | Source | None,
     x: ColumnSpec | None,
     y: ColumnSpec | None,
     sample_weight: ColumnSpec | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+import h5py
 import numpy as np
 
 from kerash5._backends import loaded_backend, narrows_integers
@@ -28,9 +29,10 @@ def columns_of_source(
                 f"{source!r} has no column named 'x'; make it with x=..., or say which column is x"
             )
     flat, trees = flatten_roles(specs)
-    if any(isinstance(spec, Column) for spec in flat.values()):
+    if not all(isinstance(spec, str) for spec in flat.values()):
         raise ColumnError(
-            "columns of a Source are named by strings; give the Column to the Source itself"
+            "columns of a Source are named by strings; give a Column or an open data set to the "
+            "Source itself"
         )
     return source.select(**{name: str(spec) for name, spec in flat.items()}), trees
 
@@ -44,7 +46,7 @@ def flatten_roles(
 
 def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree:
     """Put the columns of a nested form into `flat`; return the form with names in their place."""
-    if isinstance(spec, str | Column):
+    if isinstance(spec, str | h5py.Dataset | Column):
         while name in flat:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
         flat[name] = spec
@@ -54,7 +56,8 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
     if isinstance(spec, Sequence) and len(spec):
         return tuple(_flatten(f"{name}/{number}", value, flat) for number, value in enumerate(spec))
     raise OptionError(
-        f"{name}={spec!r}; it is a data set's path, a Column, or a tuple or dict of them"
+        f"{name}={spec!r}; it is a data set's path, an open h5py.Dataset, a Column, or a tuple or "
+        "dict of them"
     )
 
 

@@ -96,10 +96,11 @@ class H5Dataset(PyDataset):
 
     Args:
         path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
-            `Source`.
-        x: What the model takes: a data set's path in the file, a `Column`, or a tuple or dict of
-            them. May be left out for a `Source`, which brings its columns named x, y and
-            sample_weight along. Text and complex values need a `transform` that encodes them.
+            `Source`. May be left out where the columns are open data sets.
+        x: What the model takes: a data set's path in the file, an open `h5py.Dataset`, a `Column`,
+            or a tuple or dict of them. May be left out for a `Source`, which brings its columns
+            named x, y and sample_weight along. Text and complex values need a `transform` that
+            encodes them.
         y: What it should answer, likewise.
         sample_weight: One weight a row, likewise.
         batch_size: Rows in a batch.
@@ -144,7 +145,7 @@ class H5Dataset(PyDataset):
 
     def __init__(
         self,
-        path: StrPath | Sequence[StrPath] | Source,
+        path: StrPath | Sequence[StrPath] | Source | None = None,
         x: ColumnSpec | None = None,
         y: ColumnSpec | None = None,
         *,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -27,6 +28,7 @@ from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._doubts import read_packing
 from kerash5.h5._file import H5File
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5.files._handles import name_dataset
 from kerash5.h5.values._cast import cast_rows, check_types, may_lose
 from kerash5.h5.values._class_ids import Labels, find_labels
 
@@ -36,7 +38,8 @@ class Column:
     """A column of a file: a data set and what to make of its rows.
 
     Args:
-        path: The data set's path in the file, such as "image" or "train/images".
+        path: The data set's path in the file, such as "image" or "train/images"; or the open
+            `h5py.Dataset`, of a file opened with mode "r".
         shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
             number of values, no cost.
         dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
@@ -60,8 +63,14 @@ class Column:
     dtype: DTypeLike | None = None
     one_hot: int | None = None
     labels: Sequence[object] | Mapping[Any, int] | None = None
+    # The file of the open data set that was given as path=.
+    given_in: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.path, h5py.Dataset):
+            file, name = name_dataset(self.path, "path= of a column")
+            object.__setattr__(self, "given_in", file)
+            object.__setattr__(self, "path", name)
         if not isinstance(self.path, str) or not self.path.strip("/"):
             raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
         if self.shape is not None:
@@ -224,6 +233,18 @@ def assemble_column(
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
     return found
+
+
+def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: ResolvedColumn) -> None:
+    """Raise `ColumnError` if two columns of the same files differ in length."""
+    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
+        if part.num_rows != other_part.num_rows:
+            path = files[min(number, len(files) - 1)].path
+            raise ColumnError(
+                f"columns of {path!r} differ in length: {first.column.path!r} has "
+                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
+                "aligned row by row: write the file again"
+            )
 
 
 def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from kerash5._errors import (
     NotHDF5Error,
     OptionError,
 )
+from kerash5.h5.files._handles import name_file
 from kerash5.h5.files._opening import open_hdf5
 from kerash5.h5.files._pool import POOL
 
@@ -141,7 +142,7 @@ def open_once(path: str) -> Iterator[h5py.File]:
         yield handle
 
 
-def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
+def find_files(path: StrPath | Sequence[StrPath] | None) -> tuple[H5File, ...]:
     """Expand one path, a glob pattern, or a list of either into the files it names.
 
     The files come in the sorted order of their paths, whatever order a list had: the same files are
@@ -156,9 +157,9 @@ def find_files(path: StrPath | Sequence[StrPath]) -> tuple[H5File, ...]:
     return tuple(_note_file(name) for name in sorted(names))
 
 
-def _parse_paths(path: StrPath | Sequence[StrPath]) -> list[str]:
+def _parse_paths(path: StrPath | Sequence[StrPath] | None) -> list[str]:
     entries: list[Any] = [path]
-    is_one = isinstance(path, str | bytes | os.PathLike | h5py.File | h5py.Dataset)
+    is_one = isinstance(path, str | bytes | os.PathLike | h5py.Group | h5py.Dataset)
     if isinstance(path, Iterable) and not is_one:
         entries = list(path)
     if not entries:
@@ -171,16 +172,20 @@ def _parse_path(path: object) -> str:
         file = repr(os.fspath(path.file.filename)) if path else "FILE"
         column = repr(path.name.strip("/")) if path and path.name else "NAME"
         raise OptionError(
-            f"path={path!r} is a data set; give its file first and name the data set, as in "
-            f"H5Dataset({file}, x={column})"
+            f"path={path!r} is a data set; name what it is, as in H5Dataset(x=dataset), or give "
+            f"its file first: H5Dataset({file}, x={column})"
         )
     if isinstance(path, h5py.File):
-        if not path:
-            raise OptionError("path= is an h5py.File that is closed; give the path of the file")
-        return str(path.filename)
+        return name_file(path, "path=")
+    if isinstance(path, h5py.Group):
+        raise OptionError(
+            f"path={path!r} is a group; give its file first, and name the data sets in it, as in "
+            f"x={f'{path.name}/NAME'.strip('/') if path else 'GROUP/NAME'!r}"
+        )
     name: object = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
-        raise OptionError(f"path={path!r}; it is a path, a glob pattern or a list of them")
+        missing = "; leave it out only where columns are open data sets" if path is None else ""
+        raise OptionError(f"path={path!r}; it is a path, a glob pattern or a list of them{missing}")
     if os.path.exists(name):
         return name
     if found := _SCHEME.match(name):

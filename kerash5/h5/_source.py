@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
-from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
+from kerash5.h5._columns import Column, ResolvedColumn, check_lengths, resolve_columns
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5._file import H5File, StrPath, find_files
@@ -23,6 +23,7 @@ from kerash5.h5._find import what_is_in
 from kerash5.h5._memory import empty
 from kerash5.h5._runs import Runs
 from kerash5.h5.children._look import look_at
+from kerash5.h5.files._given import name_columns, parse_column
 from kerash5.h5.files._parts import Parts
 from kerash5.h5.files._pool import close_files, close_with
 
@@ -33,7 +34,8 @@ class Source:
 
     Args:
         path: One file, a glob pattern, or a list of either. Many files are read as one,
-            concatenated on axis 0 in the sorted order of their paths.
+            concatenated on axis 0 in the sorted order of their paths. May be left out where the
+            columns are open data sets.
         allow_external: Let links, virtual data sets and raw files point outside the folder of a
             file.
         reader: "auto" reads straight from the file where that is safe; "h5py" reads everything
@@ -41,7 +43,8 @@ class Source:
         untrusted: Open the files in a child process first, so that one on which HDF5 crashes, hangs
             or fills memory is an error instead of the end of this process. It takes 0.25 s, and for
             each file as long as opening it takes. Without, files are trusted.
-        **columns: The name of each column, and where it lies: a data set's path or a `Column`.
+        **columns: The name of each column, and where it lies: a data set's path, an open
+            `h5py.Dataset` of a file opened with mode "r", or a `Column`.
 
     Raises:
         FileError: A file is missing, damaged or no HDF5 file.
@@ -57,7 +60,7 @@ class Source:
 
     def __init__(
         self,
-        path: StrPath | Sequence[StrPath],
+        path: StrPath | Sequence[StrPath] | None = None,
         *,
         allow_external: bool = False,
         reader: Reader = "auto",
@@ -66,12 +69,13 @@ class Source:
     ) -> None:
         if reader not in READERS:
             raise OptionError(f"reader={reader!r}; choose 'auto', 'direct' or 'h5py'")
+        path, named = name_columns(path, columns)
         files = find_files(path)
         if not columns:
             raise ColumnError(
                 f"a source needs at least one column, such as x='image'; {what_is_in(files[0])}"
             )
-        specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
+        specs = {name: parse_column(name, spec) for name, spec in named.items()}
         if untrusted:
             look_at(files, specs.values(), allow_external=allow_external)
         found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
@@ -87,7 +91,7 @@ class Source:
         self._columns = columns
         first, *others = columns.values()
         for column in others:
-            _check_lengths(files, first, column)
+            check_lengths(files, first, column)
         lengths = [part.num_rows for part in first.parts]
         behind = [self._find_files_behind(part) for part in range(len(lengths))]
         self._parts = Parts(lengths, behind)
@@ -379,22 +383,3 @@ class Source:
         columns = self._columns.values()
         others = (file for column in columns for file in column.parts[part].other_files)
         return tuple(dict.fromkeys((own, *others)))
-
-
-def _parse_column(name: str, spec: str | Column) -> Column:
-    if isinstance(spec, Column):
-        return spec
-    if isinstance(spec, str):
-        return Column(spec)
-    raise OptionError(f"column {name}={spec!r}; it is a data set's path or a Column")
-
-
-def _check_lengths(files: tuple[H5File, ...], first: ResolvedColumn, other: ResolvedColumn) -> None:
-    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
-        if part.num_rows != other_part.num_rows:
-            path = files[min(number, len(files) - 1)].path
-            raise ColumnError(
-                f"columns of {path!r} differ in length: {first.column.path!r} has "
-                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
-                "aligned row by row: write the file again"
-            )

@@ -27,6 +27,7 @@ from kerash5.h5 import Column, Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5.children._look import look_at
+from kerash5.h5.files._given import name_columns
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
 _ASIDE: Final = 0.25
@@ -99,6 +100,8 @@ class H5DataModule:
         allow_external: bool = False,
     ) -> None:
         self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
+        if not isinstance(train, Source):
+            train, self._columns = name_columns(train, self._columns)
         self._common: dict[str, Any] = {
             "batch_size": batch_size,
             "seed": seed,

@@ -173,7 +173,7 @@ def test_an_open_file_stands_for_its_path_and_a_data_set_names_the_line_to_write
     path = write_rows(tmp_path / "a.h5")
     with h5py.File(path) as file:
         assert k5.Source(file, x="x").paths == (str(path),)
-        with pytest.raises(k5.OptionError, match=r"as in H5Dataset\('.*a.h5', x='x'\)"):
+        with pytest.raises(k5.OptionError, match=r"its file first: H5Dataset\('.*a.h5', x='x'\)"):
             k5.H5Dataset(file["x"])
     with pytest.raises(k5.OptionError, match=r"h5py.File that is closed"):
         k5.Source(file, x="x")
