@@ -56,8 +56,8 @@ class KerasH5Error(Exception):
 
     def __str__(self) -> str:
         # KeyError and OSError format their arguments in ways of their own; a sentence stays a
-        # sentence.
-        return str(self.args[0]) if self.args else ""
+        # sentence. What HDF5 says may repeat text of a file, which a terminal would obey.
+        return "\n".join(map(escape_controls, str(self.args[0]).split("\n"))) if self.args else ""
 
 
 class FileError(KerasH5Error, OSError):

@@ -84,7 +84,7 @@ def describe_columns(files: Sequence[H5File], columns: Mapping[str, ResolvedColu
     lines = [f"{num_rows} rows in {count} ({size / 1e6:.1f} MB on disk)"]
     for name, column in columns.items():
         lines += _describe_column(name, column)
-    return "\n".join(lines)
+    return "\n".join(map(escape_controls, lines))  # as in `_describe_file`
 
 
 def _describe_column(name: str, column: ResolvedColumn) -> Iterator[str]:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 import h5py
 import numpy as np
 
-from kerash5._errors import ColumnError, DamagedFileError, explain_system_error
+from kerash5._errors import (
+    ColumnError,
+    DamagedFileError,
+    escape_controls,
+    explain_system_error,
+)
 from kerash5.h5._file import H5File
 from kerash5.h5._find import find_object
 from kerash5.h5.files._opening import HDF5_ERRORS, words_of
@@ -40,7 +45,7 @@ def _is_nan(value: object) -> bool:
 
 def describe_packing(packing: Mapping[str, object]) -> str:
     """Return "scale_factor=0.01, add_offset=5.0"."""
-    return ", ".join(f"{name}={value}" for name, value in packing.items())
+    return escape_controls(", ".join(f"{name}={value}" for name, value in packing.items()))
 
 
 def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:

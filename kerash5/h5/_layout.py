@@ -17,7 +17,7 @@ from typing import Final
 import h5py
 import numpy as np
 
-from kerash5._errors import ColumnError
+from kerash5._errors import ColumnError, escape_controls
 from kerash5.h5._filters import Filter
 from kerash5.h5.files._opening import HDF5_ERRORS
 
@@ -252,7 +252,8 @@ def _read_filters(creation: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
 
 def _filter_name(code: int, name: bytes) -> str:
     # Some filters put a sentence here: "HDF5 blosc filter; see http://...".
-    return name.decode("utf-8", "replace").strip("\0 ").split(";")[0] or f"filter {code}"
+    text = name.decode("utf-8", "replace").strip("\0 ").split(";")[0]
+    return escape_controls(text) or f"filter {code}"
 
 
 def _dtype_is_exact(dataset: h5py.Dataset) -> bool:
