@@ -10,12 +10,12 @@ import threading
 import weakref
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import h5py
 
-from kerash5.h5.files._opening import open_hdf5
+from kerash5.h5.files._opening import HDF5_ERRORS, open_hdf5
 
 if TYPE_CHECKING:
     from kerash5.h5._file import H5File
@@ -102,7 +102,8 @@ class HandlePool:
         if (handle := self._handles.pop(file, None)) is not None:
             for key in _version_keys(file):
                 self._versions.pop(key, None)
-            handle.close()
+            with suppress(*HDF5_ERRORS):  # of damaged metadata; nothing was written
+                handle.close()
 
     def _close_older(self, file: H5File) -> None:
         """Close handles of what the file was before: HDF5 would answer from what it remembers."""
