@@ -270,7 +270,7 @@ class Batches:
 
 
 def open_batches(
-    path: StrPath | Sequence[StrPath] | Source,
+    path: StrPath | Sequence[StrPath] | Source | None,
     x: ColumnSpec | None,
     y: ColumnSpec | None,
     sample_weight: ColumnSpec | None,
@@ -297,7 +297,8 @@ def open_batches(
             raise ColumnError("no x: name the data set that the model takes, such as x='image'")
         flat, trees = flatten_roles(specs)
         # Every name begins with its role, so none is taken for an option.
-        source = Source(path, reader=reader, allow_external=allow_external, **flat)
+        columns: dict[str, Any] = dict(flat)
+        source = Source(path, reader=reader, allow_external=allow_external, **columns)
     batches = _plan_batches(source, trees, options)
     check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
     return batches

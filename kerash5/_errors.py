@@ -56,8 +56,8 @@ class KerasH5Error(Exception):
 
     def __str__(self) -> str:
         # KeyError and OSError format their arguments in ways of their own; a sentence stays a
-        # sentence.
-        return str(self.args[0]) if self.args else ""
+        # sentence. What HDF5 says may repeat text of a file, which a terminal would obey.
+        return "\n".join(map(escape_controls, str(self.args[0]).split("\n"))) if self.args else ""
 
 
 class FileError(KerasH5Error, OSError):
@@ -67,12 +67,17 @@ class FileError(KerasH5Error, OSError):
 def explain_system_error(error: BaseException, what: str) -> FileError | None:
     """Return the error that names what the system refused; None if it refused nothing.
 
-    What HDF5 raises is an OSError whose text may name the number, "errno = 24".
+    What HDF5 raises is an OSError whose text may name the number, "errno = 24", or a MemoryError.
 
     Args:
         error: What was raised.
         what: The file, or the data set in it, as the message begins.
     """
+    if isinstance(error, MemoryError):
+        return FileError(
+            f"{what} cannot be read: it asks for more memory than there is, or than this process "
+            "may use; free some, and see with kerash5 verify whether the file is sound"
+        )
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := re.search(r"errno = (\d+)", str(error))):
         number = int(found[1])

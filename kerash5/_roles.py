@@ -29,9 +29,10 @@ def columns_of_source(
                 f"{source!r} has no column named 'x'; make it with x=..., or say which column is x"
             )
     flat, trees = flatten_roles(specs)
-    if any(isinstance(spec, Column) for spec in flat.values()):
+    if not all(isinstance(spec, str) for spec in flat.values()):
         raise ColumnError(
-            "columns of a Source are named by strings; give the Column to the Source itself"
+            "columns of a Source are named by strings; give a Column or an open data set to the "
+            "Source itself"
         )
     return source.select(**{name: str(spec) for name, spec in flat.items()}), trees
 
@@ -45,7 +46,7 @@ def flatten_roles(
 
 def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree:
     """Put the columns of a nested form into `flat`; return the form with names in their place."""
-    if isinstance(spec, str | Column):
+    if isinstance(spec, str | h5py.Dataset | Column):
         while name in flat:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
         flat[name] = spec
@@ -58,16 +59,13 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
 
 
 def _no_column(name: str, spec: object) -> OptionError:
-    """Return the error for what names no column, with the line to write for what is near it."""
+    """Return the error for what names no column."""
     shown, cure = repr(spec), ""
-    if isinstance(spec, h5py.Dataset):
-        # Of a file that is closed, nothing is known any more.
-        file, path = (spec.file.filename, spec.name.lstrip("/")) if spec else ("FILE", "PATH")
-        cure = f": H5Dataset({file!r}, {name.partition('/')[0]}={path!r}) opens it by its name"
-    elif isinstance(spec, np.ndarray):
+    if isinstance(spec, np.ndarray):
         shown, cure = f"an array of shape {spec.shape}", "; k5.write puts arrays into a file"
     return OptionError(
-        f"{name}={shown}; it is a data set's path, a Column, or a tuple or dict of them{cure}"
+        f"{name}={shown}; it is a data set's path, an open h5py.Dataset, a Column, or a tuple or "
+        f"dict of them{cure}"
     )
 
 

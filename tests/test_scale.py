@@ -16,6 +16,8 @@ from numpy.testing import assert_array_equal
 from kerash5._batch_options import BatchOptions
 from kerash5._batches import open_batches
 from kerash5.h5 import Source, _file
+from kerash5.h5.files import _pool
+from kerash5.h5.files._opening import open_hdf5
 
 IS_DEEP: Final = os.environ.get("KERASH5_HYPOTHESIS_PROFILE") == "deep"
 NUM_FILES: Final = 10_000 if IS_DEEP else 300
@@ -39,13 +41,12 @@ def test_each_of_many_files_is_opened_once(
     many_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    open_hdf5 = _file._open_hdf5
 
     def noted(place: str, name: str) -> h5py.File:
         opened.append(name)
         return open_hdf5(place, name)
 
-    monkeypatch.setattr(_file, "_open_hdf5", noted)
+    monkeypatch.setattr(_pool, "open_hdf5", noted)
     began = time.process_time()
     source = Source(many_files, x="x", y="y")
     seconds = time.process_time() - began

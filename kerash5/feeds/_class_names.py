@@ -20,6 +20,7 @@ from kerash5._run import Run
 from kerash5.h5 import Column, Source
 from kerash5.h5._columns import ResolvedColumn, assemble_column
 from kerash5.h5._readers import ConstantReader
+from kerash5.h5.files._given import name_columns
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -72,6 +73,7 @@ def adopt_classes(
     asked = {role: spec for role, spec in zip(ROLES, specs, strict=True) if spec is not None}
     if isinstance(path, Source):
         return _relabel(path, asked, labels), specs
+    path, asked = name_columns(path, asked)
     changed = {role: _with_labels(role, spec, labels) for role, spec in asked.items()}
     return path, tuple(changed.get(role) for role in ROLES)
 

@@ -97,10 +97,11 @@ class H5Dataset(PyDataset):
 
     Args:
         path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
-            `Source`.
-        x: What the model takes: a data set's path in the file, a `Column`, or a tuple or dict of
-            them. May be left out for a `Source`, which brings its columns named x, y and
-            sample_weight along. Text and complex values need a `transform` that encodes them.
+            `Source`. May be left out where the columns are open data sets.
+        x: What the model takes: a data set's path in the file, an open `h5py.Dataset`, a `Column`,
+            or a tuple or dict of them. May be left out for a `Source`, which brings its columns
+            named x, y and sample_weight along. Text and complex values need a `transform` that
+            encodes them.
         y: What it should answer, likewise.
         sample_weight: One weight a row, likewise.
         batch_size: Rows in a batch.
@@ -131,6 +132,7 @@ class H5Dataset(PyDataset):
             there is a `LabelError` when it is read.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
+            Files are trusted; for others give a `Source(..., untrusted=True)`.
         workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
             still comes once.
         use_multiprocessing, max_queue_size: As Keras has them; they have no meaning here.
@@ -147,7 +149,7 @@ class H5Dataset(PyDataset):
 
     def __init__(
         self,
-        path: StrPath | Sequence[StrPath] | Source,
+        path: StrPath | Sequence[StrPath] | Source | None = None,
         x: ColumnSpec | None = None,
         y: ColumnSpec | None = None,
         *,

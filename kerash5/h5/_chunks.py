@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, explain_system_error
-from kerash5.h5._file import HDF5_ERRORS, words_of
 from kerash5.h5._filters import why_not_decodable
 from kerash5.h5._layout import MAX_CHUNK_BYTES, Layout
+from kerash5.h5.files._opening import HDF5_ERRORS, words_of
 
 ALL_SKIPPED: Final = 0xFFFFFFFF  # the mask of a chunk that went through no filter at all
 
@@ -110,8 +110,8 @@ def _why_not_unpacked(layout: Layout) -> Reasons:
         f"{MAX_CHUNK_BYTES:,} that are decoded at once",
     )
     yield (
-        layout.has_holes and layout.fill_bytes is None,
-        "some of its chunks were never written, and it has no fill value to read there",
+        (layout.has_holes or layout.may_be_extensible_array) and layout.fill_bytes is None,
+        "chunks of it may never have been written, and it has no fill value to read there",
     )
     yield (
         layout.edges_skip_filters is None,
@@ -124,11 +124,8 @@ def _why_no_map(layout: Layout) -> Reasons:
     yield not hasattr(os, "preadv"), "this operating system has no preadv"
     yield not hasattr(h5py.h5d.DatasetID, "chunk_iter"), "this h5py cannot list chunks at once"
     yield not layout.is_plain_file, layout.why_not_plain or ""
-    # Such data sets may have an extensible array as their index, whose chunks HDF5 lists in
-    # another order than it says (seen with 1.14.6 and 2.0.0). Whether they have is nowhere to be
-    # asked: not the file's version, nor the data set's, tells.
     yield (
-        layout.maxshape.count(None) == 1 and layout.maxshape[0] is not None,
+        layout.may_be_extensible_array,
         "only its axis "
         f"{layout.maxshape.index(None) if None in layout.maxshape else 0} may grow for ever, and "
         "HDF5 reports wrong offsets for such chunks",

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from kerash5._checks import parse_count
 from kerash5._errors import (
@@ -29,9 +28,9 @@ from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._doubts import read_packing
 from kerash5.h5._file import H5File
 from kerash5.h5._readers import AbstractReader
+from kerash5.h5.files._handles import name_dataset
 from kerash5.h5.values._cast import cast_rows, check_types, may_lose
-
-_SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
+from kerash5.h5.values._class_ids import Labels, find_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,8 @@ class Column:
     """A column of a file: a data set and what to make of its rows.
 
     Args:
-        path: The data set's path in the file, such as "image" or "train/images".
+        path: The data set's path in the file, such as "image" or "train/images"; or the open
+            `h5py.Dataset`, of a file opened with mode "r".
         shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
             number of values, no cost.
         dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
@@ -63,8 +63,14 @@ class Column:
     dtype: DTypeLike | None = None
     one_hot: int | None = None
     labels: Sequence[object] | Mapping[Any, int] | None = None
+    # The file of the open data set that was given as path=.
+    given_in: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.path, h5py.Dataset):
+            file, name = name_dataset(self.path, "path= of a column")
+            object.__setattr__(self, "given_in", file)
+            object.__setattr__(self, "path", name)
         if not isinstance(self.path, str) or not self.path.strip("/"):
             raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
         if self.shape is not None:
@@ -73,32 +79,6 @@ class Column:
             _check_dtype(self.dtype, self.path)
         if self.one_hot is not None:
             object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """Maps stored values to class ids. Values are sorted, ids run beside them."""
-
-    values: np.ndarray
-    ids: NDArray[np.int64]
-    names: tuple[str, ...]  # by id
-
-    def map(self, stored: np.ndarray, what: str) -> NDArray[np.int64]:
-        """Return the class id of each value.
-
-        Raises:
-            LabelError: A value is not among the labels.
-        """
-        values = _as_text(stored)
-        place = np.searchsorted(self.values, values)
-        place[place == len(self.values)] = 0
-        wrong = self.values[place] != values
-        if wrong.any():
-            raise LabelError(
-                f"{what} holds {values[wrong].item(0)!r}, which is not among its labels "
-                f"{_shorten(self.names)}; add it to labels="
-            )
-        return self.ids[place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +219,7 @@ def assemble_column(
     """Make a column of parts that are known to be alike; `storage` says how they are stored."""
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
-    labels = _find_labels(column, parts)
+    labels = find_labels(column, parts)
     found = ResolvedColumn(
         column,
         parts,
@@ -253,6 +233,18 @@ def assemble_column(
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
     return found
+
+
+def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: ResolvedColumn) -> None:
+    """Raise `ColumnError` if two columns of the same files differ in length."""
+    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
+        if part.num_rows != other_part.num_rows:
+            path = files[min(number, len(files) - 1)].path
+            raise ColumnError(
+                f"columns of {path!r} differ in length: {first.column.path!r} has "
+                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
+                "aligned row by row: write the file again"
+            )
 
 
 def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -298,89 +290,6 @@ def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:
         )
 
 
-def _find_labels(column: Column, parts: Sequence[AbstractReader]) -> Labels | None:
-    is_text = parts[0].dtype.kind in "SO" or h5py.check_string_dtype(parts[0].dtype) is not None
-    if column.labels is not None:
-        return _labels_as_told(column, parts[0].dtype, is_text=is_text)
-    return _labels_of_values(_distinct_values(parts)) if is_text else None
-
-
-def _labels_as_told(column: Column, stored_dtype: np.dtype, *, is_text: bool) -> Labels:
-    values, ids = _parse_labels(column)
-    if is_text != (values.dtype.kind == "U"):
-        raise OptionError(
-            f"labels={reprlib.repr(column.labels)} of column {column.path!r} are "
-            f"{'numbers' if is_text else 'text'}, and it holds "
-            f"{'text' if is_text else stored_dtype}; name the stored values"
-        )
-    names = {number: str(value) for value, number in zip(values.tolist(), ids, strict=True)}
-    order = np.argsort(values, kind="stable")
-    return Labels(
-        values[order],
-        np.array(ids, np.int64)[order],
-        tuple(names.get(number, str(number)) for number in range(max(names) + 1)),
-    )
-
-
-def _parse_labels(column: Column) -> tuple[np.ndarray, list[int]]:
-    labels: Any = column.labels
-    try:
-        pairs = (
-            labels.items()
-            if isinstance(labels, Mapping)
-            else zip(labels, range(len(labels)), strict=True)
-        )
-        told = [(_decode(value), operator.index(number)) for value, number in pairs]
-        values = np.array([value for value, _ in told])
-    except (TypeError, ValueError):
-        told, values = [], np.empty(0)
-    ids = [number for _, number in told]
-    is_mixed = values.dtype.kind == "U" and not all(isinstance(value, str) for value, _ in told)
-    is_sound = bool(told) and values.ndim == 1 and values.dtype.kind in "Ubiuf" and not is_mixed
-    if isinstance(labels, str | bytes) or not is_sound or min(ids) < 0:
-        raise OptionError(
-            f"labels={reprlib.repr(labels)} of column {column.path!r}; it is a sequence of stored "
-            "values, or a mapping of them to ids from 0 up"
-        )
-    if len(np.unique(values)) < len(values):
-        raise OptionError(
-            f"labels={reprlib.repr(labels)} of column {column.path!r} names a value twice; each "
-            "has one id"
-        )
-    return values, ids
-
-
-def _labels_of_values(values: np.ndarray) -> Labels:
-    return Labels(values, np.arange(len(values)), tuple(str(value) for value in values))
-
-
-def _distinct_values(parts: Sequence[AbstractReader]) -> np.ndarray:
-    found: np.ndarray | None = None
-    for part in parts:
-        for start in range(0, part.num_rows, _SCAN_ROWS):
-            stop = min(start + _SCAN_ROWS, part.num_rows)
-            rows = np.empty((stop - start, *part.row_shape), part.dtype)
-            part.read_range(start, stop, rows)
-            distinct = np.unique(_as_text(rows))
-            found = distinct if found is None else np.union1d(found, distinct)
-    return found if found is not None else np.empty(0, "U1")
-
-
-def _as_text(values: np.ndarray) -> np.ndarray:
-    """Return byte and object strings as fixed-width unicode, other arrays as they are."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "backslashreplace")
-    if values.dtype.kind == "O":
-        texts = [str(_decode(value)) for value in values.flat]
-        return np.array(texts, dtype=np.str_).reshape(values.shape)
-    return values
-
-
-def _decode(value: object) -> object:
-    # backslashreplace keeps apart what is no UTF-8; "replace" would make one class of two.
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-
-
 def _one_hot(labels: np.ndarray, count: int, dtype: np.dtype, path: str) -> np.ndarray:
     if labels.dtype.kind not in "iub":
         raise LabelError(
@@ -395,9 +304,3 @@ def _one_hot(labels: np.ndarray, count: int, dtype: np.dtype, path: str) -> np.n
     # As integers: NumPy takes an array of booleans for a mask.
     out[np.arange(labels.size), labels.reshape(-1).astype(np.int64)] = 1
     return out
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (
-        f", ... ({len(names)} in all)" if len(names) > 5 else ""
-    )

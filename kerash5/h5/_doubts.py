@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Final
 import h5py
 import numpy as np
 
-from kerash5._errors import ColumnError
+from kerash5._errors import (
+    ColumnError,
+    DamagedFileError,
+    escape_controls,
+    explain_system_error,
+)
 from kerash5.h5._file import H5File
 from kerash5.h5._find import find_object
+from kerash5.h5.files._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
     from kerash5.h5._columns import ResolvedColumn
@@ -39,7 +45,7 @@ def _is_nan(value: object) -> bool:
 
 def describe_packing(packing: Mapping[str, object]) -> str:
     """Return "scale_factor=0.01, add_offset=5.0"."""
-    return ", ".join(f"{name}={value}" for name, value in packing.items())
+    return escape_controls(", ".join(f"{name}={value}" for name, value in packing.items()))
 
 
 def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
@@ -49,10 +55,21 @@ def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
         file: That holds it.
         path: Of a column in it.
         allow_external: As in `Source`.
+
+    Raises:
+        DamagedFileError: The attributes cannot be read.
     """
     with file.open() as handle:
         dataset = find_object(handle, path, allow_external=allow_external)
-        return describe_packing(packing_of(dataset)) if isinstance(dataset, h5py.Dataset) else ""
+        try:
+            found = packing_of(dataset) if isinstance(dataset, h5py.Dataset) else {}
+            return describe_packing(found)
+        except (KeyError, TypeError, *HDF5_ERRORS) as error:
+            what = f"{path!r} in {file.path!r}"
+            raise explain_system_error(error, what) or DamagedFileError(
+                f"{what} is damaged: its attributes cannot be read ({words_of(error)}); copy or "
+                "download the file again"
+            ) from error
 
 
 def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:

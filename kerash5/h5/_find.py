@@ -22,8 +22,10 @@ from kerash5._errors import (
     ExternalDataError,
     FileMissingError,
     UnknownColumnError,
+    explain_system_error,
 )
 from kerash5.h5._file import FileIdentity, H5File, open_once
+from kerash5.h5.files._opening import HDF5_ERRORS
 
 # Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
@@ -98,8 +100,8 @@ def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
     try:
         # Not File.visititems: it opens each object, and stops at one that HDF5 refuses to open.
         h5py.h5o.visit(file.id, visit, info=True)
-    except (KeyError, OSError, RuntimeError) as error:
-        raise DamagedFileError(
+    except (KeyError, *HDF5_ERRORS) as error:
+        raise explain_system_error(error, repr(file.filename)) or DamagedFileError(
             f"{file.filename!r} is damaged: its data sets cannot be listed ({error}); copy or "
             "download it again"
         ) from error
@@ -171,10 +173,10 @@ def _walk(file: h5py.File, path: str, border: _Border, depth: int) -> h5py.HLObj
 def _follow(file: h5py.File, path: str, group: h5py.HLObject, name: str) -> h5py.HLObject:
     try:
         return group[name]
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise DamagedFileError(
-            f"{path!r} in {file.filename!r} cannot be opened ({error}); "
-            "copy or download the file again"
+    except (KeyError, *HDF5_ERRORS) as error:
+        what = f"{path!r} in {file.filename!r}"
+        raise explain_system_error(error, what) or DamagedFileError(
+            f"{what} cannot be opened ({error}); copy or download the file again"
         ) from error
 
 

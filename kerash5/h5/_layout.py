@@ -17,9 +17,9 @@ from typing import Final
 import h5py
 import numpy as np
 
-from kerash5._errors import ColumnError
-from kerash5.h5._file import HDF5_ERRORS
+from kerash5._errors import ColumnError, escape_controls
 from kerash5.h5._filters import Filter
+from kerash5.h5.files._opening import HDF5_ERRORS
 
 MAX_CHUNK_BYTES: Final = 256 << 20  # decoded; larger chunks are left to HDF5
 
@@ -103,6 +103,17 @@ class Layout:
         return self.num_written_chunks < self.num_chunks
 
     @property
+    def may_be_extensible_array(self) -> bool:
+        """Whether the index may be an extensible array, of which HDF5 miscounts the chunks.
+
+        It lists them in another order than it says, and counts some outside the shape (seen with
+        1.14.6 and 2.0.0). Whether the index is one is nowhere to be asked: not the file's version,
+        nor the data set's, tells. Only data sets with one axis that may grow for ever have one;
+        where that is the first, order and count are right.
+        """
+        return self.maxshape.count(None) == 1 and self.maxshape[0] is not None
+
+    @property
     def fill(self) -> np.ndarray | None:
         """The value, shape (), of all that was never written; None where it reads as anything."""
         if self.fill_bytes is None:
@@ -148,8 +159,10 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
         dtype = dataset.dtype
     except (TypeError, ValueError) as error:
         raise ColumnError(f"{where} cannot be a column: {error}") from error
-    if (reason := why_not_column(dtype)) is not None:
+    reason = why_not_column(dtype) or _why_not_convertible(dataset, dtype)
+    if reason is not None:
         raise ColumnError(f"{where} cannot be a column: {reason}")
+    inner_shape, value_dtype = _unfold(dtype)
     creation = dataset.id.get_create_plist()
     layout = creation.get_layout()
     filters = _read_filters(creation)
@@ -158,17 +171,17 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
     chunks, own_file = dataset.chunks, dataset.file
     num_written = dataset.id.get_num_chunks() if chunks else 0
     return Layout(
-        shape=tuple(dataset.shape) + tuple(dtype.shape),
-        maxshape=tuple(dataset.maxshape) + tuple(dtype.shape),
+        shape=tuple(dataset.shape) + inner_shape,
+        maxshape=tuple(dataset.maxshape) + inner_shape,
         rank=len(dataset.shape),
-        dtype=dtype.base,
-        chunks=None if chunks is None else tuple(chunks) + tuple(dtype.shape),
+        dtype=value_dtype,
+        chunks=None if chunks is None else tuple(chunks) + inner_shape,
         num_written_chunks=num_written,
         filters=filters,
         edges_skip_filters=(
             _edges_skip_filters(dataset) if is_exact and filters and num_written else False
         ),
-        fill_bytes=_read_fill(creation, dtype) if is_exact else None,
+        fill_bytes=_read_fill(creation, value_dtype) if is_exact else None,
         num_stored_bytes=dataset.id.get_storage_size(),
         offset=dataset.id.get_offset() if layout == h5py.h5d.CONTIGUOUS else None,
         first_byte=own_file.userblock_size,
@@ -185,7 +198,7 @@ def why_not_column(dtype: np.dtype) -> str | None:
     """Say why values of this type cannot be a column; None if they can."""
     if h5py.check_string_dtype(dtype) is not None:
         return None
-    if h5py.check_vlen_dtype(dtype) is not None:
+    if h5py.check_vlen_dtype(dtype.base) is not None:
         return (
             "its rows differ in length (a variable-length type); pad them to one length and write "
             "them again"
@@ -193,6 +206,26 @@ def why_not_column(dtype: np.dtype) -> str | None:
     if dtype.hasobject:
         return f"its values are {_object_kind(dtype)}, not numbers"
     return None
+
+
+def _unfold(dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of values of a type that may be an array, of arrays perhaps."""
+    shape: tuple[int, ...] = ()
+    while dtype.subdtype is not None:
+        dtype, inner = dtype.subdtype
+        shape += inner
+    return shape, dtype
+
+
+def _why_not_convertible(dataset: h5py.Dataset, dtype: np.dtype) -> str | None:
+    """Say why HDF5 cannot make what h5py asks for of opaque bytes; None if it can."""
+    base = _unfold(dtype)[1]
+    if base.kind != "V" or base.names is not None:
+        return None
+    stored, read = dataset.id.get_type(), h5py.h5t.py_create(dtype)
+    if stored.equal(read) or h5py.h5t.find(stored, read) is not None:
+        return None
+    return "h5py cannot read values of its type; write them again as numbers"
 
 
 def _object_kind(dtype: np.dtype) -> str:
@@ -219,7 +252,8 @@ def _read_filters(creation: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
 
 def _filter_name(code: int, name: bytes) -> str:
     # Some filters put a sentence here: "HDF5 blosc filter; see http://...".
-    return name.decode("utf-8", "replace").strip("\0 ").split(";")[0] or f"filter {code}"
+    text = name.decode("utf-8", "replace").strip("\0 ").split(";")[0]
+    return escape_controls(text) or f"filter {code}"
 
 
 def _dtype_is_exact(dataset: h5py.Dataset) -> bool:
@@ -241,7 +275,7 @@ def _read_fill(creation: h5py.h5p.PropDCID, dtype: np.dtype) -> bytes | None:
         or defined == h5py.h5d.FILL_VALUE_UNDEFINED
     ):
         return None
-    value = np.zeros((), dtype.base)
+    value = np.zeros((), dtype)
     if defined == h5py.h5d.FILL_VALUE_DEFAULT:
         return value.tobytes()
     try:

@@ -7,7 +7,7 @@ its files in the process that reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -15,12 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError
 from kerash5.h5._choice import READERS, Reader
-from kerash5.h5._columns import Column, ResolvedColumn, resolve_columns
+from kerash5.h5._columns import Column, ResolvedColumn, check_lengths, resolve_columns
+from kerash5.h5._describe import describe_columns
 from kerash5.h5._doubts import warn_of_packing, warn_of_samples
-from kerash5.h5._file import H5File, StrPath, close_files, close_with, find_files
+from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5._find import what_is_in
 from kerash5.h5._memory import empty
 from kerash5.h5._runs import Runs
+from kerash5.h5.children._look import look_at
+from kerash5.h5.files._given import name_columns, parse_column
+from kerash5.h5.files._parts import Parts
+from kerash5.h5.files._pool import close_files, close_with
 
 
 @final
@@ -29,12 +34,17 @@ class Source:
 
     Args:
         path: One file, a glob pattern, or a list of either. Many files are read as one,
-            concatenated on axis 0 in the sorted order of their paths.
+            concatenated on axis 0 in the sorted order of their paths. May be left out where the
+            columns are open data sets.
         allow_external: Let links, virtual data sets and raw files point outside the folder of a
             file.
         reader: "auto" reads straight from the file where that is safe; "h5py" reads everything
             through h5py.
-        **columns: The name of each column, and where it lies: a data set's path or a `Column`.
+        untrusted: Open the files in a child process first, so that one on which HDF5 crashes, hangs
+            or fills memory is an error instead of the end of this process. It takes 0.25 s, and for
+            each file as long as opening it takes. Without, files are trusted.
+        **columns: The name of each column, and where it lies: a data set's path, an open
+            `h5py.Dataset` of a file opened with mode "r", or a `Column`.
 
     Raises:
         FileError: A file is missing, damaged or no HDF5 file.
@@ -50,20 +60,24 @@ class Source:
 
     def __init__(
         self,
-        path: StrPath | Sequence[StrPath],
+        path: StrPath | Sequence[StrPath] | None = None,
         *,
         allow_external: bool = False,
         reader: Reader = "auto",
+        untrusted: bool = False,
         **columns: str | Column,
     ) -> None:
         if reader not in READERS:
             raise OptionError(f"reader={reader!r}; choose 'auto', 'direct' or 'h5py'")
+        path, named = name_columns(path, columns)
         files = find_files(path)
         if not columns:
             raise ColumnError(
                 f"a source needs at least one column, such as x='image'; {what_is_in(files[0])}"
             )
-        specs = {name: _parse_column(name, spec) for name, spec in columns.items()}
+        specs = {name: parse_column(name, spec) for name, spec in named.items()}
+        if untrusted:
+            look_at(files, specs.values(), allow_external=allow_external)
         found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
         self._setup(files, found)
         warn_of_packing(found.values())
@@ -77,22 +91,21 @@ class Source:
         self._columns = columns
         first, *others = columns.values()
         for column in others:
-            _check_lengths(files, first, column)
+            check_lengths(files, first, column)
         lengths = [part.num_rows for part in first.parts]
-        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._behind = [self._find_files_behind(part) for part in range(len(lengths))]
-        self._all_behind = self._files_behind(range(len(lengths)))
+        behind = [self._find_files_behind(part) for part in range(len(lengths))]
+        self._parts = Parts(lengths, behind)
         if len(self) == 0:
             raise ColumnError(
                 f"column {first.column.path!r} of {files[0].path!r} has no rows; "
                 "there is nothing to read"
             )
-        close_with(self, self._all_behind)
+        close_with(self, self._parts.all_files)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Use the files of this process."""
         self.__dict__.update(state)
-        close_with(self, self._all_behind)
+        close_with(self, self._parts.all_files)
 
     def close(self) -> None:
         """Close the HDF5 handles of its files in this process, so that it can write them again.
@@ -100,7 +113,7 @@ class Source:
         They close by themselves when the last source of a file is gone, and open again when the
         source is read. Other sources of these files are not disturbed.
         """
-        close_files(self._all_behind)
+        close_files(self._parts.all_files)
 
     def __enter__(self) -> Source:
         """Return the source; `with` closes its files at the end."""
@@ -118,7 +131,7 @@ class Source:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return int(self._starts[-1])
+        return self._parts.num_rows
 
     def __repr__(self) -> str:
         columns = ", ".join(
@@ -143,7 +156,7 @@ class Source:
 
         Shape (num_parts + 1,).
         """
-        return self._starts
+        return self._parts.starts
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -207,8 +220,8 @@ class Source:
 
         def locate(place: int) -> str:
             row = int(find_rows()[place])
-            part = int(self._part_of(np.array([row]))[0]) if len(self._files) > 1 else 0
-            return f"row {row - self._starts[part]} of {self._files[part].path!r}"
+            part = int(self._parts.find(np.array([row]))[0]) if len(self._files) > 1 else 0
+            return f"row {row - self._parts.starts[part]} of {self._files[part].path!r}"
 
         return {name: self._columns[name].finish(rows, locate) for name, rows in loaded.items()}
 
@@ -240,11 +253,11 @@ class Source:
             share: Do the how manyeth part of the work of how many, at most `num_shares`; all of
                 them may be done at the same time.
         """
-        for part, chosen in self._by_part(rows):
-            self._check_file(part)
+        for part, chosen in self._parts.split(rows):
+            self._parts.check_unchanged(part)
             here, goes = rows, places
             if chosen is not None:
-                here = rows[chosen] - self._starts[part]
+                here = rows[chosen] - self._parts.starts[part]
                 goes = chosen if places is None else places[chosen]
             for name, column in self._columns.items():
                 if column.labels is None:
@@ -265,11 +278,11 @@ class Source:
             runs: The rows.
             out: One array per column, shape (n, *row_shape).
         """
-        for part, chosen in self._by_part(runs.starts):
-            self._check_file(part)
+        for part, chosen in self._parts.split(runs.starts):
+            self._parts.check_unchanged(part)
             here = runs
             if chosen is not None:
-                here = runs[chosen].counted_from(int(self._starts[part]))
+                here = runs[chosen].counted_from(int(self._parts.starts[part]))
             for name, column in self._columns.items():
                 if column.labels is None:
                     column.parts[part].read_runs(here, out[name])
@@ -316,9 +329,9 @@ class Source:
             rows: Look only at the files that these rows lie in, of which there may be thousands;
                 None for all files.
         """
-        files = self._all_behind
-        if rows is not None and len(self._behind) > 1:
-            files = self._files_behind(np.unique(self._part_of(rows)).tolist())
+        files = self._parts.all_files
+        if rows is not None and len(self._parts) > 1:
+            files = self._parts.files_of(np.unique(self._parts.find(rows)).tolist())
         for file in files:
             file.check_unchanged()
 
@@ -341,27 +354,11 @@ class Source:
     @property
     def modified_ns(self) -> list[int]:
         """When each file that the rows lie in was last written, in nanoseconds since 1970."""
-        return [file.identity.modified_ns for file in self._all_behind]
+        return [file.identity.modified_ns for file in self._parts.all_files]
 
     def describe(self) -> str:
         """Say in words what the columns are, how they are stored, and how they are read."""
-        return "\n".join(self._describe_lines())
-
-    def _describe_lines(self) -> Iterable[str]:
-        size = sum(file.identity.num_bytes for file in self._files)
-        files = f"{len(self._files)} file{'s' * (len(self._files) > 1)}"
-        yield f"{len(self)} rows in {files} ({size / 1e6:.1f} MB on disk)"
-        for name, column in self._columns.items():
-            rows = f"rows {column.shape} {column.dtype}"
-            yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
-            yield f"    read {column.parts[0].describe()}"
-            if column.packing:
-                yield f"    as stored, though its attributes say {column.packing}"
-            if column.class_names is not None:
-                names = ", ".join(column.class_names[:8]) + (
-                    " ..." if len(column.class_names) > 8 else ""
-                )
-                yield f"    {len(column.class_names)} classes: {names}"
+        return describe_columns(self._files, self._columns)
 
     def _parse_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
         try:
@@ -380,51 +377,9 @@ class Source:
             )
         return array.astype(np.int64)
 
-    def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        if len(self._behind) == 1:
-            return np.zeros(len(rows), np.int64)
-        return np.searchsorted(self._starts, rows, side="right") - 1
-
-    def _by_part(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
-        """Yield each part that some of the rows lie in, and which these are; None for all."""
-        if len(self._behind) == 1:
-            if len(rows):
-                yield 0, None
-            return
-        part_of = self._part_of(rows)
-        for part in np.unique(part_of).tolist():
-            yield part, np.flatnonzero(part_of == part)
-
-    def _check_file(self, part: int) -> None:
-        for file in self._behind[part]:
-            file.check_unchanged()
-
-    def _files_behind(self, parts: Iterable[int]) -> tuple[H5File, ...]:
-        """Return the files that some parts lie in, each once: a file may hold many parts."""
-        return tuple(dict.fromkeys(file for part in parts for file in self._behind[part]))
-
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
         """Return the file that a part lies in, and those that its links lead to, each once."""
         own = self._files[part if len(self._files) > 1 else 0]
         columns = self._columns.values()
         others = (file for column in columns for file in column.parts[part].other_files)
         return tuple(dict.fromkeys((own, *others)))
-
-
-def _parse_column(name: str, spec: str | Column) -> Column:
-    if isinstance(spec, Column):
-        return spec
-    if isinstance(spec, str):
-        return Column(spec)
-    raise OptionError(f"column {name}={spec!r}; it is a data set's path or a Column")
-
-
-def _check_lengths(files: tuple[H5File, ...], first: ResolvedColumn, other: ResolvedColumn) -> None:
-    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
-        if part.num_rows != other_part.num_rows:
-            path = files[min(number, len(files) - 1)].path
-            raise ColumnError(
-                f"columns of {path!r} differ in length: {first.column.path!r} has "
-                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
-                "aligned row by row: write the file again"
-            )

@@ -7,40 +7,39 @@ to blame, and another child goes on with the next. What the child does: see `rea
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from kerash5._errors import (
     ColumnError,
     DamagedFileError,
-    FileError,
     FileMissingError,
     KerasH5Error,
-    NotHDF5Error,
     OptionError,
     explain_system_error,
 )
 from kerash5.h5._choice import open_part
 from kerash5.h5._file import H5File, StrPath, find_file, find_files
 from kerash5.h5._find import find_dataset, list_datasets
+from kerash5.h5.children._child import (
+    MEMORY_BYTES,
+    SECONDS,
+    Child,
+    read_options,
+    refusal,
+    say,
+    say_refusal,
+)
+from kerash5.h5.files._opening import HDF5_ERRORS
 
 State = Literal["sound", "damaged", "not read"]
 
-_REFUSALS: Final = {error.__name__: error for error in (FileMissingError, NotHDF5Error)}
 _BLOCK_BYTES: Final = 16 << 20  # read at a time; each is a sign of life
-_MEMORY_BYTES: Final = 4 << 30  # of addresses, that the child may use
-_SECONDS: Final = 60.0  # without a sign of life
+_NO_CONVERSION: Final = "no appropriate function for conversion path"
+_CHILD: Final = "kerash5.h5._verify:read_and_report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ def verify(
     path: StrPath,
     *,
     allow_external: bool = False,
-    most_seconds: float = _SECONDS,
-    most_memory: int = _MEMORY_BYTES,
+    most_seconds: float = SECONDS,
+    most_memory: int = MEMORY_BYTES,
 ) -> Iterator[Verdict]:
     """Read every data set of a file, or of the files of a glob, and say which are sound.
 
@@ -98,108 +97,42 @@ def _verify_file(options: dict[str, Any], most_seconds: float) -> Iterator[Verdi
     """Start children until one comes to the end."""
     done: list[str] = []
     while True:
-        child = _Child({**options, "done": done}, most_seconds)
+        child = Child(_CHILD, {**options, "done": done}, most_seconds)
         begun = ""
         for line in child.lines():
             if "begin" in line:
                 begun = line["begin"]
             elif "refused" in line:
-                raise _REFUSALS.get(line["refused"], FileError)(line["reason"])
+                raise refusal(line)
             elif "state" in line:
                 done.append(begun)
                 yield Verdict(begun, line["state"], line["reason"])
                 begun = ""
         if child.has_finished:
             return
-        yield Verdict(begun, "damaged", child.why_dead())
+        yield Verdict(begun, "not read" if child.was_killed else "damaged", child.why_dead())
         if not begun:  # it died between data sets: another would die there, too
             return
         done.append(begun)
 
 
-class _Child:
-    """One child process: what it says, and how it ended."""
-
-    def __init__(self, options: dict[str, Any], most_seconds: float) -> None:
-        self._most_seconds = most_seconds
-        self._hung = False
-        self.has_finished = False
-        code = "from kerash5.h5._verify import read_and_report; read_and_report()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # HDF5 tells its troubles there, at length
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        stdin = cast("IO[str]", self._process.stdin)
-        with suppress(BrokenPipeError), stdin:
-            json.dump(options, stdin)
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what it says, until it ends or is silent for too long."""
-        said: queue.Queue[str] = queue.Queue()
-        thread = threading.Thread(target=self._listen, args=(said,), daemon=True)
-        thread.start()
-        try:
-            while line := said.get(timeout=self._most_seconds):
-                found = json.loads(line)
-                self.has_finished = self.has_finished or "end" in found
-                yield found
-        except queue.Empty:
-            self._hung = True
-        finally:
-            self._process.kill()
-            self._process.wait()
-            thread.join()
-
-    def _listen(self, said: queue.Queue[str]) -> None:
-        with cast("IO[str]", self._process.stdout) as stdout:
-            for line in stdout:
-                said.put(line)
-        said.put("")
-
-    def why_dead(self) -> str:
-        """Say in words how it ended."""
-        if self._hung:
-            return f"HDF5 hangs on it (nothing for {self._most_seconds:.0f} s)"
-        code = self._process.returncode
-        if code < 0:
-            return f"HDF5 crashes on it ({signal.Signals(-code).name})"
-        return f"the reading process ended with exit code {code}"
-
-
 def read_and_report() -> None:
     """Be the child: read the file that stdin names, and say on stdout what comes of it."""
-    options = json.load(sys.stdin)
-    _limit_memory(options["memory"])
+    options = read_options()
     done = set(options["done"])
     try:
         file = find_file(options["path"])
         with file.open() as handle:
             names = list_datasets(handle)
     except DamagedFileError as error:
-        _say(state="damaged", reason=str(error))
+        say(state="damaged", reason=str(error))
     except KerasH5Error as error:  # locked, or no HDF5 file at all: the parent's to say
-        _say(refused=type(error).__name__, reason=str(error))
+        say_refusal(error)
     else:
         for name in (name for name in names if name not in done):
-            _say(begin=name)
-            _say(**_read_dataset(file, name, allow_external=options["external"]))
-    _say(end=True)
-
-
-def _limit_memory(num_bytes: int) -> None:
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
-
-
-def _say(**what: object) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
+            say(begin=name)
+            say(**_read_dataset(file, name, allow_external=options["external"]))
+    say(end=True)
 
 
 def _read_dataset(file: H5File, name: str, *, allow_external: bool) -> dict[str, str]:
@@ -209,9 +142,9 @@ def _read_dataset(file: H5File, name: str, *, allow_external: bool) -> dict[str,
         return {"state": "damaged", "reason": str(error)}
     except KerasH5Error as error:
         return {"state": "not read", "reason": str(error)}
-    except MemoryError:
-        return {"state": "not read", "reason": "it takes more memory than the limit"}
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, *HDF5_ERRORS) as error:
+        if _NO_CONVERSION in str(error):
+            return {"state": "not read", "reason": f"h5py cannot read its type ({error})"}
         if refused := explain_system_error(error, repr(name)):
             return {"state": "not read", "reason": str(refused)}
         return {"state": "damaged", "reason": f"h5py says: {error}"}
@@ -229,7 +162,7 @@ def _read_all(file: H5File, name: str, *, allow_external: bool) -> None:
     for start in range(0, layout.num_rows, step):
         stop = min(start + step, layout.num_rows)
         reader.read_range(start, stop, np.empty((stop - start, *layout.row_shape), layout.dtype))
-        _say(alive=True)
+        say(alive=True)
 
 
 def _read_plainly(file: H5File, name: str, *, allow_external: bool) -> None:
@@ -244,4 +177,4 @@ def _read_plainly(file: H5File, name: str, *, allow_external: bool) -> None:
         step = max(1, _BLOCK_BYTES // max(1, int(np.prod(dataset.shape[1:])) * 16))
         for start in range(0, dataset.shape[0], step):
             dataset[start : start + step]
-            _say(alive=True)
+            say(alive=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, final
@@ -14,16 +15,19 @@ import numpy as np
 from kerash5._arena import parse_cache
 from kerash5._batches import ColumnSpec, RowSelection, parse_selection
 from kerash5._checks import is_whole
-from kerash5._errors import OptionError, UnknownColumnError
+from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5._plan import Shuffle
+from kerash5._roles import flatten_roles
 from kerash5._split import split_rows
 from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
 from kerash5.h5 import Column, Source
 from kerash5.h5._choice import Reader
-from kerash5.h5._file import StrPath
+from kerash5.h5._file import H5File, StrPath, find_files
+from kerash5.h5.children._look import look_at
+from kerash5.h5.files._given import name_columns
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
 _ASIDE: Final = 0.25
@@ -98,6 +102,8 @@ class H5DataModule:
         allow_external: bool = False,
     ) -> None:
         self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
+        if not isinstance(train, Source):
+            train, self._columns = name_columns(train, self._columns)
         self._common: dict[str, Any] = {
             "batch_size": batch_size,
             "seed": seed,
@@ -223,6 +229,7 @@ class H5DataModule:
         columns = {
             role: parse_columns(getattr(options, role)) for role in ("x", "y", "sample_weight")
         }
+        _look_first(options, columns)
         values = {**vars(options), **columns}
         if is_training or options.test is None:
             return cls(**values)
@@ -267,6 +274,18 @@ class H5DataModule:
         return "\n".join(
             f"{name}: {part.describe()}" for name, part in parts.items() if part is not None
         )
+
+
+def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) -> None:
+    """Open the files in a child process, so that none ends this one; what is wrong comes later."""
+    flat, _ = flatten_roles({role: spec for role, spec in columns.items() if spec is not None})
+    named = [Column(spec) if isinstance(spec, str) else spec for spec in flat.values()]
+    files: list[H5File] = []
+    with suppress(KerasH5Error):
+        given: list[Any] = [options.train, options.validation, options.test]
+        paths = [value for value in given if _is_path(value)]
+        files += [file for path in paths for file in find_files(path)]
+    look_at(files, named, allow_external=options.allow_external)
 
 
 def _with_labels(spec: ColumnSpec | None, names: Mapping[str, tuple[str, ...]]) -> Any:  # noqa: ANN401  the form of `spec`

@@ -17,6 +17,7 @@ import kerash5 as k5
 from kerash5._arena import ResidentRows
 from kerash5._errors import (
     ColumnError,
+    DamagedFileError,
     ExternalDataError,
     FileMissingError,
     KerasH5Error,
@@ -26,6 +27,7 @@ from kerash5._errors import (
     UnknownColumnError,
 )
 from kerash5._options import DataOptions
+from kerash5.h5.children import _child
 
 NUM_ROWS: Final = 40
 # Four classes in unequal shares, in no order.
@@ -433,6 +435,24 @@ def test_options_without_a_training_file_say_which_flag(train: str) -> None:
         k5.H5DataModule.from_options(DataOptions())
     with pytest.raises(OptionError, match="choose rows, chunks, false or auto"):
         k5.H5DataModule.from_options(DataOptions(train=train, shuffle=True))
+
+
+@pytest.mark.parametrize("role", ["train", "test", "validation"])
+def test_the_command_line_opens_files_in_a_child_process_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    monkeypatch.setattr(_child, "SECONDS", 8.0)
+    words = np.array(["cat", "dog", "cow", "cat"], dtype=h5py.string_dtype())
+    sound = write_rows(tmp_path / "words.h5", words.tolist())
+    bad = tmp_path / "bad.h5"
+    raw = bytearray(Path(sound).read_bytes())
+    first_object = raw.index(b"GCOL") + 16
+    raw[first_object : first_object + 16] = bytes(16)  # on which HDF5 hangs
+    bad.write_bytes(raw)
+    named: dict[str, Any] = {"train": sound, role: str(bad)}
+    options = DataOptions(x="x", y="y", **named)
+    with pytest.raises(DamagedFileError, match=r"bad\.h5' is damaged: HDF5 hangs on it"):
+        k5.H5DataModule.from_options(options)
 
 
 def test_data_outside_the_folder_need_a_yes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -253,3 +254,16 @@ def test_an_option_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(k5.OptionError, match="threads=-2"):
         ds.workers = -2
     assert len(ds[0][0]) == BATCH_SIZE
+
+
+def test_open_data_sets_serve_as_columns_of_a_file_that_closes(tmp_path: Path) -> None:
+    k5.write(tmp_path / "a.h5", x=np.arange(12.0).reshape(6, 2), y=["a", "b"] * 3)
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        train = k5.H5Dataset(x=file["x"], y=file["y"], shuffle=False, batch_size=6)
+        again = k5.H5Dataset(x=file["x"], y=file["y"], classes_of=train, shuffle=False)
+        module = k5.H5DataModule(file, x=file["x"], y=file["y"], shuffle=False)
+    for dataset in (train, again, module.train):
+        x, y = dataset.read(0)
+        assert_array_equal(x[:, 0], [0, 2, 4, 6, 8, 10])
+        assert_array_equal(y, [0, 1] * 3)
+    assert (module.config()["train"], module.config()["x"]) == (str(tmp_path / "a.h5"), "x")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from kerash5.h5._file import _POOL
+from kerash5.h5._file import find_file
+from kerash5.h5.files._pool import POOL, close_files
 
 STORED: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -99,7 +100,7 @@ def test_a_source_that_goes_while_a_handle_is_lent_is_closed_afterwards(tmp_path
         source.read([1])
         del source
         gc.collect()
-    assert file not in _POOL._handles
+    assert file not in POOL._handles
     assert can_be_written(path)
 
 
@@ -113,3 +114,20 @@ def test_a_source_that_goes_does_not_close_the_file_under_another_that_is_being_
         assert "x" in handle
         assert len(handle["x"]) == 100
     assert can_be_written(tmp_path / "a.h5")
+
+
+def test_a_damaged_file_that_does_not_close_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros(3)
+    found = find_file(tmp_path / "a.h5")
+    close = h5py.File.close
+
+    def fail(file: h5py.File) -> None:
+        close(file)
+        raise RuntimeError("Can't decrement id ref count (Pinned entry count not decreasing)")
+
+    monkeypatch.setattr(h5py.File, "close", fail)
+    close_files([found])
+    assert found not in POOL._handles

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import ColumnError, KerasH5Error, LabelError, OptionError, ShapeError
-from kerash5.h5 import Column, Source, _columns
+from kerash5.h5 import Column, Source
+from kerash5.h5.values import _class_ids
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_text_labels_agree_over_files_that_do_not_hold_the_same_words(tmp_path: 
 def test_labels_are_found_however_many_rows_are_scanned_at_a_time(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_columns, "_SCAN_ROWS", 2)
+    monkeypatch.setattr(_class_ids, "_SCAN_ROWS", 2)
     assert Source(path, y="name").class_names == ("cat", "cow", "dog", "dög")
 
 

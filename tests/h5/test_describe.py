@@ -6,6 +6,7 @@ import pytest
 
 from kerash5._errors import DamagedFileError, FileMissingError
 from kerash5.h5 import _describe, describe, write
+from kerash5.h5._file import find_file
 
 
 def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path: Path) -> None:
@@ -102,4 +103,19 @@ def test_what_a_pip_install_would_gain_is_said(
 ) -> None:
     write(tmp_path / "a.h5", x=np.zeros((4, 3)))
     monkeypatch.setattr(_describe, "codec_advice", lambda _: "pip install something")
-    assert describe(tmp_path / "a.h5").splitlines()[3] == "    pip install something"
+    lines = _describe._describe_dataset(find_file(tmp_path / "a.h5"), "x")
+    assert lines[2] == "    pip install something"
+
+
+def test_attributes_of_a_data_set_that_cannot_be_read_are_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["bad"], file["good"] = np.arange(3), np.arange(3)
+        file["bad"].attrs["units"] = 2.5
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"units\0") - 8] = 77  # a version of attribute messages that there never was
+    path.write_bytes(raw)
+    text = describe(path)
+    assert "  bad: 'bad' in " in text
+    assert "its attributes cannot be read" in text
+    assert "  good: 3 rows of int64" in text

@@ -18,8 +18,9 @@ from kerash5._errors import (
     NotHDF5Error,
     OptionError,
 )
-from kerash5.h5 import Source, _descriptors, _file, close_files
+from kerash5.h5 import Source, _descriptors, close_files
 from kerash5.h5._file import find_file, find_files
+from kerash5.h5.files import _pool
 
 
 def write_numbers(path: Path, start: int = 0, count: int = 6, *, packed: bool = False) -> Path:
@@ -194,15 +195,15 @@ def test_more_files_than_the_pools_hold_are_read(
     close_files()
     for number in range(10):
         write_numbers(tmp_path / f"{number}.h5", number * 6, packed=number % 2 == 0)
-    monkeypatch.setattr(_file, "_MAX_OPEN", 3)
+    monkeypatch.setattr(_pool, "_MAX_OPEN", 3)
     monkeypatch.setattr(_descriptors, "_MAX_DESCRIPTORS", 2)
     rows = np.random.default_rng(0).permutation(60)
     assert_array_equal(Source(tmp_path / "*.h5", x="x").read(rows)["x"], rows)
-    assert len(_file._POOL._handles) == 0
+    assert len(_pool.POOL._handles) == 0
     assert len(_descriptors._DESCRIPTORS._open) == 2
     source = Source(tmp_path / "*.h5", reader="h5py", x="x")
     assert_array_equal(source.read(rows)["x"], rows)
-    assert len(_file._POOL._handles) == 3
+    assert len(_pool.POOL._handles) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count descriptors in")
@@ -212,7 +213,7 @@ def test_descriptors_stay_bounded_and_are_closed(
     close_files()
     for number in range(12):
         write_numbers(tmp_path / f"{number:02}.h5", number * 6)
-    monkeypatch.setattr(_file, "_MAX_OPEN", 3)
+    monkeypatch.setattr(_pool, "_MAX_OPEN", 3)
     monkeypatch.setattr(_descriptors, "_MAX_DESCRIPTORS", 2)
     gc.collect()
     before = count_descriptors()

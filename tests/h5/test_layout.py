@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
-from kerash5._errors import BackendError
-from kerash5.h5 import Source, _layout
-from kerash5.h5._choice import open_part
+from kerash5._errors import BackendError, ColumnError
+from kerash5.h5 import Source, _layout, verify
+from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._file import find_file
 from kerash5.h5._filters import Filter
 from kerash5.h5._layout import Layout
@@ -68,3 +68,48 @@ def test_hdf5plugin_is_asked_for_missing_filters(
     assert asked == []
     Source(tmp_path / "a.h5", x="x")
     assert asked == ["hdf5plugin"]
+
+
+def write_of_type(path: Path, name: str, type_id: h5py.h5t.TypeID, **options: object) -> None:
+    """Write 24 numbers, or nothing, as four values of a type that h5py writes none of."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if options.get("is_packed"):
+        creation.set_chunk((3,))
+        creation.set_deflate(4)
+    with h5py.File(path, "a") as file:
+        space = h5py.h5s.create_simple((4,))
+        made = h5py.h5d.create(file.id, name.encode(), type_id, space, creation)
+        if options.get("is_written", True):
+            numbers = np.arange(24, dtype="<i4").reshape(4, 3, 2)
+            made.write(h5py.h5s.ALL, h5py.h5s.ALL, numbers, type_id)
+
+
+@pytest.mark.parametrize("reader", ["auto", "direct", "h5py"])
+@pytest.mark.parametrize("is_packed", [False, True], ids=["contiguous", "packed"])
+def test_arrays_of_arrays_are_rows_of_all_their_axes(
+    tmp_path: Path, reader: Reader, *, is_packed: bool
+) -> None:
+    inner = h5py.h5t.array_create(h5py.h5t.STD_I32LE, (2,))
+    nested = h5py.h5t.array_create(inner, (3,))
+    write_of_type(tmp_path / "a.h5", "x", nested, is_packed=is_packed)
+    source = Source(tmp_path / "a.h5", x="x", reader=reader)
+    assert (source.columns["x"].shape, source.columns["x"].dtype) == ((3, 2), np.dtype("<i4"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        by_h5py = file["x"][()]
+    np.testing.assert_array_equal(source.read([3, 0, 3])["x"], by_h5py[[3, 0, 3]])
+    assert [(one.path, one.state) for one in verify(tmp_path / "a.h5")] == [("x", "sound")]
+
+
+@pytest.mark.parametrize("kind", ["opaque", "arrays of text"])
+def test_a_type_that_h5py_cannot_read_is_no_damage(tmp_path: Path, kind: str) -> None:
+    if kind == "opaque":
+        type_id = h5py.h5t.create(h5py.h5t.OPAQUE, 8)
+        type_id.set_tag(b"a thing")
+    else:
+        type_id = h5py.h5t.array_create(h5py.h5t.py_create(h5py.string_dtype()), (2,))
+    write_of_type(tmp_path / "a.h5", "x", type_id, is_written=False)
+    with pytest.raises(ColumnError, match="h5py cannot read values of its type"):
+        Source(tmp_path / "a.h5", x="x")
+    (verdict,) = verify(tmp_path / "a.h5")
+    assert verdict.state == "not read"
+    assert "h5py cannot read its type" in verdict.reason

@@ -11,9 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from kerash5._errors import FileMissingError, NotHDF5Error, OptionError
-from kerash5.h5 import Verdict, verify
+from kerash5.h5 import Source, Verdict, verify
 
 
 @pytest.fixture
@@ -160,3 +161,22 @@ def test_what_is_no_hdf5_file_or_not_there_is_refused(tmp_path: Path) -> None:
 def test_limits_that_make_no_sense_are_refused(path: Path, limits: dict[str, int]) -> None:
     with pytest.raises(OptionError, match="at least 256 MiB"):
         list(verify(path, **limits))  # type: ignore[arg-type]  # of a dict
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "brtnfld+hdf5/test/testfiles/h5fc_ext_none.h5",
+        "brtnfld+hdf5/tools/test/h5format_convert/testfiles/h5fc_ext1_f.h5",
+        "brtnfld+hdf5/tools/test/h5format_convert/testfiles/h5fc_non_v3.h5",
+    ],
+)
+def test_extensible_arrays_whose_chunks_hdf5_miscounts_are_sound(
+    corpus_dir: Path, name: str
+) -> None:
+    path = corpus_dir / "files" / name
+    assert set(states(verify(path)).values()) == {"sound"}
+    column = next(name for name in states(verify(path)) if name.endswith("DSET_EA"))
+    with h5py.File(path) as file:
+        by_h5py = file[column][()]
+    assert_array_equal(Source(path, x=column).read([3, 0, 1])["x"], by_h5py[[3, 0, 1]])

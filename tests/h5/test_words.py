@@ -14,8 +14,9 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import escape_controls, explain_system_error
-from kerash5.h5._file import close_files
+from kerash5.h5._layout import _filter_name
 from kerash5.h5._verify import _read_dataset
+from kerash5.h5.files._pool import close_files
 
 
 def write_rows(path: Path, **options: Any) -> Path:
@@ -74,6 +75,39 @@ def test_an_input_output_error_while_reading_is_no_damage(
     monkeypatch.setattr(h5py.Dataset, "__getitem__", fail)
     with pytest.raises(k5.FileError, match=r"'x' in .*input/output error") as caught:
         source.read([3])
+    assert not isinstance(caught.value, k5.DamagedFileError)
+
+
+@pytest.mark.parametrize(
+    "where", ["h5py.h5o.visit", "kerash5.h5._choice.read_layout", "h5py.Group.__getitem__"]
+)
+def test_memory_that_hdf5_does_not_get_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    path = write_rows(tmp_path / "a.h5")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, fail)
+        column = "y" if where == "h5py.h5o.visit" else "x"  # whose absence has all names listed
+        with pytest.raises(k5.FileError, match=r"asks for more memory.*free some") as caught:
+            k5.Source(path, x=column)
+        assert not isinstance(caught.value, k5.DamagedFileError)
+
+
+def test_a_file_that_takes_too_much_memory_to_open_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "a.h5")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("h5py.h5f.open", fail)
+    with pytest.raises(k5.FileError, match="asks for more memory") as caught:
+        k5.Source(path, x="x")
     assert not isinstance(caught.value, k5.DamagedFileError)
 
 
@@ -140,10 +174,51 @@ def test_an_open_file_stands_for_its_path_and_a_data_set_names_the_line_to_write
     path = write_rows(tmp_path / "a.h5")
     with h5py.File(path) as file:
         assert k5.Source(file, x="x").paths == (str(path),)
-        with pytest.raises(k5.OptionError, match=r"as in H5Dataset\('.*a.h5', x='x'\)"):
+        with pytest.raises(k5.OptionError, match=r"its file first: H5Dataset\('.*a.h5', x='x'\)"):
             k5.H5Dataset(file["x"])
     with pytest.raises(k5.OptionError, match=r"h5py.File that is closed"):
         k5.Source(file, x="x")
+
+
+EVIL = "\x1b[31mred\n  y: 9 rows"
+
+
+def test_a_source_spells_out_control_characters_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file[EVIL] = np.zeros(2)
+        file["y"] = [EVIL, "plain"]
+        file["y"].attrs["units"] = EVIL
+        file[EVIL].attrs["scale_factor"] = EVIL
+    with pytest.warns(UserWarning, match="read as it is stored") as warned:
+        source = k5.Source(path, x=EVIL, y="y")
+    texts = [source.describe(), repr(source), k5.describe(path), str(warned[0].message)]
+    assert source.class_names == (EVIL, "plain")  # as stored: only what is shown is escaped
+    assert "2 classes: \\x1b[31mred\\n  y: 9 rows, plain" in texts[0]
+    for text in texts:
+        assert "\x1b" not in text
+        assert "\n  y: 9 rows" not in text
+
+
+def test_class_names_of_groups_are_spelled_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in (EVIL, "plain"):
+            file[f"{name}/image"] = np.zeros((3, 2))
+    text = k5.classes_from_groups(path).describe()
+    assert "\x1b" not in text
+    assert "2 classes: \\x1b[31mred\\n  y: 9 rows, plain" in text
+
+
+def test_errors_repeat_no_control_characters_of_a_file() -> None:
+    assert str(k5.FileError("'x' is damaged (no \x1b[2J in it)")) == (
+        "'x' is damaged (no \\x1b[2J in it)"
+    )
+    assert str(k5.FileError("two\nlines")) == "two\nlines"
+
+
+def test_the_name_of_a_filter_is_spelled_out() -> None:
+    assert _filter_name(40000, b"\x1b[31mpack; see\0") == "\\x1b[31mpack"
 
 
 def test_verify_and_assets_are_public(tmp_path: Path) -> None:

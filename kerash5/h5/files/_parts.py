@@ -1,0 +1,60 @@
+"""The rows of many parts, one after another: which part a row lies in, and in which files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5.h5._file import H5File
+
+
+@final
+class Parts:
+    """Files, or groups of one, whose rows follow one another.
+
+    Args:
+        lengths: The number of rows of each part.
+        files: For each part the files that its rows lie in, each once.
+    """
+
+    def __init__(self, lengths: Sequence[int], files: Sequence[tuple[H5File, ...]]) -> None:
+        self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._files = files
+        self.all_files = self.files_of(range(len(files)))
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self._files)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows over all parts."""
+        return int(self.starts[-1])
+
+    def find(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the part of each row; shape (n,)."""
+        if len(self) == 1:
+            return np.zeros(len(rows), np.int64)
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+    def split(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
+        """Yield each part that some of the rows lie in, and which these are; None for all."""
+        if len(self) == 1:
+            if len(rows):
+                yield 0, None
+            return
+        part_of = self.find(rows)
+        for part in np.unique(part_of).tolist():
+            yield part, np.flatnonzero(part_of == part)
+
+    def files_of(self, parts: Iterable[int]) -> tuple[H5File, ...]:
+        """Return the files that some parts lie in, each once: a file may hold many parts."""
+        return tuple(dict.fromkeys(file for part in parts for file in self._files[part]))
+
+    def check_unchanged(self, part: int) -> None:
+        """Raise `FileChangedError` if a file of a part changed since it was first seen."""
+        for file in self._files[part]:
+            file.check_unchanged()

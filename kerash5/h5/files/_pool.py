@@ -1,0 +1,147 @@
+"""The open HDF5 handles of this process: at most 128, opened on first use, closed with their users.
+
+Ten thousand files need no ten thousand descriptors. What a file is: see `H5File`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import h5py
+
+from kerash5.h5.files._opening import HDF5_ERRORS, open_hdf5
+
+if TYPE_CHECKING:
+    from kerash5.h5._file import H5File
+
+_MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
+
+
+class HandlePool:
+    """The open handles of this process, least recently used first.
+
+    One lock serves: h5py has only one itself.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
+        # The same files by what tells that two are versions of one.
+        self._versions: dict[object, H5File] = {}
+        self._users: Counter[H5File] = Counter()
+        self._num_lent = 0  # to the thread that holds the lock, one call within another
+        self._leavers: deque[tuple[H5File, ...]] = deque()
+
+    def retain(self, files: tuple[H5File, ...]) -> None:
+        with self._lock:
+            self._users.update(files)
+
+    def leave(self, files: tuple[H5File, ...]) -> None:
+        """Note that a user of these files is gone; close what has none left.
+
+        The garbage collector calls this in the middle of anything, HDF5's lock held perhaps by
+        this thread: it waits for no lock, and whoever holds it closes the files afterwards.
+        """
+        self._leavers.append(files)
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        while self._leavers and self._lock.acquire(blocking=False):
+            try:
+                if self._num_lent:  # by this thread: it closes them when it has read
+                    return
+                self._forget_leavers()
+            finally:
+                self._lock.release()
+
+    def _forget_leavers(self) -> None:
+        while self._leavers:
+            try:
+                files = self._leavers.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            for file in files:
+                self._users[file] -= 1
+                if self._users[file] <= 0:
+                    del self._users[file]
+                    self._close_one(file)
+
+    @contextmanager
+    def lend(self, file: H5File) -> Iterator[h5py.File]:
+        try:
+            with self._lock:
+                handle = self._handles.pop(file, None)
+                if handle is None or not handle:
+                    self._close_older(file)
+                    file.check_unchanged()
+                    handle = open_hdf5(file.place, file.path)
+                self._handles[file] = handle
+                self._versions |= dict.fromkeys(_version_keys(file), file)
+                while len(self._handles) > _MAX_OPEN:
+                    self._close_one(next(iter(self._handles)))
+                self._num_lent += 1
+                try:
+                    yield handle
+                finally:
+                    self._num_lent -= 1
+        finally:
+            self._close_unused()
+
+    def close(self, files: Iterable[H5File] | None = None) -> None:
+        with self._lock:
+            for file in list(self._handles if files is None else files):
+                self._close_one(file)
+
+    def _close_one(self, file: H5File) -> None:
+        if (handle := self._handles.pop(file, None)) is not None:
+            for key in _version_keys(file):
+                self._versions.pop(key, None)
+            with suppress(*HDF5_ERRORS):  # of damaged metadata; nothing was written
+                handle.close()
+
+    def _close_older(self, file: H5File) -> None:
+        """Close handles of what the file was before: HDF5 would answer from what it remembers."""
+        for key in _version_keys(file):
+            other = self._versions.get(key)
+            if other is not None and other.identity != file.identity:
+                self._close_one(other)
+
+    def forget(self) -> None:
+        """Start over in a forked child: another thread of the parent may have held the lock."""
+        self.__init__()  # type: ignore[misc]  # the point is to be new again
+
+
+def _version_keys(file: H5File) -> tuple[object, object]:
+    """Return what two versions of one file share, either of it: its place, or what lies there."""
+    return file.place, (file.identity.device, file.identity.inode)
+
+
+POOL: Final = HandlePool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.forget)
+
+
+def close_with(user: object, files: tuple[H5File, ...]) -> None:
+    """Close the handles of files once every object that was given to this function is gone.
+
+    Args:
+        user: What reads them.
+        files: The files.
+    """
+    POOL.retain(files)
+    weakref.finalize(user, POOL.leave, files).atexit = False
+
+
+def close_files(files: Iterable[H5File] | None = None) -> None:
+    """Close HDF5 handles this process reads from; they reopen by themselves when needed.
+
+    Args:
+        files: Those of these files; None for all.
+    """
+    POOL.close(files)

@@ -1,0 +1,136 @@
+"""Stored values as class ids: those that `labels=` names, or all that a column of text holds."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5._errors import LabelError, OptionError
+from kerash5.h5._readers import AbstractReader
+
+if TYPE_CHECKING:
+    from kerash5.h5._columns import Column
+
+_SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Maps stored values to class ids. Values are sorted, ids run beside them."""
+
+    values: np.ndarray
+    ids: NDArray[np.int64]
+    names: tuple[str, ...]  # by id
+
+    def map(self, stored: np.ndarray, what: str) -> NDArray[np.int64]:
+        """Return the class id of each value.
+
+        Raises:
+            LabelError: A value is not among the labels.
+        """
+        values = _as_text(stored)
+        place = np.searchsorted(self.values, values)
+        place[place == len(self.values)] = 0
+        wrong = self.values[place] != values
+        if wrong.any():
+            raise LabelError(
+                f"{what} holds {values[wrong].item(0)!r}, which is not among its labels "
+                f"{_shorten(self.names)}; add it to labels="
+            )
+        return self.ids[place]
+
+
+def find_labels(column: Column, parts: Sequence[AbstractReader]) -> Labels | None:
+    is_text = parts[0].dtype.kind in "SO" or h5py.check_string_dtype(parts[0].dtype) is not None
+    if column.labels is not None:
+        return _labels_as_told(column, parts[0].dtype, is_text=is_text)
+    return _labels_of_values(_distinct_values(parts)) if is_text else None
+
+
+def _labels_as_told(column: Column, stored_dtype: np.dtype, *, is_text: bool) -> Labels:
+    values, ids = _parse_labels(column)
+    if is_text != (values.dtype.kind == "U"):
+        raise OptionError(
+            f"labels={reprlib.repr(column.labels)} of column {column.path!r} are "
+            f"{'numbers' if is_text else 'text'}, and it holds "
+            f"{'text' if is_text else stored_dtype}; name the stored values"
+        )
+    names = {number: str(value) for value, number in zip(values.tolist(), ids, strict=True)}
+    order = np.argsort(values, kind="stable")
+    return Labels(
+        values[order],
+        np.array(ids, np.int64)[order],
+        tuple(names.get(number, str(number)) for number in range(max(names) + 1)),
+    )
+
+
+def _parse_labels(column: Column) -> tuple[np.ndarray, list[int]]:
+    labels: Any = column.labels
+    try:
+        pairs = (
+            labels.items()
+            if isinstance(labels, Mapping)
+            else zip(labels, range(len(labels)), strict=True)
+        )
+        told = [(_decode(value), operator.index(number)) for value, number in pairs]
+        values = np.array([value for value, _ in told])
+    except (TypeError, ValueError):
+        told, values = [], np.empty(0)
+    ids = [number for _, number in told]
+    is_mixed = values.dtype.kind == "U" and not all(isinstance(value, str) for value, _ in told)
+    is_sound = bool(told) and values.ndim == 1 and values.dtype.kind in "Ubiuf" and not is_mixed
+    if isinstance(labels, str | bytes) or not is_sound or min(ids) < 0:
+        raise OptionError(
+            f"labels={reprlib.repr(labels)} of column {column.path!r}; it is a sequence of stored "
+            "values, or a mapping of them to ids from 0 up"
+        )
+    if len(np.unique(values)) < len(values):
+        raise OptionError(
+            f"labels={reprlib.repr(labels)} of column {column.path!r} names a value twice; each "
+            "has one id"
+        )
+    return values, ids
+
+
+def _labels_of_values(values: np.ndarray) -> Labels:
+    return Labels(values, np.arange(len(values)), tuple(str(value) for value in values))
+
+
+def _distinct_values(parts: Sequence[AbstractReader]) -> np.ndarray:
+    found: np.ndarray | None = None
+    for part in parts:
+        for start in range(0, part.num_rows, _SCAN_ROWS):
+            stop = min(start + _SCAN_ROWS, part.num_rows)
+            rows = np.empty((stop - start, *part.row_shape), part.dtype)
+            part.read_range(start, stop, rows)
+            distinct = np.unique(_as_text(rows))
+            found = distinct if found is None else np.union1d(found, distinct)
+    return found if found is not None else np.empty(0, "U1")
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+    """Return byte and object strings as fixed-width unicode, other arrays as they are."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    if values.dtype.kind == "O":
+        texts = [str(_decode(value)) for value in values.flat]
+        return np.array(texts, dtype=np.str_).reshape(values.shape)
+    return values
+
+
+def _decode(value: object) -> object:
+    # backslashreplace keeps apart what is no UTF-8; "replace" would make one class of two.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (
+        f", ... ({len(names)} in all)" if len(names) > 5 else ""
+    )
