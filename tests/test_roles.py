@@ -108,13 +108,6 @@ def test_a_transform_is_called_with_the_text_itself(path: Path, name: str, optio
     assert sorted(seen) == sorted(TEXTS)
 
 
-def test_objects_of_h5py_and_arrays_as_columns_name_the_line_to_write(path: Path) -> None:
-    with h5py.File(path) as file:
-        cure = re.escape(f": H5Dataset({str(path)!r}, x='n') opens it by its name")
-        with pytest.raises(OptionError, match=f"^x=<HDF5 dataset .*{cure}"):
-            open_all(path, file["n"])
-        closed = file["n"]
-    with pytest.raises(OptionError, match=r"H5Dataset\('FILE', y='PATH'\) opens it"):
-        open_all(path, "n", closed)
+def test_arrays_as_columns_name_the_function_that_writes_them(path: Path) -> None:
     with pytest.raises(OptionError, match=r"^x/a=an array of shape \(5, 2\);.*; k5\.write puts"):
         open_all(path, {"a": np.zeros((5, 2))})

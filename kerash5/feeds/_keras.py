@@ -97,7 +97,7 @@ class H5Dataset(PyDataset):
 
     Args:
         path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
-            `Source`. May be left out where the columns are open data sets.
+            `Source`. None, the default, where the columns are open data sets.
         x: What the model takes: a data set's path in the file, an open `h5py.Dataset`, a `Column`,
             or a tuple or dict of them. May be left out for a `Source`, which brings its columns
             named x, y and sample_weight along. Text and complex values need a `transform` that
