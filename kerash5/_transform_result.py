@@ -32,7 +32,7 @@ def check_entries(returned: Any, roles: tuple[str, ...]) -> Entries:  # noqa: AN
     kind = "None" if returned is None else f"{type(returned).__name__}{number}"
     named = ", ".join(roles)
     raise OptionError(
-        f"transform returned {kind}; it is called with ({named}) and returns "
+        f"transform returned {kind}; it takes ({named}) and returns "
         f"{'the same' if len(roles) == 1 else 'a tuple of the same'}: end it with "
         f"'return {named}'"
     )

@@ -341,7 +341,7 @@ def forget(*_batch: Any) -> None:
 
 
 WRONG_RETURNS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
-    "forgotten": (forget, r"returned NoneType; it takes \(x, y\) and returns a tuple"),
+    "forgotten": (forget, r"returned None; it takes \(x, y\) and returns a tuple"),
     "one": (lambda *batch: batch[:1], r"returned tuple of 1; it takes \(x, y\)"),
     "three": (lambda *batch: (*batch, batch[0]), "returned tuple of 3"),
     "an array": (lambda *batch: batch[0], "returned ndarray; it takes"),
@@ -359,7 +359,7 @@ def test_a_transform_that_returns_something_else_is_told(
 
 def test_a_transform_of_x_alone_that_forgets_to_return_is_told(tmp_path: Path) -> None:
     batches = open_plain(tmp_path, y=None, transform=forget)
-    with pytest.raises(OptionError, match=r"returned NoneType; it takes \(x\) and returns the sam"):
+    with pytest.raises(OptionError, match=r"returned None; it takes \(x\) and returns the sam"):
         batches.read(0)
 
 

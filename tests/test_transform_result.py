@@ -48,7 +48,7 @@ def ragged_array(x: Any, y: Any) -> Any:
 
 
 WRONG: Final[dict[str, tuple[Function, str]]] = {
-    "nothing": (lambda _x, _y: None, r"returned None; it is called with \(x, y\).*'return x, y'"),
+    "nothing": (lambda _x, _y: None, r"returned None; it takes \(x, y\).*'return x, y'"),
     "one of two": (lambda x, _: x, r"returned ndarray; .* a tuple of the same: end it with"),
     "three of two": (lambda x, y: (x, y, y), r"returned tuple of 3; .*'return x, y'"),
     "a dict": (lambda x, y: {"x": x, "y": y}, "returned dict; .*'return x, y'"),
