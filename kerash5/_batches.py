@@ -28,7 +28,6 @@ from kerash5._batch_options import (
 from kerash5._choices import advise_on_chunks, choose_shuffle, choose_store, weigh
 from kerash5._errors import ColumnError, OptionError
 from kerash5._mixing import measure_mixing
-from kerash5._plan import Plan
 from kerash5._roles import (
     ROLES,
     ColumnSpec,
@@ -41,7 +40,6 @@ from kerash5._roles import (
     flatten_roles,
     names_in,
 )
-from kerash5._selection import RowSelection, parse_selection
 from kerash5._transform import Batch, Transform
 from kerash5._transform_result import ResultCheck
 from kerash5.h5 import Source
@@ -50,6 +48,8 @@ from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath, find_files
 from kerash5.h5._stop import obey
 from kerash5.h5.values._labels import check_labels_fit
+from kerash5.order._plan import Plan
+from kerash5.order._selection import RowSelection, parse_selection
 
 __all__ = [
     "Batch",

@@ -20,10 +20,10 @@ from kerash5._arena import (
     ResidentRows,
     WindowRows,
 )
-from kerash5._blocks import Blocks
 from kerash5._errors import OptionError
-from kerash5._plan import Plan, Shuffle
 from kerash5.h5 import Source
+from kerash5.order._blocks import Blocks
+from kerash5.order._plan import Plan, Shuffle
 
 # Each block costs some 50 us besides its bytes; a thousand of them mix well.
 _BLOCK_BYTES: Final = 128 << 10

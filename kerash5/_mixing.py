@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import KerasH5Error
-from kerash5._plan import Plan, Window
 from kerash5._roles import Tree
 from kerash5.h5 import Source
+from kerash5.order._plan import Plan, Window
 
 STARVING: Final = 0.7  # of the labels that a batch of an exact shuffle holds
 

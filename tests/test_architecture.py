@@ -35,11 +35,7 @@ ORDER: Final = (
     "_measurement",
     "h5.layouts",
     "h5",
-    "_permutation",
-    "_blocks",
-    "_split",
-    "_plan",
-    "_selection",
+    "order",
     "_options",
     "_roles",
     "_arena",
@@ -60,7 +56,7 @@ ORDER: Final = (
     "__main__",
 )
 # ... but for these, an importer and what is closed to it: the order of rows knows no file.
-BARRED: Final = (("_split", "h5"), ("_plan", "h5"))
+BARRED: Final = (("order", "h5"),)
 # Third-party packages that only these modules may import.
 OWNERS: Final = {
     "keras": (
@@ -76,7 +72,7 @@ OWNERS: Final = {
     "grain": ("kerash5.feeds._grain",),
 }
 # Modules that are NumPy and arithmetic, and never touch a file.
-PURE: Final = ("kerash5._permutation", "kerash5._blocks", "kerash5._split", "kerash5._plan")
+PURE: Final = ("kerash5.order", "kerash5.order.*")
 FILE_MODULES: Final = frozenset(
     {
         *("bz2", "fileinput", "glob", "gzip", "io", "lzma", "mmap", "multiprocessing", "os"),

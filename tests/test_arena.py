@@ -35,12 +35,12 @@ from kerash5._arena import (
 )
 from kerash5._arena._shelves import FileShelf
 from kerash5._batches import BatchOptions, open_batches
-from kerash5._blocks import Blocks
 from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
-from kerash5._plan import Plan
 from kerash5.h5 import Runs, Source, _memory, write
 from kerash5.h5._file import H5File
 from kerash5.h5._memory import _BATCHES, Memory
+from kerash5.order._blocks import Blocks
+from kerash5.order._plan import Plan
 
 NUM_ROWS: Final = 150
 BLOCK_ROWS: Final = 8

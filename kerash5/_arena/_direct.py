@@ -9,8 +9,8 @@ from typing import final
 
 from kerash5._arena._resident import HeldBlocks
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
-from kerash5._plan import Plan
 from kerash5.h5 import Source
+from kerash5.order._plan import Plan
 
 
 @final

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from kerash5._arena._rows import AbstractRows, Arrays, Shared
 from kerash5._arena._shelves import AbstractShelf, FileShelf, MemoryShelf
-from kerash5._blocks import Blocks
-from kerash5._plan import Plan
 from kerash5.h5 import Runs, Source
+from kerash5.order._blocks import Blocks
+from kerash5.order._plan import Plan
 
 _ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
 # Decoded bytes that a thread reads at a time: more, and the others wait for it in vain.

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._arena._rows import Arrays, gather_rows
-from kerash5._blocks import Blocks
-from kerash5._plan import Plan, Span, Window
 from kerash5.h5._memory import empty
 from kerash5.h5._readers import as_copied
+from kerash5.order._blocks import Blocks
+from kerash5.order._plan import Plan, Span, Window
 
 Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
 

@@ -23,10 +23,10 @@ from kerash5._arena._window import (
     join_parts,
     view_part,
 )
-from kerash5._blocks import Blocks
-from kerash5._plan import Plan, Span, Window
 from kerash5.h5 import Source
 from kerash5.h5._memory import Memory, round_up
+from kerash5.order._blocks import Blocks
+from kerash5.order._plan import Plan, Span, Window
 
 # What a window knows of a row beside its data, numbers and places: 24 bytes. That much is known of
 # a third window, too, for each two that are in memory.

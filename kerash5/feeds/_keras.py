@@ -28,7 +28,6 @@ from kerash5._batches import (
     open_batches,
 )
 from kerash5._errors import ColumnError, OptionError, RowError
-from kerash5._plan import Plan, Shuffle
 from kerash5._roles import map_tree, names_in
 from kerash5.feeds._class_names import (
     adopt_classes,
@@ -53,6 +52,7 @@ from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._file import StrPath
+from kerash5.order._plan import Plan, Shuffle
 
 if TYPE_CHECKING:
     PyDataset = object

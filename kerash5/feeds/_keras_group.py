@@ -16,8 +16,8 @@ from kerash5._errors import OptionError
 from kerash5.distributed import Group, check_exchange, find_group
 
 if TYPE_CHECKING:
-    from kerash5._plan import Plan
     from kerash5.feeds._keras import H5Dataset
+    from kerash5.order._plan import Plan
 
 _TORCH_EXCHANGES = (3, 16)  # the first Keras that wraps a model in DistributedDataParallel
 

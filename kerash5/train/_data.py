@@ -17,9 +17,7 @@ from kerash5._batches import ColumnSpec, RowSelection, parse_selection
 from kerash5._checks import is_whole
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
-from kerash5._plan import Shuffle
 from kerash5._roles import flatten_roles
-from kerash5._split import split_rows
 from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
@@ -28,6 +26,8 @@ from kerash5.h5._choice import Reader
 from kerash5.h5._file import H5File, StrPath, find_files
 from kerash5.h5.children._look import look_at
 from kerash5.h5.files._given import name_columns
+from kerash5.order._plan import Shuffle
+from kerash5.order._split import split_rows
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
 _ASIDE: Final = 0.25

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
-from kerash5._permutation import make_key, parse_seed, permutation
+from kerash5.order._permutation import make_key, parse_seed, permutation
 
 _SPLIT: Final = 4  # what the key is for; the plan uses 1 to 3
 

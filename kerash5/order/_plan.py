@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kerash5._checks import parse_count
 from kerash5._errors import OptionError
-from kerash5._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
+from kerash5.order._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
 
 Shuffle = Literal["rows", "chunks", False]
 _Made = TypeVar("_Made")

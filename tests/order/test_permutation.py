@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import OptionError
-from kerash5._permutation import SORT_MAX, _argsort, make_key, parse_seed, permutation, permute
+from kerash5.order._permutation import (
+    SORT_MAX,
+    _argsort,
+    make_key,
+    parse_seed,
+    permutation,
+    permute,
+)
 
 KEYS = st.integers(0, (1 << 64) - 1)
 

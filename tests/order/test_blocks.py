@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._blocks import Blocks
+from kerash5.order._blocks import Blocks
 
 
 @st.composite

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._blocks import Blocks
 from kerash5._errors import OptionError
-from kerash5._permutation import SORT_MAX
-from kerash5._plan import Plan, Shuffle, Window
+from kerash5.order._blocks import Blocks
+from kerash5.order._permutation import SORT_MAX
+from kerash5.order._plan import Plan, Shuffle, Window
 
 SHUFFLES: Final[tuple[Shuffle, ...]] = ("rows", "chunks", False)
 

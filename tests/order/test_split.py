@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import OptionError
-from kerash5._split import Split, k_folds, split_rows
+from kerash5.order._split import Split, k_folds, split_rows
 
 SEEDS = st.integers(-5, 1 << 40)
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=120)

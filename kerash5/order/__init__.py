@@ -1,0 +1,1 @@
+"""Which rows, in which order: permutations, plans, splits. NumPy only, no file."""
