@@ -17,7 +17,6 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from kerash5._arena import AbstractRows, DirectRows, ResidentRows, parse_cache
 from kerash5._batch_options import (
     BatchOptions,
     parse_scratch,
@@ -42,6 +41,7 @@ from kerash5._roles import (
 )
 from kerash5._transform import Batch, Transform
 from kerash5._transform_result import ResultCheck
+from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows, parse_cache
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked

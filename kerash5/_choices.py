@@ -12,7 +12,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena import (
+from kerash5._errors import OptionError
+from kerash5.batches.cache import (
     INDEX_BYTES,
     AbstractRows,
     DirectRows,
@@ -20,7 +21,6 @@ from kerash5._arena import (
     ResidentRows,
     WindowRows,
 )
-from kerash5._errors import OptionError
 from kerash5.h5 import Source
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan, Shuffle

@@ -20,7 +20,6 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._arena import INDEX_BYTES, DirectRows, ResidentRows, WindowRows
 from kerash5._batches import Batch, Batches, BatchOptions, open_batches, parse_selection
 from kerash5._errors import (
     ColumnError,
@@ -29,6 +28,7 @@ from kerash5._errors import (
     OptionError,
     RowError,
 )
+from kerash5.batches.cache import INDEX_BYTES, DirectRows, ResidentRows, WindowRows
 from kerash5.h5 import Column, Source, write
 
 NUM_ROWS: Final = 203

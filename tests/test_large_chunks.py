@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._arena import DirectRows
 from kerash5._batches import Batches, BatchOptions, open_batches
+from kerash5.batches.cache import DirectRows
 from kerash5.h5 import Source
 
 WARNING: Final = r"chunk of column 'x' does not fit the cache \(4\.0 MB decoded, cache 2\.0 MB\)"

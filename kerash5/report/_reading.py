@@ -16,10 +16,10 @@ from typing import Any, final
 
 import h5py
 
-from kerash5._arena import parse_cache
 from kerash5._backends import environment
 from kerash5._batch_options import BatchOptions
 from kerash5._errors import ColumnError, FileError, OptionError
+from kerash5.batches.cache import parse_cache
 from kerash5.h5._file import H5File, StrPath, find_file
 from kerash5.h5._find import list_datasets
 from kerash5.report._json import write_values

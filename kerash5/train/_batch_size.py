@@ -20,9 +20,9 @@ from typing import Any, Final, final
 import keras
 import psutil
 
-from kerash5._arena import parse_cache
 from kerash5._checks import parse_count
 from kerash5._errors import OptionError, RunError
+from kerash5.batches.cache import parse_cache
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import BatchSizes, Trial
 from kerash5.train._trial import run_trial

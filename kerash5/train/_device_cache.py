@@ -9,9 +9,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from kerash5._arena import parse_size
 from kerash5._batches import Batch
 from kerash5._errors import OptionError
+from kerash5.batches.cache import parse_size
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines._stack import count_bytes, fill, leaves_of

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerash5 as k5
-from kerash5._arena import DirectRows, ResidentRows, WindowRows
+from kerash5.batches.cache import DirectRows, ResidentRows, WindowRows
 
 NUM_ROWS: Final = 103
 BATCH_SIZE: Final = 10

@@ -14,7 +14,6 @@ import yaml
 from numpy.testing import assert_array_equal
 
 import kerash5 as k5
-from kerash5._arena import ResidentRows
 from kerash5._errors import (
     ColumnError,
     DamagedFileError,
@@ -27,6 +26,7 @@ from kerash5._errors import (
     UnknownColumnError,
 )
 from kerash5._options import DataOptions
+from kerash5.batches.cache import ResidentRows
 from kerash5.h5.children import _child
 
 NUM_ROWS: Final = 40

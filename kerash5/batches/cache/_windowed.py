@@ -11,9 +11,9 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._resident import HeldBlocks
-from kerash5._arena._rows import AbstractRows, Arrays, Shared
-from kerash5._arena._window import (
+from kerash5.batches.cache._resident import HeldBlocks
+from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
+from kerash5.batches.cache._window import (
     Foresight,
     Held,
     Part,

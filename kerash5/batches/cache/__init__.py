@@ -5,11 +5,11 @@ all of it fits. `WindowRows` holds the window being served and the next one. Wha
 to drop follows from the plan: nothing is guessed.
 """
 
-from kerash5._arena._cache import AUTO_CACHE_BYTES, parse_cache, parse_size
-from kerash5._arena._direct import DirectRows
-from kerash5._arena._resident import HeldBlocks, ResidentRows
-from kerash5._arena._rows import AbstractRows, Arrays
-from kerash5._arena._windows import INDEX_BYTES, WindowRows
+from kerash5.batches.cache._budget import AUTO_CACHE_BYTES, parse_cache, parse_size
+from kerash5.batches.cache._resident import HeldBlocks, ResidentRows
+from kerash5.batches.cache._store import AbstractRows, Arrays
+from kerash5.batches.cache._uncached import DirectRows
+from kerash5.batches.cache._windowed import INDEX_BYTES, WindowRows
 
 __all__ = [
     "AUTO_CACHE_BYTES",

@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._arena import (
+from kerash5._batches import BatchOptions, open_batches
+from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
+from kerash5.batches.cache import (
     AUTO_CACHE_BYTES,
     AbstractRows,
     DirectRows,
@@ -33,9 +35,7 @@ from kerash5._arena import (
     WindowRows,
     parse_cache,
 )
-from kerash5._arena._shelves import FileShelf
-from kerash5._batches import BatchOptions, open_batches
-from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
+from kerash5.batches.cache._storage import FileShelf
 from kerash5.h5 import Runs, Source, _memory, write
 from kerash5.h5._file import H5File
 from kerash5.h5._memory import _BATCHES, Memory

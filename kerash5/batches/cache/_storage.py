@@ -18,8 +18,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._rows import Arrays, gather_rows
 from kerash5._errors import DamagedFileError, FileError
+from kerash5.batches.cache._store import Arrays, gather_rows
 from kerash5.h5 import Runs, Source
 from kerash5.h5._gather import MOST_BYTES, gather
 from kerash5.h5._memory import empty

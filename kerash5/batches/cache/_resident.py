@@ -9,8 +9,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._rows import AbstractRows, Arrays, Shared
-from kerash5._arena._shelves import AbstractShelf, FileShelf, MemoryShelf
+from kerash5.batches.cache._storage import AbstractShelf, FileShelf, MemoryShelf
+from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
 from kerash5.h5 import Runs, Source
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan

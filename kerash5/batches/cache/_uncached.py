@@ -7,8 +7,8 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import final
 
-from kerash5._arena._resident import HeldBlocks
-from kerash5._arena._rows import AbstractRows, Arrays, Shared
+from kerash5.batches.cache._resident import HeldBlocks
+from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
 from kerash5.h5 import Source
 from kerash5.order._plan import Plan
 

@@ -11,7 +11,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._arena._rows import Arrays, gather_rows
+from kerash5.batches.cache._store import Arrays, gather_rows
 from kerash5.h5._memory import empty
 from kerash5.h5._readers import as_copied
 from kerash5.order._blocks import Blocks

@@ -1,0 +1,1 @@
+"""From a source and a plan to batches: step -> arrays."""
