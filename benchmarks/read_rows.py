@@ -37,8 +37,8 @@ from _peer_group import Peers
 from _peer_process import PEERS
 from _peers import BATCH
 
-from kerash5._batches import Batches, BatchOptions, open_batches
 from kerash5.assets import digits_train
+from kerash5.batches._batches import Batches, BatchOptions, open_batches
 
 SHAPE: Final = (56, 56, 3)
 PACKAGES: Final = ("kerash5", "numpy", "h5py", "hdf5plugin", "imagecodecs")

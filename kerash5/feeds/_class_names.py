@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from kerash5._errors import ColumnError, LabelError, OptionError
-from kerash5._roles import ROLES, ColumnSpec, flatten_roles
 from kerash5._run import Run
+from kerash5.batches._roles import ROLES, ColumnSpec, flatten_roles
 from kerash5.h5 import Column, Source
 from kerash5.h5._columns import ResolvedColumn, assemble_column
 from kerash5.h5._readers import ConstantReader

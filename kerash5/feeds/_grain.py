@@ -6,8 +6,8 @@ the plan's.
 
 from __future__ import annotations
 
-from kerash5._batches import Batch
 from kerash5._errors import BackendError, OptionError, RowError
+from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 
 try:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._backends import prepare_keras
-from kerash5._batches import (
+from kerash5._errors import ColumnError, OptionError, RowError
+from kerash5.batches._batches import (
     Batch,
     Batches,
     BatchOptions,
@@ -27,8 +28,7 @@ from kerash5._batches import (
     count_rows,
     open_batches,
 )
-from kerash5._errors import ColumnError, OptionError, RowError
-from kerash5._roles import map_tree, names_in
+from kerash5.batches._roles import map_tree, names_in
 from kerash5.feeds._class_names import (
     adopt_classes,
     check_classes,

@@ -13,13 +13,13 @@ import keras
 import numpy as np
 
 from kerash5._errors import ColumnError, OptionError
-from kerash5._roles import map_tree
+from kerash5.batches._roles import map_tree
 from kerash5.feeds._keras_losses import needs_y, read_targets
 from kerash5.feeds._label_facts import find_facts, is_one_hot
 from kerash5.feeds._label_rules import LabelView, check_target
 
 if TYPE_CHECKING:
-    from kerash5._batches import Batch
+    from kerash5.batches._batches import Batch
     from kerash5.feeds._keras import H5Dataset
 
 _MADE: Final = "the first batch of y, as transform= returns it,"

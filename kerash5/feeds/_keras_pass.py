@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch, Batches
+from kerash5.batches._batches import Batch, Batches
 from kerash5.feeds._keras_position import Position
 
 

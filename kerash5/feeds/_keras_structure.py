@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 from kerash5._errors import OptionError, ShapeError
-from kerash5._transform_result import describe_tree
+from kerash5.batches._transform_result import describe_tree
 from kerash5.feeds._keras_losses import find_compared, has_own_steps
 from kerash5.feeds._keras_position import Task
 
 if TYPE_CHECKING:
-    from kerash5._batches import Batch
+    from kerash5.batches._batches import Batch
     from kerash5.feeds._keras import H5Dataset
 
 _MADE: Final = "the first batch, as transform= returns it,"

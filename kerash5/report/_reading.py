@@ -17,8 +17,8 @@ from typing import Any, final
 import h5py
 
 from kerash5._backends import environment
-from kerash5._batch_options import BatchOptions
 from kerash5._errors import ColumnError, FileError, OptionError
+from kerash5.batches._options import BatchOptions
 from kerash5.batches.cache import parse_cache
 from kerash5.h5._file import H5File, StrPath, find_file
 from kerash5.h5._find import list_datasets

@@ -17,9 +17,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import Batches, open_batches
 from kerash5._errors import KerasH5Error
+from kerash5.batches._batches import Batches, open_batches
+from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Source, close_files, write
 from kerash5.h5._file import StrPath
 

@@ -12,11 +12,11 @@ from typing import Any, Final, Literal, final
 
 import numpy as np
 
-from kerash5._batches import ColumnSpec, RowSelection, parse_selection
 from kerash5._checks import is_whole
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._options import DataOptions, format_columns, parse_columns
-from kerash5._roles import flatten_roles
+from kerash5.batches._batches import ColumnSpec, RowSelection, parse_selection
+from kerash5.batches._roles import flatten_roles
 from kerash5.batches.cache import parse_cache
 from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset

@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
 from kerash5._errors import OptionError
+from kerash5.batches._batches import Batch
 from kerash5.batches.cache import parse_size
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import AbstractEngine

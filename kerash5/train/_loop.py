@@ -15,8 +15,8 @@ from typing import Any, Literal, final
 
 import keras
 
-from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics
+from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train._device_cache import HeldRows
 from kerash5.train._hooks import Hooks

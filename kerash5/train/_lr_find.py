@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from kerash5._batches import Batch
 from kerash5._errors import OptionError, RunError
+from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import LearningRates
 from kerash5.train._checks import check_single_optimizer

@@ -14,8 +14,8 @@ import keras
 from rich.console import Console
 
 from kerash5._backends import environment
-from kerash5._batches import Batch
 from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5.batches._batches import Batch
 from kerash5.feeds._class_names import class_names_of
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure

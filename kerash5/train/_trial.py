@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import make_engine
 

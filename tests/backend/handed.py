@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine
 
 

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import kerash5 as k5
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from tests.backend.served import (
     BATCH_SIZE,
     NUM_ROWS,

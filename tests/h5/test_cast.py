@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kerash5._batches import BatchOptions, open_batches
 from kerash5._errors import ColumnError, OptionError
+from kerash5.batches._batches import BatchOptions, open_batches
 from kerash5.h5 import Column, Source
 from kerash5.h5.values._cast import MisfitError, cast, find_misfits, may_lose, why_not_cast
 from tests.strategies import random_values

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import open_batches
 from kerash5._errors import ColumnError, OptionError
+from kerash5.batches._batches import open_batches
+from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Column, Source
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 
 
 def as_fit_hands(batch: Batch) -> Any:  # noqa: ANN401  an array, or a tuple of trees of such

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
 from kerash5._run import Metrics
+from kerash5.batches._batches import Batch
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._jax_trace import Trace, name_shapes, name_versions
 from kerash5.train.engines._leaks import refused_leaks

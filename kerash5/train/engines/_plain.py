@@ -10,8 +10,8 @@ from typing import final
 
 import keras
 
-from kerash5._batches import Batch
 from kerash5._run import Metrics
+from kerash5.batches._batches import Batch
 from kerash5.train._logs import read_metrics
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import bare_batches, running_metrics

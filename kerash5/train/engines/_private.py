@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import keras
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines._data import as_fit_hands
 
 _BUILD: Final = "_symbolic_build"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 
 Shapes = tuple[Any, ...]  # what batches must have in common to be stacked
 MAX_STACK_BYTES: Final = 32 << 20

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train._logs import no_number
 from kerash5.train.engines._data import as_fit_hands
 from kerash5.train.engines._engine import AbstractEngine

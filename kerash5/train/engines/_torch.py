@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines._data import as_fit_hands
 from kerash5.train.engines._engine import AbstractEngine
 from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam

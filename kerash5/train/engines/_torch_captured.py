@@ -12,7 +12,7 @@ from typing import Final, final
 import keras
 import torch
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines._proven import PROVEN
 from kerash5.train.engines._stack import Shapes, fill, leaves_of
 from kerash5.train.engines._torch_code import is_same_graph, write_code

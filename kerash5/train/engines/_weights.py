@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch
 from kerash5._errors import OptionError
+from kerash5.batches._batches import Batch
 from kerash5.feeds._keras_losses import OutputLabels, pair_labels
 from kerash5.feeds._label_rules import Kind
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 
 NUM_CLASSES: Final = 3
 ROWS: Final = 8

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kerash5._batches import Batch
 from kerash5._run import Metrics, to_scalars
+from kerash5.batches._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine, why_not_fused
 from kerash5.train.engines._stack import fill, leaves_of
 from tests.backend.engines.cases import CASES, TRACED, Case, dense

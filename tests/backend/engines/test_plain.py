@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batches import Batch
 from kerash5._errors import KerasH5Error, OptionError
+from kerash5.batches._batches import Batch
 from kerash5.train.engines import make_engine
 from kerash5.train.engines._weights import ClassWeights
 from tests.backend.engines.cases import CASES, batches_of, dense

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine
 from kerash5.train.engines._stack import fill, leaves_of, shapes_of, split_alike, stack
 from tests.backend.engines.cases import pairs, two_by_two

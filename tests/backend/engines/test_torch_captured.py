@@ -15,7 +15,7 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from kerash5._batches import Batch
+from kerash5.batches._batches import Batch
 from kerash5.train.engines import make_engine
 from kerash5.train.engines._torch_captured import CapturedSteps
 from kerash5.train.engines._torch_parts import read_parts

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._batches import BatchOptions, open_batches
 from kerash5._errors import DamagedFileError, FileChangedError, FileError, OptionError
+from kerash5.batches._batches import BatchOptions, open_batches
 from kerash5.batches.cache import (
     AUTO_CACHE_BYTES,
     AbstractRows,

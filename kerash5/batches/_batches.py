@@ -17,17 +17,17 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from kerash5._batch_options import (
+from kerash5._errors import ColumnError, OptionError
+from kerash5.batches._labels import check_labels_fit
+from kerash5.batches._mixing import measure_mixing
+from kerash5.batches._options import (
     BatchOptions,
     parse_scratch,
     parse_shard,
     parse_threads,
     parse_transform,
 )
-from kerash5._choices import advise_on_chunks, choose_shuffle, choose_store, weigh
-from kerash5._errors import ColumnError, OptionError
-from kerash5._mixing import measure_mixing
-from kerash5._roles import (
+from kerash5.batches._roles import (
     ROLES,
     ColumnSpec,
     Tree,
@@ -39,15 +39,15 @@ from kerash5._roles import (
     flatten_roles,
     names_in,
 )
-from kerash5._transform import Batch, Transform
-from kerash5._transform_result import ResultCheck
+from kerash5.batches._strategy import advise_on_chunks, choose_shuffle, choose_store, weigh
+from kerash5.batches._transform import Batch, Transform
+from kerash5.batches._transform_result import ResultCheck
 from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows, parse_cache
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader
 from kerash5.h5._clock import clocked
 from kerash5.h5._file import StrPath, find_files
 from kerash5.h5._stop import obey
-from kerash5.h5.values._labels import check_labels_fit
 from kerash5.order._plan import Plan
 from kerash5.order._selection import RowSelection, parse_selection
 

@@ -12,16 +12,16 @@ import h5py
 import numpy as np
 import pytest
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import open_batches
+from kerash5.batches._batches import open_batches
+from kerash5.batches._options import BatchOptions
 from kerash5.h5._chunked import MappedReader
 from kerash5.h5._stop import ReadingStopped, check_stop, obey
 
 # Each chunk takes 50 ms, as on slow storage: a batch of all rows would take 15 s.
 READ_ON: Final = """
 import sys, threading, time
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import open_batches
+from kerash5.batches._options import BatchOptions
+from kerash5.batches._batches import open_batches
 from kerash5.h5 import _readers
 from kerash5.h5._chunked import MappedReader
 from kerash5.h5._readers import H5pyReader

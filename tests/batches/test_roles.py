@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batches import Batches, BatchOptions, open_batches
 from kerash5._errors import ColumnError, OptionError
+from kerash5.batches._batches import Batches, BatchOptions, open_batches
 from kerash5.h5 import Column, Source
 
 TEXTS = ["good film", "bad", "so-so", "bad", "öde"]

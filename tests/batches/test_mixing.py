@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kerash5 import _mixing
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import Batches, open_batches
-from kerash5._mixing import expected_labels, measure_mixing
+from kerash5.batches import _mixing
+from kerash5.batches._batches import Batches, open_batches
+from kerash5.batches._mixing import expected_labels, measure_mixing
+from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Column, Source, close_files
 
 NUM_ROWS: Final = 4000

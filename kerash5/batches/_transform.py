@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from kerash5._transform_result import check_entries
+from kerash5.batches._transform_result import check_entries
 from kerash5.batches.cache._store import Shared
 from kerash5.h5._clock import clocked
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import open_batches
+from kerash5.batches._batches import open_batches
+from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Source, _file
 from kerash5.h5.files import _pool
 from kerash5.h5.files._opening import open_hdf5

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from kerash5._errors import OptionError
-from kerash5._roles import check_narrowing, map_tree
+from kerash5.batches._roles import check_narrowing, map_tree
 
 _MAX_SHOWN: Final = 6  # keys in a message
 

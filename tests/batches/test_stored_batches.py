@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerash5._batches import BatchOptions, open_batches
 from kerash5._errors import OptionError
+from kerash5.batches._batches import BatchOptions, open_batches
 from kerash5.h5._choice import READERS
 from tests.strategies import (
     DTYPES,

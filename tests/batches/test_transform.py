@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import Batches, open_batches
-from kerash5._transform import Transform
+from kerash5.batches._batches import Batches, open_batches
+from kerash5.batches._options import BatchOptions
+from kerash5.batches._transform import Transform
 from kerash5.h5 import write
 
 ROWS: Final = 93  # the last of the batches is short

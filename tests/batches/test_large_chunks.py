@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batches import Batches, BatchOptions, open_batches
+from kerash5.batches._batches import Batches, BatchOptions, open_batches
 from kerash5.batches.cache import DirectRows
 from kerash5.h5 import Source
 
@@ -21,7 +21,7 @@ WARNING: Final = r"chunk of column 'x' does not fit the cache \(4\.0 MB decoded,
 CHILD: Final = """
 import re, sys, warnings
 from pathlib import Path
-from kerash5._batches import BatchOptions, open_batches
+from kerash5.batches._batches import BatchOptions, open_batches
 def size(key):
     return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 warnings.simplefilter("ignore")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5._batch_options import BatchOptions
-from kerash5._batches import Batches, open_batches
+from kerash5.batches._batches import Batches, open_batches
+from kerash5.batches._options import BatchOptions
 from kerash5.h5 import write
 
 ROWS: Final = 400

@@ -20,7 +20,6 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from kerash5._batches import Batch, Batches, BatchOptions, open_batches, parse_selection
 from kerash5._errors import (
     ColumnError,
     DamagedFileError,
@@ -28,6 +27,7 @@ from kerash5._errors import (
     OptionError,
     RowError,
 )
+from kerash5.batches._batches import Batch, Batches, BatchOptions, open_batches, parse_selection
 from kerash5.batches.cache import INDEX_BYTES, DirectRows, ResidentRows, WindowRows
 from kerash5.h5 import Column, Source, write
 
@@ -757,7 +757,7 @@ def test_a_file_without_rows_says_so(tmp_path: Path) -> None:
 
 
 def test_the_shard_of_a_group_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kerash5._batch_options.find_shard", lambda: (1, 3))
+    monkeypatch.setattr("kerash5.batches._options.find_shard", lambda: (1, 3))
     for name in "ab":
         (tmp_path / name).mkdir()
     assert open_plain(tmp_path / "a", shard="auto").plan.shard == (1, 3)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import KerasH5Error
-from kerash5._roles import Tree
+from kerash5.batches._roles import Tree
 from kerash5.h5 import Source
 from kerash5.order._plan import Plan, Window
 
