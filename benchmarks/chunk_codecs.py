@@ -34,8 +34,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from kerash5.h5 import _codecs
-from kerash5.h5._filters import Filter, Pipeline
+from kerash5.h5.storage import _codecs
+from kerash5.h5.storage._filters import Filter, Pipeline
 
 NUM_CHUNKS = 32  # different ones; they are decoded again and again until a round is long enough
 ROUND_BYTES = 16 << 20

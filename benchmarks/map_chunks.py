@@ -26,8 +26,8 @@ from typing import Final
 import h5py
 import numpy as np
 
-from kerash5.h5._chunks import read_chunk_map
-from kerash5.h5._layout import read_layout
+from kerash5.h5.storage._chunk_map import read_chunk_map
+from kerash5.h5.storage._layout import read_layout
 
 # The index that HDF5 takes follows from the format version and from the axes that may grow.
 KINDS: Final[dict[str, tuple[str, tuple[int | None, int | None]]]] = {

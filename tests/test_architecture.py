@@ -33,6 +33,7 @@ ORDER: Final = (
     "distributed",
     "_run",
     "_measurement",
+    "h5.storage",
     "h5.layouts",
     "h5",
     "order",
@@ -277,7 +278,7 @@ def code() -> Code:
 
 
 def test_the_sources_of_the_package_are_found(code: Code) -> None:
-    assert "kerash5.h5._layout" in code.sources
+    assert "kerash5.h5.storage._layout" in code.sources
     assert {"kerash5", "kerash5.h5", "kerash5.feeds", "kerash5.train"} <= code.packages
 
 

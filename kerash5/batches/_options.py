@@ -11,7 +11,7 @@ from typing import Any, Literal
 from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5.distributed import find_shard
-from kerash5.h5._file import StrPath
+from kerash5.h5.storage._file import StrPath
 from kerash5.order._plan import Shuffle
 from kerash5.order._selection import RowSelection
 

@@ -7,7 +7,7 @@ from kerash5.h5._runs import Runs
 from kerash5.h5._source import Source
 from kerash5.h5._verify import Verdict, verify
 from kerash5.h5._write import write
-from kerash5.h5.files._pool import close_files
+from kerash5.h5.storage._pool import close_files
 
 __all__ = [
     "Column",

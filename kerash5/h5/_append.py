@@ -17,8 +17,8 @@ import numpy as np
 
 from kerash5._errors import ColumnError
 from kerash5.files import HDF5Draft, create_hdf5, unwritable
-from kerash5.h5._file import StrPath, open_once
 from kerash5.h5._write import check_place, check_room, set_attribute
+from kerash5.h5.storage._file import StrPath, open_once
 
 
 @final

@@ -10,13 +10,19 @@ import h5py
 
 from kerash5._errors import DamagedFileError, KerasH5Error, explain_system_error
 from kerash5.h5._chunked import DirectReader, MappedReader
-from kerash5.h5._chunks import ChunkMap, cross_check, read_chunk_map, why_not_direct, why_not_mapped
-from kerash5.h5._file import H5File
-from kerash5.h5._find import find_dataset
-from kerash5.h5._layout import Layout, read_layout
 from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
 from kerash5.h5._readers import AbstractReader, H5pyReader, Origin
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._chunk_map import (
+    ChunkMap,
+    cross_check,
+    read_chunk_map,
+    why_not_direct,
+    why_not_mapped,
+)
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._find import find_dataset
+from kerash5.h5.storage._layout import Layout, read_layout
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 Reader = Literal["auto", "direct", "h5py"]
 

@@ -21,17 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, explain_system_error
-from kerash5.h5._chunks import ChunkMap
 from kerash5.h5._clock import clocked
 from kerash5.h5._descriptors import read_in_turn, read_places
-from kerash5.h5._file import H5File
-from kerash5.h5._filters import CodecError, Pipeline
-from kerash5.h5._layout import Layout
 from kerash5.h5._memory import empty
 from kerash5.h5._readers import AbstractReader
 from kerash5.h5._runs import Runs
 from kerash5.h5._stop import check_stop
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._chunk_map import ChunkMap
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._filters import CodecError, Pipeline
+from kerash5.h5.storage._layout import Layout
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time
 # Read through a gap between two chunks up to this: a second system call costs more than the bytes.

@@ -26,9 +26,9 @@ from kerash5._errors import (
 )
 from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._doubts import read_packing
-from kerash5.h5._file import H5File
 from kerash5.h5._readers import AbstractReader
-from kerash5.h5.files._handles import name_dataset
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._handles import name_dataset
 from kerash5.h5.values._cast import cast_rows, check_types, may_lose
 from kerash5.h5.values._class_ids import Labels, find_labels
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._choice import open_part
 from kerash5.h5._doubts import read_packing
-from kerash5.h5._file import H5File, StrPath, find_file, find_files
-from kerash5.h5._filters import codec_advice
-from kerash5.h5._find import list_datasets
 from kerash5.h5.children._child import Child, read_options, refusal, say, say_refusal
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
+from kerash5.h5.storage._filters import codec_advice
+from kerash5.h5.storage._find import list_datasets
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
     from kerash5.h5._columns import ResolvedColumn

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError, FileError, explain_system_error
 from kerash5.h5 import _gather
 from kerash5.h5._clock import clocked
-from kerash5.h5._file import H5File
+from kerash5.h5.storage._file import H5File
 
 _MAX_DESCRIPTORS: Final = 64
 _MAX_PREAD: Final = 1 << 30  # one call returns at most 2,147,479,552 bytes on Linux

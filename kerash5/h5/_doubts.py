@@ -18,9 +18,9 @@ from kerash5._errors import (
     escape_controls,
     explain_system_error,
 )
-from kerash5.h5._file import H5File
-from kerash5.h5._find import find_object
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._find import find_object
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
     from kerash5.h5._columns import ResolvedColumn

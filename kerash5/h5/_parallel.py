@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5.h5._descriptors import read_places
-from kerash5.h5._file import H5File
-from kerash5.h5._layout import Layout
 from kerash5.h5._readers import AbstractReader
 from kerash5.h5._runs import Runs
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._layout import Layout
 
 
 def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from kerash5._errors import BackendError, DamagedFileError, explain_system_error
 from kerash5.h5._clock import clocked
-from kerash5.h5._file import H5File
-from kerash5.h5._layout import Layout, load_filters
 from kerash5.h5._runs import Runs
 from kerash5.h5._stop import check_stop
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._layout import Layout, load_filters
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 # Read at a time; and through the gaps of a chunk only while the rows between cost less than this.
 _SLAB_BYTES: Final = 32 << 20

@@ -22,8 +22,6 @@ from kerash5._errors import (
     explain_system_error,
 )
 from kerash5.h5._choice import open_part
-from kerash5.h5._file import H5File, StrPath, find_file, find_files
-from kerash5.h5._find import find_dataset, list_datasets
 from kerash5.h5.children._child import (
     MEMORY_BYTES,
     SECONDS,
@@ -33,7 +31,9 @@ from kerash5.h5.children._child import (
     say,
     say_refusal,
 )
-from kerash5.h5.files._opening import HDF5_ERRORS
+from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
+from kerash5.h5.storage._find import find_dataset, list_datasets
+from kerash5.h5.storage._opening import HDF5_ERRORS
 
 State = Literal["sound", "damaged", "not read"]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from kerash5._errors import ColumnError, FileError, KerasH5Error, OptionError
 from kerash5.files import create_hdf5, unwritable
-from kerash5.h5._file import StrPath, open_once
+from kerash5.h5.storage._file import StrPath, open_once
 
 # Large enough to compress and read well, small enough that a few hundred make a window.
 _CHUNK_BYTES: Final = 256 << 10

@@ -19,7 +19,7 @@ from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 from kerash5.assets import digits_test, digits_train
 from kerash5.h5 import Source
-from kerash5.h5._file import StrPath
+from kerash5.h5.storage._file import StrPath
 from kerash5.order._permutation import parse_seed
 from kerash5.report._children import Contender
 from kerash5.report._machine import count_cores

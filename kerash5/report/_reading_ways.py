@@ -21,7 +21,7 @@ from kerash5._errors import KerasH5Error
 from kerash5.batches._batches import Batches, open_batches
 from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Source, close_files, write
-from kerash5.h5._file import StrPath
+from kerash5.h5.storage._file import StrPath
 
 FIRST, LATER, HELD, H5PY, MEMORY, SAMPLE, REWRITTEN = (
     "kerash5, first epoch",

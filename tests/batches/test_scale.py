@@ -15,9 +15,9 @@ from numpy.testing import assert_array_equal
 
 from kerash5.batches._batches import open_batches
 from kerash5.batches._options import BatchOptions
-from kerash5.h5 import Source, _file
-from kerash5.h5.files import _pool
-from kerash5.h5.files._opening import open_hdf5
+from kerash5.h5 import Source
+from kerash5.h5.storage import _file, _pool
+from kerash5.h5.storage._opening import open_hdf5
 
 IS_DEEP: Final = os.environ.get("KERASH5_HYPOTHESIS_PROFILE") == "deep"
 NUM_FILES: Final = 10_000 if IS_DEEP else 300

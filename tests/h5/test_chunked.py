@@ -12,8 +12,8 @@ from kerash5._errors import DamagedFileError, FileChangedError
 from kerash5.h5 import Source
 from kerash5.h5._choice import Reader, open_part
 from kerash5.h5._chunked import DirectReader, MappedReader, _Group
-from kerash5.h5._file import find_file
-from kerash5.h5._filters import Pipeline
+from kerash5.h5.storage._file import find_file
+from kerash5.h5.storage._filters import Pipeline
 
 VALUES = np.random.default_rng(5).integers(0, 255, (70, 6, 9), "u1")
 LAYOUTS = {

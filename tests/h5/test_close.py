@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from kerash5.h5._file import find_file
-from kerash5.h5.files._pool import POOL, close_files
+from kerash5.h5.storage._file import find_file
+from kerash5.h5.storage._pool import POOL, close_files
 
 STORED: dict[str, dict[str, Any]] = {
     "contiguous": {},

@@ -6,7 +6,7 @@ import pytest
 
 from kerash5._errors import DamagedFileError, FileMissingError
 from kerash5.h5 import _describe, describe, write
-from kerash5.h5._file import find_file
+from kerash5.h5.storage._file import find_file
 
 
 def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path: Path) -> None:

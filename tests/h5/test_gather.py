@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, FileChangedError
 from kerash5.h5 import Source, _descriptors, _gather
-from kerash5.h5._file import H5File, find_file
+from kerash5.h5.storage._file import H5File, find_file
 
 NUM_BYTES: Final = 50_000
 BYTES: Final = np.random.default_rng(0).integers(0, 256, NUM_BYTES, np.uint8)

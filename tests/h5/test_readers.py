@@ -13,9 +13,9 @@ from numpy.testing import assert_array_equal
 from kerash5._errors import DamagedFileError
 from kerash5.h5 import Source, _descriptors, _gather, _readers
 from kerash5.h5._choice import READERS, Reader, open_part
-from kerash5.h5._file import find_file
 from kerash5.h5._parallel import ContiguousReader
 from kerash5.h5._readers import AbstractReader, ConstantReader, H5pyReader
+from kerash5.h5.storage._file import find_file
 from tests.strategies import (
     DTYPES,
     ODD_TYPES,

@@ -310,7 +310,7 @@ def test_pickles_hold_no_handles_and_are_small(path: Path) -> None:
 def test_threads_that_read_at_once_all_get_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerash5.h5.files._pool._MAX_OPEN", 2)
+    monkeypatch.setattr("kerash5.h5.storage._pool._MAX_OPEN", 2)
     monkeypatch.setattr("kerash5.h5._descriptors._MAX_DESCRIPTORS", 2)
     for number in range(5):
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:

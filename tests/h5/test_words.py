@@ -14,9 +14,9 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import escape_controls, explain_system_error
-from kerash5.h5._layout import _filter_name
 from kerash5.h5._verify import _read_dataset
-from kerash5.h5.files._pool import close_files
+from kerash5.h5.storage._layout import _filter_name
+from kerash5.h5.storage._pool import close_files
 
 
 def write_rows(path: Path, **options: Any) -> Path:

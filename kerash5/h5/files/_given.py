@@ -10,8 +10,8 @@ import h5py
 
 from kerash5._errors import OptionError
 from kerash5.h5._columns import Column
-from kerash5.h5._file import find_files
-from kerash5.h5.files._handles import name_dataset, name_file
+from kerash5.h5.storage._file import find_files
+from kerash5.h5.storage._handles import name_dataset, name_file
 
 
 def name_columns(path: Any, specs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:  # noqa: ANN401  Paths, or None

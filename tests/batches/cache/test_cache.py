@@ -37,8 +37,8 @@ from kerash5.batches.cache import (
 )
 from kerash5.batches.cache._storage import FileShelf
 from kerash5.h5 import Runs, Source, _memory, write
-from kerash5.h5._file import H5File
 from kerash5.h5._memory import _BATCHES, Memory
+from kerash5.h5.storage._file import H5File
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from kerash5._errors import BackendError, ColumnError
-from kerash5.h5 import Source, _layout, verify
+from kerash5.h5 import Source, verify
 from kerash5.h5._choice import Reader, open_part
-from kerash5.h5._file import find_file
-from kerash5.h5._filters import Filter
-from kerash5.h5._layout import Layout
+from kerash5.h5.storage import _layout
+from kerash5.h5.storage._file import find_file
+from kerash5.h5.storage._filters import Filter
+from kerash5.h5.storage._layout import Layout
 
 
 def layout_of(path: Path, name: str = "x") -> Layout:

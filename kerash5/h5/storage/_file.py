@@ -26,9 +26,9 @@ from kerash5._errors import (
     NotHDF5Error,
     OptionError,
 )
-from kerash5.h5.files._handles import name_file
-from kerash5.h5.files._opening import open_hdf5
-from kerash5.h5.files._pool import POOL
+from kerash5.h5.storage._handles import name_file
+from kerash5.h5.storage._opening import open_hdf5
+from kerash5.h5.storage._pool import POOL
 
 StrPath = str | os.PathLike[str]
 

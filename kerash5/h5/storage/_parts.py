@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.h5._file import H5File
+from kerash5.h5.storage._file import H5File
 
 
 @final

@@ -23,9 +23,10 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
-from kerash5.h5 import Source, _codecs, _filters
-from kerash5.h5._codecs import fletcher32
-from kerash5.h5._filters import (
+from kerash5.h5 import Source
+from kerash5.h5.storage import _codecs, _filters
+from kerash5.h5.storage._codecs import fletcher32
+from kerash5.h5.storage._filters import (
     CodecError,
     Filter,
     Pipeline,

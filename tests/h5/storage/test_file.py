@@ -19,8 +19,8 @@ from kerash5._errors import (
     OptionError,
 )
 from kerash5.h5 import Source, _descriptors, close_files
-from kerash5.h5._file import find_file, find_files
-from kerash5.h5.files import _pool
+from kerash5.h5.storage import _pool
+from kerash5.h5.storage._file import find_file, find_files
 
 
 def write_numbers(path: Path, start: int = 0, count: int = 6, *, packed: bool = False) -> Path:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import h5py
 
-from kerash5.h5.files._opening import HDF5_ERRORS, open_hdf5
+from kerash5.h5.storage._opening import HDF5_ERRORS, open_hdf5
 
 if TYPE_CHECKING:
-    from kerash5.h5._file import H5File
+    from kerash5.h5.storage._file import H5File
 
 _MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (256, macOS)
 

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError, escape_controls
-from kerash5.h5._filters import Filter
-from kerash5.h5.files._opening import HDF5_ERRORS
+from kerash5.h5.storage._filters import Filter
+from kerash5.h5.storage._opening import HDF5_ERRORS
 
 MAX_CHUNK_BYTES: Final = 256 << 20  # decoded; larger chunks are left to HDF5
 

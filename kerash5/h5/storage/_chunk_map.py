@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, explain_system_error
-from kerash5.h5._filters import why_not_decodable
-from kerash5.h5._layout import MAX_CHUNK_BYTES, Layout
-from kerash5.h5.files._opening import HDF5_ERRORS, words_of
+from kerash5.h5.storage._filters import why_not_decodable
+from kerash5.h5.storage._layout import MAX_CHUNK_BYTES, Layout
+from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 ALL_SKIPPED: Final = 0xFFFFFFFF  # the mask of a chunk that went through no filter at all
 

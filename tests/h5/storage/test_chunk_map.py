@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import DamagedFileError
-from kerash5.h5 import _chunks, _layout
-from kerash5.h5._chunks import (
+from kerash5.h5.storage import _chunk_map, _layout
+from kerash5.h5.storage._chunk_map import (
     ALL_SKIPPED,
     ChunkMap,
     cross_check,
@@ -24,8 +24,8 @@ from kerash5.h5._chunks import (
     why_not_direct,
     why_not_mapped,
 )
-from kerash5.h5._filters import Filter
-from kerash5.h5._layout import Layout, read_layout
+from kerash5.h5.storage._filters import Filter
+from kerash5.h5.storage._layout import Layout, read_layout
 from tests.strategies import StoredArray, stored_arrays, written
 
 FORMAT_CONVERT: Final = "files/brtnfld+hdf5/tools/test/h5format_convert/testfiles"
@@ -543,7 +543,7 @@ def map_fake(*infos: tuple[tuple[int, ...], int, int | None, int]) -> ChunkMap:
 def test_an_index_that_no_sound_file_has_is_refused(
     places: list[tuple[int, int]], complaint: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_chunks, "_BLOCK", block)
+    monkeypatch.setattr(_chunk_map, "_BLOCK", block)
     with pytest.raises(DamagedFileError, match=rf"'/x' in 'a\.h5' is damaged.*{complaint}"):
         map_fake(*((place, 0, 4096, 80) for place in places))
 

@@ -17,7 +17,7 @@ from typing import Final, final
 
 import numpy as np
 
-from kerash5.h5._codecs import (
+from kerash5.h5.storage._codecs import (
     CODEC_ERRORS,
     Bytes,
     CodecError,

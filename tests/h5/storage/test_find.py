@@ -19,8 +19,8 @@ from kerash5._errors import (
 )
 from kerash5.h5 import Source, close_files
 from kerash5.h5._choice import open_part
-from kerash5.h5._file import find_file
-from kerash5.h5._layout import Layout
+from kerash5.h5.storage._file import find_file
+from kerash5.h5.storage._layout import Layout
 
 
 def layout_of(path: Path, name: str = "x") -> Layout:

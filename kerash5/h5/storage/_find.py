@@ -24,8 +24,8 @@ from kerash5._errors import (
     UnknownColumnError,
     explain_system_error,
 )
-from kerash5.h5._file import FileIdentity, H5File, open_once
-from kerash5.h5.files._opening import HDF5_ERRORS
+from kerash5.h5.storage._file import FileIdentity, H5File, open_once
+from kerash5.h5.storage._opening import HDF5_ERRORS
 
 # Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
