@@ -28,7 +28,7 @@ from _harness import Outcome, num_cores, take_turns
 from _peers import BATCH
 from read_rows import NUMPY, TENTH, Data, gather, measure_limit, open_ours, seconds_of
 
-from kerash5.h5._gather import gather as gather_places
+from kerash5.h5.reading._batched_pread import gather as gather_places
 
 PREAD, MAPPED = "pread alone", "mapped alone"
 

@@ -34,6 +34,7 @@ ORDER: Final = (
     "_run",
     "_measurement",
     "h5.storage",
+    "h5.reading",
     "h5.layouts",
     "h5",
     "order",

@@ -44,9 +44,9 @@ from kerash5.batches._transform import Batch, Transform
 from kerash5.batches._transform_result import ResultCheck
 from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows, parse_cache
 from kerash5.h5 import Source
-from kerash5.h5._choice import Reader
-from kerash5.h5._clock import clocked
-from kerash5.h5._stop import obey
+from kerash5.h5.reading._cancel import obey
+from kerash5.h5.reading._select_reader import Reader
+from kerash5.h5.reading._timers import clocked
 from kerash5.h5.storage._file import StrPath, find_files
 from kerash5.order._plan import Plan
 from kerash5.order._selection import RowSelection, parse_selection

@@ -19,7 +19,7 @@ import numpy as np
 
 from kerash5.batches._transform_result import check_entries
 from kerash5.batches.cache._store import Shared
-from kerash5.h5._clock import clocked
+from kerash5.h5.reading._timers import clocked
 
 Batch = tuple[Any, ...]
 

@@ -19,8 +19,8 @@ from kerash5._run import Run
 from kerash5.batches._roles import ROLES, ColumnSpec, flatten_roles
 from kerash5.h5 import Column, Source
 from kerash5.h5._columns import ResolvedColumn, assemble_column
-from kerash5.h5._readers import ConstantReader
 from kerash5.h5.files._given import name_columns
+from kerash5.h5.reading._readers import ConstantReader
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset

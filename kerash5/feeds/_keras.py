@@ -50,7 +50,7 @@ from kerash5.feeds._label_facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Source
-from kerash5.h5._choice import Reader
+from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
 from kerash5.order._plan import Plan, Shuffle
 

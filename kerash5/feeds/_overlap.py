@@ -17,7 +17,7 @@ from kerash5._errors import OptionError
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
-    from kerash5.h5._readers import Origin
+    from kerash5.h5.reading._readers import Origin
 
 _NAMED_ROWS: Final = 5  # in a message
 _Key = frozenset["Origin"]

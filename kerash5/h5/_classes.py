@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError, OptionError, UnknownColumnError
-from kerash5.h5._choice import open_part
 from kerash5.h5._columns import Column, ResolvedColumn, assemble_column
 from kerash5.h5._doubts import check_class_groups
-from kerash5.h5._readers import AbstractReader, ConstantReader
 from kerash5.h5._source import Source
+from kerash5.h5.reading._readers import AbstractReader, ConstantReader
+from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._find import find_object, what_is_in
 from kerash5.h5.storage._layout import Layout

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kerash5._errors import KerasH5Error, escape_controls
-from kerash5.h5._choice import open_part
 from kerash5.h5._doubts import read_packing
 from kerash5.h5.children._child import Child, read_options, refusal, say, say_refusal
+from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
 from kerash5.h5.storage._filters import codec_advice
 from kerash5.h5.storage._find import list_datasets

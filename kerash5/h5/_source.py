@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError
-from kerash5.h5._choice import READERS, Reader
 from kerash5.h5._columns import Column, ResolvedColumn, check_lengths, resolve_columns
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._doubts import warn_of_packing, warn_of_samples
-from kerash5.h5._memory import empty
-from kerash5.h5._runs import Runs
 from kerash5.h5.children._look import look_at
 from kerash5.h5.files._given import name_columns, parse_column
+from kerash5.h5.reading._buffers import empty
+from kerash5.h5.reading._runs import Runs
+from kerash5.h5.reading._select_reader import READERS, Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._find import what_is_in
 from kerash5.h5.storage._parts import Parts

@@ -21,7 +21,6 @@ from kerash5._errors import (
     OptionError,
     explain_system_error,
 )
-from kerash5.h5._choice import open_part
 from kerash5.h5.children._child import (
     MEMORY_BYTES,
     SECONDS,
@@ -31,6 +30,7 @@ from kerash5.h5.children._child import (
     say,
     say_refusal,
 )
+from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
 from kerash5.h5.storage._find import find_dataset, list_datasets
 from kerash5.h5.storage._opening import HDF5_ERRORS

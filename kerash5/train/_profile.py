@@ -19,7 +19,7 @@ import keras
 from kerash5._run import Epoch
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
-from kerash5.h5._clock import counted_seconds
+from kerash5.h5.reading._timers import counted_seconds
 from kerash5.train._listen import Listener, Progress
 
 ProfileOption = Literal["simple", "trace"]

@@ -16,8 +16,8 @@ from rich.console import Console
 
 import kerash5 as k5
 from kerash5._errors import OptionError
-from kerash5.h5 import _clock
-from kerash5.h5._clock import clocked, counted_seconds
+from kerash5.h5.reading import _timers
+from kerash5.h5.reading._timers import clocked, counted_seconds
 from kerash5.train._profile import Profile, _compiling
 
 
@@ -83,7 +83,7 @@ def test_off_nothing_is_counted(path: Path, tmp_path: Path) -> None:
     run, said = fit(path, tmp_path / "run", profile=None)
     assert run.profile == {}
     assert "where the time went" not in said
-    assert _clock._COUNTERS == []
+    assert _timers._COUNTERS == []
 
 
 def test_a_trace_of_the_framework_is_in_the_folder(path: Path, tmp_path: Path) -> None:

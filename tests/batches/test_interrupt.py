@@ -14,17 +14,17 @@ import pytest
 
 from kerash5.batches._batches import open_batches
 from kerash5.batches._options import BatchOptions
-from kerash5.h5._chunked import MappedReader
-from kerash5.h5._stop import ReadingStopped, check_stop, obey
+from kerash5.h5.reading._cancel import ReadingStopped, check_stop, obey
+from kerash5.h5.reading._chunk_readers import MappedReader
 
 # Each chunk takes 50 ms, as on slow storage: a batch of all rows would take 15 s.
 READ_ON: Final = """
 import sys, threading, time
 from kerash5.batches._options import BatchOptions
 from kerash5.batches._batches import open_batches
-from kerash5.h5 import _readers
-from kerash5.h5._chunked import MappedReader
-from kerash5.h5._readers import H5pyReader
+from kerash5.h5.reading import _readers
+from kerash5.h5.reading._chunk_readers import MappedReader
+from kerash5.h5.reading._readers import H5pyReader
 
 def slow_down(kind, name):
     read = getattr(kind, name)

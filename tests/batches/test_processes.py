@@ -65,13 +65,13 @@ def test_an_error_on_a_reading_thread_arrives_within_one_batch_with_its_cause(
     batches = open_batches(tmp_path / "a.h5", "x", None, None, options)
     found = batches.epoch(0)
     next(found)
-    monkeypatch.setattr("kerash5.h5._chunked.read_places", fail)
+    monkeypatch.setattr("kerash5.h5.reading._chunk_readers.read_places", fail)
     served: list[Any] = []
     with pytest.raises(OSError, match="the disk is on fire") as caught:
         served.extend(found)
     # What was read before the disk failed: batches in flight, and two windows of 39 rows.
     assert len(served) <= 3 + (5 if way == "windows" else 0)
-    assert any("_chunked.py" in str(entry.path) for entry in caught.traceback)
+    assert any("_chunk_readers.py" in str(entry.path) for entry in caught.traceback)
     assert not [thread for thread in threading.enumerate() if "kerash5" in thread.name]
     monkeypatch.undo()
     assert len(list(batches.epoch(0))) == 25

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kerash5._errors import OptionError
 from kerash5.batches._batches import BatchOptions, open_batches
-from kerash5.h5._choice import READERS
+from kerash5.h5.reading._select_reader import READERS
 from tests.strategies import (
     DTYPES,
     StoredArray,

@@ -45,7 +45,7 @@ def read_files() -> None:
 def check(path: str, entry: dict[str, Any]) -> list[str]:
     """Compare one data set with its golden hash, by each reader."""
     from kerash5 import Source
-    from kerash5.h5._readers import H5pyReader
+    from kerash5.h5.reading._readers import H5pyReader
 
     complaints = []
     for reader in ("auto", "direct"):

@@ -311,7 +311,7 @@ def test_threads_that_read_at_once_all_get_their_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kerash5.h5.storage._pool._MAX_OPEN", 2)
-    monkeypatch.setattr("kerash5.h5._descriptors._MAX_DESCRIPTORS", 2)
+    monkeypatch.setattr("kerash5.h5.reading._descriptors._MAX_DESCRIPTORS", 2)
     for number in range(5):
         with h5py.File(tmp_path / f"{number}.h5", "w") as file:
             numbers = np.arange(100) + 100 * number

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from kerash5._errors import DamagedFileError, FileError
 from kerash5.batches.cache._store import Arrays, gather_rows
 from kerash5.h5 import Runs, Source
-from kerash5.h5._gather import MOST_BYTES, gather
-from kerash5.h5._memory import empty
+from kerash5.h5.reading._batched_pread import MOST_BYTES, gather
+from kerash5.h5.reading._buffers import empty
 
 _LOG: Final = logging.getLogger("kerash5")
 _TINY_ROW_BYTES: Final = 64

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.h5._memory import empty
+from kerash5.h5.reading._buffers import empty
 
 Arrays = dict[str, np.ndarray]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5.batches.cache._store import Arrays, gather_rows
-from kerash5.h5._memory import empty
-from kerash5.h5._readers import as_copied
+from kerash5.h5.reading._buffers import empty
+from kerash5.h5.reading._readers import as_copied
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan, Span, Window
 

@@ -24,7 +24,7 @@ from kerash5.batches.cache._window import (
     view_part,
 )
 from kerash5.h5 import Source
-from kerash5.h5._memory import Memory, round_up
+from kerash5.h5.reading._buffers import Memory, round_up
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan, Span, Window
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import LabelError, OptionError
-from kerash5.h5._readers import AbstractReader
+from kerash5.h5.reading._readers import AbstractReader
 
 if TYPE_CHECKING:
     from kerash5.h5._columns import Column

@@ -36,8 +36,9 @@ from kerash5.batches.cache import (
     parse_cache,
 )
 from kerash5.batches.cache._storage import FileShelf
-from kerash5.h5 import Runs, Source, _memory, write
-from kerash5.h5._memory import _BATCHES, Memory
+from kerash5.h5 import Runs, Source, write
+from kerash5.h5.reading import _buffers
+from kerash5.h5.reading._buffers import _BATCHES, Memory
 from kerash5.h5.storage._file import H5File
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan
@@ -507,16 +508,16 @@ def test_an_error_reaches_everyone_who_waits_and_is_forgotten_when_it_has_passed
 def test_memory_is_used_again(
     source: Source, monkeypatch: pytest.MonkeyPatch, hands_out: bool
 ) -> None:
-    monkeypatch.setattr(_memory, "_SMALLEST", 0)
+    monkeypatch.setattr(_buffers, "_SMALLEST", 0)
     lent: list[NDArray[Any]] = []  # held, so that no other array comes to lie where one was
-    lend = _memory._Loan.__init__
+    lend = _buffers._Loan.__init__
 
-    def lending(loan: Any, memory: NDArray[Any], owner: _memory.Memory) -> None:
+    def lending(loan: Any, memory: NDArray[Any], owner: _buffers.Memory) -> None:
         if owner is store._memory and not any(memory is other for other in lent):
             lent.append(memory)
         lend(loan, memory, owner)
 
-    monkeypatch.setattr(_memory._Loan, "__init__", lending)
+    monkeypatch.setattr(_buffers._Loan, "__init__", lending)
     store, steps = make_windows(source), make_plan(source)[0].steps_per_epoch
     for _ in walk(store, range(3 * steps), threads=2, hands_out=hands_out):
         pass
@@ -900,7 +901,7 @@ def test_the_folder_of_a_source_is_not_written_to(source: Source) -> None:
 def test_what_callers_bring_back_at_once_is_not_kept_beyond_the_windows(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_memory, "_SMALLEST", 0)
+    monkeypatch.setattr(_buffers, "_SMALLEST", 0)
     plan, _ = make_plan(source, window_blocks=4)
     store = make_windows(source, window_blocks=4)
     batches = list(walk(store, range(plan.steps_per_epoch), threads=2, hands_out=True))
@@ -908,4 +909,4 @@ def test_what_callers_bring_back_at_once_is_not_kept_beyond_the_windows(
     del batches
     gc.collect()
     kept = sum(size * len(same) for size, same in store._memory._free.items())
-    assert 0 < kept <= 2 * 2 * _memory.round_up(1)  # two windows of two small columns
+    assert 0 < kept <= 2 * 2 * _buffers.round_up(1)  # two windows of two small columns

@@ -18,7 +18,8 @@ from kerash5._errors import (
     NotHDF5Error,
     OptionError,
 )
-from kerash5.h5 import Source, _descriptors, close_files
+from kerash5.h5 import Source, close_files
+from kerash5.h5.reading import _descriptors
 from kerash5.h5.storage import _pool
 from kerash5.h5.storage._file import find_file, find_files
 

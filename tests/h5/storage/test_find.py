@@ -18,7 +18,7 @@ from kerash5._errors import (
     UnknownColumnError,
 )
 from kerash5.h5 import Source, close_files
-from kerash5.h5._choice import open_part
+from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import find_file
 from kerash5.h5.storage._layout import Layout
 

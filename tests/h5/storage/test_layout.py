@@ -6,7 +6,7 @@ import pytest
 
 from kerash5._errors import BackendError, ColumnError
 from kerash5.h5 import Source, verify
-from kerash5.h5._choice import Reader, open_part
+from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage import _layout
 from kerash5.h5.storage._file import find_file
 from kerash5.h5.storage._filters import Filter

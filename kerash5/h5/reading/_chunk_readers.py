@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, explain_system_error
-from kerash5.h5._clock import clocked
-from kerash5.h5._descriptors import read_in_turn, read_places
-from kerash5.h5._memory import empty
-from kerash5.h5._readers import AbstractReader
-from kerash5.h5._runs import Runs
-from kerash5.h5._stop import check_stop
+from kerash5.h5.reading._buffers import empty
+from kerash5.h5.reading._cancel import check_stop
+from kerash5.h5.reading._descriptors import read_in_turn, read_places
+from kerash5.h5.reading._readers import AbstractReader
+from kerash5.h5.reading._runs import Runs
+from kerash5.h5.reading._timers import clocked
 from kerash5.h5.storage._chunk_map import ChunkMap
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._filters import CodecError, Pipeline

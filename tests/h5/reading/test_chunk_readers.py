@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 
 from kerash5._errors import DamagedFileError, FileChangedError
 from kerash5.h5 import Source
-from kerash5.h5._choice import Reader, open_part
-from kerash5.h5._chunked import DirectReader, MappedReader, _Group
+from kerash5.h5.reading._chunk_readers import DirectReader, MappedReader, _Group
+from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage._file import find_file
 from kerash5.h5.storage._filters import Pipeline
 

@@ -13,9 +13,9 @@ from typing import cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.h5._descriptors import read_places
-from kerash5.h5._readers import AbstractReader
-from kerash5.h5._runs import Runs
+from kerash5.h5.reading._descriptors import read_places
+from kerash5.h5.reading._readers import AbstractReader
+from kerash5.h5.reading._runs import Runs
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._layout import Layout
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from kerash5.h5._memory import Memory, empty
+from kerash5.h5.reading._buffers import Memory, empty
 
 BIG = (400, 100, 10)  # 400 kB
 

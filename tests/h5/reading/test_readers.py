@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from kerash5._errors import DamagedFileError
-from kerash5.h5 import Source, _descriptors, _gather, _readers
-from kerash5.h5._choice import READERS, Reader, open_part
-from kerash5.h5._parallel import ContiguousReader
-from kerash5.h5._readers import AbstractReader, ConstantReader, H5pyReader
+from kerash5.h5 import Source
+from kerash5.h5.reading import _batched_pread, _descriptors, _readers
+from kerash5.h5.reading._contiguous import ContiguousReader
+from kerash5.h5.reading._readers import AbstractReader, ConstantReader, H5pyReader
+from kerash5.h5.reading._select_reader import READERS, Reader, open_part
 from kerash5.h5.storage._file import find_file
 from tests.strategies import (
     DTYPES,
@@ -164,7 +165,7 @@ def test_short_reads_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = values
     monkeypatch.setattr(_descriptors, "_MAX_PREAD", 5)
-    monkeypatch.setattr(_gather, "gather", lambda _, offsets, *__: np.arange(len(offsets)))
+    monkeypatch.setattr(_batched_pread, "gather", lambda _, offsets, *__: np.arange(len(offsets)))
     source = Source(tmp_path / "a.h5", x="x")
     assert_array_equal(source.read([9, 3, 4, 5, 0])["x"], values[[9, 3, 4, 5, 0]])
 

@@ -18,13 +18,16 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, FileChangedError
-from kerash5.h5 import Source, _descriptors, _gather
+from kerash5.h5 import Source
+from kerash5.h5.reading import _batched_pread, _descriptors
 from kerash5.h5.storage._file import H5File, find_file
 
 NUM_BYTES: Final = 50_000
 BYTES: Final = np.random.default_rng(0).integers(0, 256, NUM_BYTES, np.uint8)
 
-works_here = pytest.mark.skipif(_gather._borrow() is None, reason="this system has no io_submit")
+works_here = pytest.mark.skipif(
+    _batched_pread._borrow() is None, reason="this system has no io_submit"
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_a_run_is_what_pread_gives_or_is_said_to_be_unread(
     offsets = ints([offset for offset, _ in runs] * repeats)
     sizes = ints([size for _, size in runs] * repeats)
     out = np.zeros(int(sizes.sum()), np.uint8)
-    unread = set(_gather.gather(descriptor, offsets, sizes, out, places_of(sizes)).tolist())
+    unread = set(_batched_pread.gather(descriptor, offsets, sizes, out, places_of(sizes)).tolist())
     for number, (offset, size) in enumerate(runs * repeats):
         expected = os.pread(descriptor, size, offset)
         assert (number in unread) == (len(expected) < size)
@@ -77,7 +80,7 @@ def test_a_run_outside_its_array_is_refused_before_a_byte_is_read(descriptor: in
     out = np.zeros(10, np.uint8)
     for sizes, places in (([5, 5], [0, 6]), ([5, -1], [0, 5]), ([5, 5], [-1, 5])):
         with pytest.raises(ValueError, match="outside its array"):
-            _gather.gather(descriptor, ints([0, 0]), ints(sizes), out, ints(places))
+            _batched_pread.gather(descriptor, ints([0, 0]), ints(sizes), out, ints(places))
     assert not out.any()
 
 
@@ -85,7 +88,7 @@ def test_a_run_outside_its_array_is_refused_before_a_byte_is_read(descriptor: in
 def test_a_descriptor_that_is_closed_leaves_everything_unread() -> None:
     out = np.zeros(3, np.uint8)
     ones = np.ones(3, np.int64)
-    assert_array_equal(_gather.gather(1 << 20, ones, ones, out, np.arange(3)), [0, 1, 2])
+    assert_array_equal(_batched_pread.gather(1 << 20, ones, ones, out, np.arange(3)), [0, 1, 2])
 
 
 @works_here
@@ -94,12 +97,12 @@ def test_threads_gather_side_by_side(descriptor: int) -> None:
         offsets = np.random.default_rng(seed).integers(0, NUM_BYTES - 50, 300)
         sizes = np.full(300, 50)
         out = np.zeros(300 * 50, np.uint8)
-        assert not len(_gather.gather(descriptor, offsets, sizes, out, places_of(sizes)))
+        assert not len(_batched_pread.gather(descriptor, offsets, sizes, out, places_of(sizes)))
         return bool((out.reshape(300, 50) == BYTES[offsets[:, None] + np.arange(50)]).all())
 
     with ThreadPoolExecutor(8) as executor:
         assert all(executor.map(check, range(64)))
-    assert len(_gather._FREE) <= 9
+    assert len(_batched_pread._FREE) <= 9
 
 
 @works_here
@@ -107,7 +110,7 @@ def test_an_error_in_the_middle_gives_the_queue_back(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     destroyed = []
-    destroy = _gather._Context.destroy
+    destroy = _batched_pread._Context.destroy
 
     def breaking(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -116,14 +119,14 @@ def test_an_error_in_the_middle_gives_the_queue_back(
         destroyed.append(context)
         destroy(context)
 
-    monkeypatch.setattr(_gather._Context, "read", breaking)
-    monkeypatch.setattr(_gather._Context, "destroy", counting)
-    kept = list(_gather._FREE)
+    monkeypatch.setattr(_batched_pread._Context, "read", breaking)
+    monkeypatch.setattr(_batched_pread._Context, "destroy", counting)
+    kept = list(_batched_pread._FREE)
     with pytest.raises(KeyboardInterrupt):
-        _gather.gather(descriptor, ints([0]), ints([1]), np.zeros(1, np.uint8), ints([0]))
+        _batched_pread.gather(descriptor, ints([0]), ints([1]), np.zeros(1, np.uint8), ints([0]))
     assert len(destroyed) == 1
-    assert destroyed[0] not in _gather._FREE
-    assert len(_gather._FREE) >= len(kept) - 1
+    assert destroyed[0] not in _batched_pread._FREE
+    assert len(_batched_pread._FREE) >= len(kept) - 1
 
 
 # As readers use it
@@ -131,8 +134,8 @@ def test_an_error_in_the_middle_gives_the_queue_back(
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do as a system that has no such call."""
-    monkeypatch.setattr(_gather, "_FREE", [])
-    monkeypatch.setattr(_gather._KERNEL, "numbers", None)
+    monkeypatch.setattr(_batched_pread, "_FREE", [])
+    monkeypatch.setattr(_batched_pread._KERNEL, "numbers", None)
 
 
 @pytest.mark.parametrize("is_forbidden", [False, True], ids=["allowed", "forbidden"])
@@ -163,11 +166,13 @@ def test_where_it_is_forbidden_is_found_out_once(
         asked.append(most)
         return -1
 
-    monkeypatch.setattr(_gather, "_FREE", [])
-    monkeypatch.setattr(_gather._KERNEL, "numbers", _gather._KERNEL.numbers)
-    monkeypatch.setattr(_gather._KERNEL, "setup", refuse, raising=False)
+    monkeypatch.setattr(_batched_pread, "_FREE", [])
+    monkeypatch.setattr(_batched_pread._KERNEL, "numbers", _batched_pread._KERNEL.numbers)
+    monkeypatch.setattr(_batched_pread._KERNEL, "setup", refuse, raising=False)
     for _ in range(3):
-        unread = _gather.gather(descriptor, ints([0]), ints([1]), np.zeros(1, np.uint8), ints([0]))
+        unread = _batched_pread.gather(
+            descriptor, ints([0]), ints([1]), np.zeros(1, np.uint8), ints([0])
+        )
         assert_array_equal(unread, [0])
     assert len(asked) <= 1
 
@@ -338,7 +343,7 @@ def test_a_child_process_gathers_with_a_queue_of_its_own(tmp_path: Path, method:
         file["x"] = np.arange(500)
     source, rows = Source(tmp_path / "a.h5", x="x"), np.random.default_rng(0).permutation(500)
     source.read(rows)
-    assert _gather._FREE
+    assert _batched_pread._FREE
     context: Any = multiprocessing.get_context(method)
     queue = context.Queue()
     child = context.Process(target=_read_in_child, args=(source, rows, queue))

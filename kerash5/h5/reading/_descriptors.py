@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, FileError, explain_system_error
-from kerash5.h5 import _gather
-from kerash5.h5._clock import clocked
+from kerash5.h5.reading import _batched_pread
+from kerash5.h5.reading._timers import clocked
 from kerash5.h5.storage._file import H5File
 
 _MAX_DESCRIPTORS: Final = 64
@@ -52,7 +52,7 @@ def read_places(
     """
     descriptor = _DESCRIPTORS.get(file)
     left = np.arange(len(offsets))
-    if len(offsets) > _FEW and int(sizes.max()) <= _gather.MOST_BYTES:
+    if len(offsets) > _FEW and int(sizes.max()) <= _batched_pread.MOST_BYTES:
         if descriptor.tells_what_is_cached:
             left = descriptor.gather(offsets, sizes, out, places, at_once=True)
         if len(left):
@@ -157,7 +157,7 @@ class _Descriptor:
     ) -> NDArray[np.int64]:
         """Read many runs with few calls; return the numbers of those that were not read whole."""
         flags = (_AT_ONCE or 0) if at_once else 0
-        return _gather.gather(self.number, offsets, sizes, out, places, flags=flags)
+        return _batched_pread.gather(self.number, offsets, sizes, out, places, flags=flags)
 
     def announce(self, runs: Iterable[tuple[int, int]]) -> None:
         """Tell the kernel what will be read, so that a disk works on all of it at once.

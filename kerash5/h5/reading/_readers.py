@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import BackendError, DamagedFileError, explain_system_error
-from kerash5.h5._clock import clocked
-from kerash5.h5._runs import Runs
-from kerash5.h5._stop import check_stop
+from kerash5.h5.reading._cancel import check_stop
+from kerash5.h5.reading._runs import Runs
+from kerash5.h5.reading._timers import clocked
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._layout import Layout, load_filters
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of

@@ -9,9 +9,9 @@ from typing import Final, Literal
 import h5py
 
 from kerash5._errors import DamagedFileError, KerasH5Error, explain_system_error
-from kerash5.h5._chunked import DirectReader, MappedReader
-from kerash5.h5._parallel import ContiguousReader, why_not_contiguous
-from kerash5.h5._readers import AbstractReader, H5pyReader, Origin
+from kerash5.h5.reading._chunk_readers import DirectReader, MappedReader
+from kerash5.h5.reading._contiguous import ContiguousReader, why_not_contiguous
+from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin
 from kerash5.h5.storage._chunk_map import (
     ChunkMap,
     cross_check,

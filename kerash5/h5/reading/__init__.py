@@ -1,0 +1,1 @@
+"""From stored bytes to rows: h5py the reference, and faster readers that equal it."""
