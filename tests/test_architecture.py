@@ -35,6 +35,7 @@ ORDER: Final = (
     "_measurement",
     "h5.storage",
     "h5.reading",
+    "h5.columns",
     "h5.layouts",
     "h5",
     "order",

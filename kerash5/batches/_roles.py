@@ -11,7 +11,7 @@ import numpy as np
 from kerash5._backends import loaded_backend, narrows_integers
 from kerash5._errors import ColumnError, OptionError
 from kerash5.h5 import Column, Source
-from kerash5.h5.values._cast import MisfitError, cast
+from kerash5.h5.columns._cast import MisfitError, cast
 
 ColumnSpec = str | Column | Sequence["ColumnSpec"] | Mapping[str, "ColumnSpec"]
 Tree = str | tuple["Tree", ...] | dict[Any, "Tree"]  # the same, with columns' names for columns

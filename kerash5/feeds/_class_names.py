@@ -18,8 +18,8 @@ from kerash5._errors import ColumnError, LabelError, OptionError
 from kerash5._run import Run
 from kerash5.batches._roles import ROLES, ColumnSpec, flatten_roles
 from kerash5.h5 import Column, Source
-from kerash5.h5._columns import ResolvedColumn, assemble_column
-from kerash5.h5.files._given import name_columns
+from kerash5.h5.columns._columns import ResolvedColumn, assemble_column
+from kerash5.h5.columns._given import name_columns
 from kerash5.h5.reading._readers import ConstantReader
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Room 1, the file: h5py, threads, bytes. No Keras, no randomness."""
 
 from kerash5.h5._classes import classes_from_groups
-from kerash5.h5._columns import Column
 from kerash5.h5._describe import describe
 from kerash5.h5._source import Source
 from kerash5.h5._verify import Verdict, verify
 from kerash5.h5._write import write
+from kerash5.h5.columns._columns import Column
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.storage._pool import close_files
 

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 
 from kerash5._errors import ColumnError, OptionError, UnknownColumnError
-from kerash5.h5._columns import Column, ResolvedColumn, assemble_column
-from kerash5.h5._doubts import check_class_groups
 from kerash5.h5._source import Source
+from kerash5.h5.columns._columns import Column, ResolvedColumn, assemble_column
+from kerash5.h5.columns._doubts import check_class_groups
 from kerash5.h5.reading._readers import AbstractReader, ConstantReader
 from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_files

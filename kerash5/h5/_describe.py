@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kerash5._errors import KerasH5Error, escape_controls
-from kerash5.h5._doubts import read_packing
-from kerash5.h5.children._child import Child, read_options, refusal, say, say_refusal
+from kerash5.h5._child import Child, read_options, refusal, say, say_refusal
+from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
 from kerash5.h5.storage._filters import codec_advice
@@ -16,7 +16,7 @@ from kerash5.h5.storage._find import list_datasets
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
-    from kerash5.h5._columns import ResolvedColumn
+    from kerash5.h5.columns._columns import ResolvedColumn
 
 _CHILD: Final = "kerash5.h5._describe:describe_and_report"
 _MAX_FAILURES: Final = 8  # of HDF5 on one file, each of which costs another child

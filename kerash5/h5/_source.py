@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerash5._errors import ColumnError, OptionError, RowError
-from kerash5.h5._columns import Column, ResolvedColumn, check_lengths, resolve_columns
 from kerash5.h5._describe import describe_columns
-from kerash5.h5._doubts import warn_of_packing, warn_of_samples
-from kerash5.h5.children._look import look_at
-from kerash5.h5.files._given import name_columns, parse_column
+from kerash5.h5._look import look_at
+from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths, resolve_columns
+from kerash5.h5.columns._doubts import warn_of_packing, warn_of_samples
+from kerash5.h5.columns._given import name_columns, parse_column
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.reading._select_reader import READERS, Reader

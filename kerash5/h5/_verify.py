@@ -21,7 +21,7 @@ from kerash5._errors import (
     OptionError,
     explain_system_error,
 )
-from kerash5.h5.children._child import (
+from kerash5.h5._child import (
     MEMORY_BYTES,
     SECONDS,
     Child,

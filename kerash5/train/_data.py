@@ -22,8 +22,8 @@ from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
 from kerash5.h5 import Column, Source
-from kerash5.h5.children._look import look_at
-from kerash5.h5.files._given import name_columns
+from kerash5.h5._look import look_at
+from kerash5.h5.columns._given import name_columns
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.order._plan import Shuffle

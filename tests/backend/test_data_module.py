@@ -27,7 +27,7 @@ from kerash5._errors import (
 )
 from kerash5._options import DataOptions
 from kerash5.batches.cache import ResidentRows
-from kerash5.h5.children import _child
+from kerash5.h5 import _child
 
 NUM_ROWS: Final = 40
 # Four classes in unequal shares, in no order.

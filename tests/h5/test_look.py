@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from kerash5._errors import ColumnError, DamagedFileError, FileError, UnknownColumnError
-from kerash5.h5 import Source, describe, verify
-from kerash5.h5.children import _child
+from kerash5.h5 import Source, _child, describe, verify
 
 SECONDS = 8.0  # of silence; a child needs less to start, on a loaded machine too
 

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from kerash5._errors import ColumnError, OptionError
 from kerash5.batches._batches import BatchOptions, open_batches
 from kerash5.h5 import Column, Source
-from kerash5.h5.values._cast import MisfitError, cast, find_misfits, may_lose, why_not_cast
+from kerash5.h5.columns._cast import MisfitError, cast, find_misfits, may_lose, why_not_cast
 from tests.strategies import random_values
 
 NAMES: Final = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")

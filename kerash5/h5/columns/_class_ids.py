@@ -16,7 +16,7 @@ from kerash5._errors import LabelError, OptionError
 from kerash5.h5.reading._readers import AbstractReader
 
 if TYPE_CHECKING:
-    from kerash5.h5._columns import Column
+    from kerash5.h5.columns._columns import Column
 
 _SCAN_ROWS: Final = 65_536  # rows read at a time when a whole column is looked through
 

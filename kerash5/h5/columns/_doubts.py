@@ -23,7 +23,7 @@ from kerash5.h5.storage._find import find_object
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
-    from kerash5.h5._columns import ResolvedColumn
+    from kerash5.h5.columns._columns import ResolvedColumn
 
 # Of netCDF's conventions; a reader of netCDF applies them.
 _PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value")

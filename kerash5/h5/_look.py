@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from kerash5._errors import KerasH5Error
-from kerash5.h5._columns import Column, resolve_columns
-from kerash5.h5.children._child import Child, read_options, say
+from kerash5.h5._child import Child, read_options, say
+from kerash5.h5.columns._columns import Column, resolve_columns
 from kerash5.h5.storage._file import H5File, find_file
 from kerash5.h5.storage._opening import HDF5_ERRORS
 from kerash5.h5.storage._pool import close_files
 
-_CHILD: Final = "kerash5.h5.children._look:look_and_report"
+_CHILD: Final = "kerash5.h5._look:look_and_report"
 # What a child of this process has survived; an `H5File` is one version of a file.
 _SEEN: Final[set[tuple[H5File, tuple[str, ...], bool]]] = set()
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 
 from kerash5._errors import OptionError
-from kerash5.h5._columns import Column
+from kerash5.h5.columns._columns import Column
 from kerash5.h5.storage._file import find_files
 from kerash5.h5.storage._handles import name_dataset, name_file
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from kerash5._errors import ColumnError, KerasH5Error, LabelError, OptionError, ShapeError
 from kerash5.h5 import Column, Source
-from kerash5.h5.values import _class_ids
+from kerash5.h5.columns import _class_ids
 
 
 @pytest.fixture

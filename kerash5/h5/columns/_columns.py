@@ -24,13 +24,13 @@ from kerash5._errors import (
     OptionError,
     ShapeError,
 )
-from kerash5.h5._doubts import read_packing
+from kerash5.h5.columns._cast import cast_rows, check_types, may_lose
+from kerash5.h5.columns._class_ids import Labels, find_labels
+from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._handles import name_dataset
-from kerash5.h5.values._cast import cast_rows, check_types, may_lose
-from kerash5.h5.values._class_ids import Labels, find_labels
 
 
 @dataclass(frozen=True, slots=True)

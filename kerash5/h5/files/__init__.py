@@ -1,1 +1,0 @@
-"""Opening HDF5 files: what opens, why others do not, and the handles of this process."""

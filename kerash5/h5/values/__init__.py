@@ -1,1 +1,0 @@
-"""What stored values mean: casts that lose nothing without a word."""
