@@ -1,20 +1,13 @@
-"""What a process that measures is asked to do, as JSON both ways; and what it may be asked in.
+"""What a process that measures is asked to do, as JSON both ways.
 
-`report/_compare` writes it and starts the process, `train/_measure` reads it there. Run as a
-program (`python -m kerash5._measurement jax`) this says, without Keras, whether a backend is there.
+`report/_compare` writes it and starts the process, `train/_measure` reads it there.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, final
-
-from kerash5._backends import choose_backend, installed_backends, versions
-from kerash5._errors import KerasH5Error
-from kerash5._version import __version__
 
 Job = Literal["weights", "parity", "sample"]
 
@@ -83,28 +76,3 @@ class Measurement:
         values: dict[str, Any] = json.loads(text)
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
-
-
-def probe(backend: str) -> dict[str, Any]:
-    """Say what a backend would run with in this environment; imports no backend. JSON-ready.
-
-    Returns:
-        `error`, one sentence, "" where the backend and Keras are there; `installed`, all backends
-        that are; `versions`; `kerash5`.
-    """
-    try:
-        choose_backend(backend)
-        error = ""
-    except KerasH5Error as reason:
-        error = str(reason)
-    return {
-        "error": error,
-        "installed": list(installed_backends()),
-        "versions": versions(),
-        "kerash5": __version__,
-    }
-
-
-if __name__ == "__main__":
-    os.environ.pop("KERAS_BACKEND", None)
-    sys.stdout.write(json.dumps(probe(sys.argv[1])))

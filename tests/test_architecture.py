@@ -46,6 +46,7 @@ ORDER: Final = (
     "feeds",
     "zoo",
     "train",
+    "measure",
     "_jobs",
     "_model_jobs",
     "_compare_command",

@@ -23,8 +23,8 @@ from kerash5._errors import RunError
 from kerash5._measurement import Measurement
 
 _PROBE_SECONDS: Final = 120
-_PROBE: Final = "kerash5._measurement"
-_CHILD: Final = "kerash5.train._measure"
+_PROBE: Final = "kerash5.measure._probe"
+_CHILD: Final = "kerash5.measure"
 # Nothing in the folder where the runner happens to be is imported: a user's own keras.py, say.
 _SAFE: Final = ("-P",)
 
@@ -52,8 +52,8 @@ class Contender:
         """Ask its environment, without importing a backend, what is there.
 
         Returns:
-            What `_measurement.probe` tells; `error` also says where there is no such interpreter,
-            or no kerash5 in its environment.
+            What `kerash5.measure._probe` tells; `error` also says where there is no such
+            interpreter, or no kerash5 in its environment.
         """
         words = [self.python, *_SAFE, "-m", _PROBE, self.backend]
         try:

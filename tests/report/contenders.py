@@ -20,7 +20,7 @@ from pathlib import Path
 play = PLAY
 ledger = Path(LEDGER)
 del sys.argv[1]  # -P
-if sys.argv[2] == "kerash5._measurement":
+if sys.argv[2] == "kerash5.measure._probe":
     if play.get("no_kerash5"):
         sys.exit("No module named kerash5")
     print(json.dumps({

@@ -22,8 +22,16 @@ import numpy as np
 import pytest
 
 from kerash5._errors import RunError
-from kerash5._measurement import Measurement, probe
+from kerash5._measurement import Measurement
 from kerash5.assets import digits_test, digits_train
+from kerash5.measure._measure import (
+    KERAS_FIT,
+    Workplace,
+    make_weights,
+    measure_parity,
+    measure_sample,
+)
+from kerash5.measure._probe import probe
 from kerash5.report._children import Contender
 from kerash5.report._compare import find_files
 from kerash5.report._findings import find_tables
@@ -33,13 +41,6 @@ from kerash5.report._processes import Processes
 from kerash5.report._progress import Progress
 from kerash5.report._results import SETTINGS, Comparison, Method, Sample
 from kerash5.report._runner import Runner
-from kerash5.train._measure import (
-    KERAS_FIT,
-    Workplace,
-    make_weights,
-    measure_parity,
-    measure_sample,
-)
 
 BACKEND: Final = keras.backend.backend()
 BATCH_SIZE: Final = 20
@@ -224,7 +225,7 @@ def start_processes(method: Method, folder: Path) -> Processes:
 def own_package() -> Iterator[None]:
     """Let children import the package that is under test, whether it is installed or not."""
     with pytest.MonkeyPatch.context() as patch:
-        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).resolve().parents[3]), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
         yield
 
@@ -272,7 +273,7 @@ def test_a_child_whose_parent_is_gone_ends(tmp_path: Path) -> None:
         sleep_seconds=600.0,
         reading_threads=0,
     )
-    words = [sys.executable, "-P", "-m", "kerash5.train._measure"]
+    words = [sys.executable, "-P", "-m", "kerash5.measure"]
     with own_package():
         done = subprocess.run(
             words, input=job.to_json(), capture_output=True, text=True, timeout=200, check=False

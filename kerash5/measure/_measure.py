@@ -1,4 +1,4 @@
-"""The process that measures: `python -m kerash5.train._measure`, a job in, its result out.
+"""The process that measures: `python -m kerash5.measure`, a job in, its result out.
 
 Reads a `Measurement` as JSON from stdin, and writes one JSON object to stdout; whatever libraries
 print goes to stderr. One process does one job, so nothing of an earlier one is warm. It judges
@@ -28,7 +28,7 @@ from kerash5._measurement import Measurement
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Column, write
-from kerash5.train._policy import apply_policy, describe_policy, peak_device, peak_host
+from kerash5.measure._policy import apply_policy, describe_policy, peak_device, peak_host
 from kerash5.train._run_dir import write_weights
 from kerash5.train._trainer import Trainer
 
@@ -305,7 +305,3 @@ def main() -> None:
             {"import_seconds": import_seconds, "environment": describe_policy(), **result},
             result_file,
         )
-
-
-if __name__ == "__main__":
-    main()
