@@ -17,14 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kerash5.report._children import Contender
-from kerash5.report._compare import describe_files, find_files
+from kerash5.comparison._children import Contender
+from kerash5.comparison._compare import describe_files, find_files
+from kerash5.comparison._machine import count_cores, find_machine
+from kerash5.comparison._processes import Processes
+from kerash5.comparison._progress import Progress
+from kerash5.comparison._results import Comparison, Method
+from kerash5.comparison._runner import Runner
 from kerash5.report._findings import find_tables, wait_share_of_difference
-from kerash5.report._machine import count_cores, find_machine
-from kerash5.report._processes import Processes
-from kerash5.report._progress import Progress
-from kerash5.report._results import Comparison, Method
-from kerash5.report._runner import Runner
 
 LEAST_OF_TEN = 0.9
 SLOWDOWN = 1.3

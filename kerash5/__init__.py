@@ -30,11 +30,11 @@ if TYPE_CHECKING:
         UnknownColumnError,
     )
     from kerash5._run import Run
+    from kerash5.comparison import Comparison, compare
     from kerash5.feeds._grain import grain_dataset
     from kerash5.feeds._keras import H5Dataset
     from kerash5.h5 import Column, Source, classes_from_groups, describe, verify, write
     from kerash5.order._split import Split, k_folds, split_rows
-    from kerash5.report import Comparison, compare
     from kerash5.train import H5DataModule, Trainer
 
 _PLACES = {
@@ -57,11 +57,11 @@ _PLACES = {
         "UnknownColumnError",
     ),
     "kerash5._run": ("Run",),
+    "kerash5.comparison": ("Comparison", "compare"),
     "kerash5.feeds._grain": ("grain_dataset",),
     "kerash5.feeds._keras": ("H5Dataset",),
     "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "verify", "write"),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
-    "kerash5.report": ("Comparison", "compare"),
     "kerash5.train": ("H5DataModule", "Trainer"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

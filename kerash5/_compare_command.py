@@ -15,15 +15,9 @@ from rich.console import Console
 
 from kerash5._backends import BACKENDS
 from kerash5._errors import BackendError, OptionError, RunError
-from kerash5.report import (
-    Comparison,
-    compare,
-    merge_comparisons,
-    render_terminal,
-    slower_than_baseline,
-    write_report,
-)
-from kerash5.report._compare import DEFAULT_FOLDER
+from kerash5.comparison import Comparison, compare, merge_comparisons
+from kerash5.comparison._compare import DEFAULT_FOLDER
+from kerash5.report import render_terminal, slower_than_baseline, write_report
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

@@ -41,6 +41,7 @@ from kerash5._options import (
 )
 from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
+from kerash5.comparison._machine import find_machine
 from kerash5.h5 import describe, verify
 from kerash5.report import (
     draw_curves,
@@ -49,7 +50,6 @@ from kerash5.report import (
     reading_table,
     reading_verdict,
 )
-from kerash5.report._machine import find_machine
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset

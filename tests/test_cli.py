@@ -24,8 +24,8 @@ from kerash5 import _jobs
 from kerash5._cli import main
 from kerash5._errors import DownloadError
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_aliases
+from kerash5.comparison._machine import Machine
 from kerash5.h5 import write
-from kerash5.report._machine import Machine
 
 Pretend = Callable[..., None]
 COMMANDS: Final = (

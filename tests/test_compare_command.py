@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kerash5._cli import main
-from kerash5.report._results import COMPARISON_FILE, Comparison
-from tests.report.contenders import make_contender
+from kerash5.comparison._results import COMPARISON_FILE, Comparison
+from tests.comparison.contenders import make_contender
 
 Console = pytest.CaptureFixture[str]
 

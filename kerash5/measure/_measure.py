@@ -24,7 +24,7 @@ import numpy as np
 
 from kerash5 import zoo
 from kerash5._errors import KerasH5Error, OptionError
-from kerash5._measurement import Measurement
+from kerash5.comparison._measurement import Measurement
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Column, write

@@ -1,28 +1,22 @@
 """Room 7, the report: runs become pictures, tables and pages. Never imports Keras."""
 
 from kerash5.report._baseline import Slower, slower_than_baseline
-from kerash5.report._compare import compare
-from kerash5.report._merge import merge_comparisons
 from kerash5.report._page import write_report
 from kerash5.report._pictures import draw_curves, draw_predictions
 from kerash5.report._reading import Reading, measure_reading
 from kerash5.report._reading_words import reading_table, reading_verdict
-from kerash5.report._results import Comparison
 from kerash5.report._searches import BatchSizes, LearningRates, Trial
 from kerash5.report._text import render_terminal
 
 __all__ = [
     "BatchSizes",
-    "Comparison",
     "LearningRates",
     "Reading",
     "Slower",
     "Trial",
-    "compare",
     "draw_curves",
     "draw_predictions",
     "measure_reading",
-    "merge_comparisons",
     "reading_table",
     "reading_verdict",
     "render_terminal",

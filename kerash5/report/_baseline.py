@@ -20,11 +20,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from kerash5._errors import OptionError
+from kerash5.comparison._parity import Setting
+from kerash5.comparison._results import Comparison, Method
+from kerash5.comparison._statistics import LEVEL, Estimate, t_quantile
 from kerash5.report._findings import Table, find_tables
-from kerash5.report._parity import Setting
-from kerash5.report._results import Comparison, Method
 from kerash5.report._rows import Row
-from kerash5.report._statistics import LEVEL, Estimate, t_quantile
 from kerash5.report._wording import SETTING_WORDS, interval, name_of, number
 
 # A slowdown smaller than the first is none, however sure; the second holds where nothing tells

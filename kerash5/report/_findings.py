@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
-from kerash5.report._parity import Setting
-from kerash5.report._results import Comparison
+from kerash5.comparison._parity import Setting
+from kerash5.comparison._results import Comparison
+from kerash5.comparison._statistics import Estimate, break_even_steps, ratio_interval
 from kerash5.report._rows import Row, Standing, find_row
-from kerash5.report._statistics import Estimate, break_even_steps, ratio_interval
 
 # Where code and data happen to lie in memory moves a program by some per cent, the same way in
 # every process: repeats do not average that out (Mytkowicz et al., "Producing wrong data without

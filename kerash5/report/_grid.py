@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kerash5.report._statistics import Estimate
+from kerash5.comparison._statistics import Estimate
 from kerash5.report._wording import NOTHING
 
 

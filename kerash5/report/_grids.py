@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
+from kerash5.comparison._parity import CheckName, Parity, ParityCheck
+from kerash5.comparison._results import Comparison
+from kerash5.comparison._statistics import Estimate, median_interval
 from kerash5.report._findings import Table
 from kerash5.report._grid import Cell, Grid, Line, estimated_cell, without_empty_columns
-from kerash5.report._parity import CheckName, Parity, ParityCheck
-from kerash5.report._results import Comparison
 from kerash5.report._rows import Row
-from kerash5.report._statistics import Estimate, median_interval
 from kerash5.report._wording import (
     NOTHING,
     SETTING_WORDS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from kerash5.comparison._results import Method
 from kerash5.report._findings import MINIMAL_EFFECT
-from kerash5.report._results import Method
 from kerash5.report._rows import UNSTABLE_LOAD, UNSTABLE_VARIATION
 from kerash5.report._wording import listed
 

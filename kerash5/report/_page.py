@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import replace_text
 from kerash5._version import __version__
+from kerash5.comparison._results import COMPARISON_FILE, Comparison
 from kerash5.report._findings import Table, find_tables
 from kerash5.report._grid import Grid
 from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid
 from kerash5.report._method import describe_method
 from kerash5.report._plots import draw_losses, draw_speeds, draw_starts
-from kerash5.report._results import COMPARISON_FILE, Comparison
 from kerash5.report._speed_grids import speed_grids
 from kerash5.report._text import render_markdown
 from kerash5.report._verdict import Verdict, describe_machine, find_verdict

@@ -14,8 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from kerash5._errors import BackendError
+from kerash5.comparison._results import Comparison
 from kerash5.report._findings import Table
-from kerash5.report._results import Comparison
 from kerash5.report._rows import Row
 from kerash5.report._wording import SETTING_WORDS, name_of, number, seconds
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from kerash5.report._parity import Parity, Setting
-from kerash5.report._results import Comparison, CompileCache, Sample
-from kerash5.report._statistics import Estimate, median_interval, variation
+from kerash5.comparison._parity import Parity, Setting
+from kerash5.comparison._results import Comparison, CompileCache, Sample
+from kerash5.comparison._statistics import Estimate, median_interval, variation
 from kerash5.report._wording import percent
 
 # "fastest": all others are slower. "level": no difference to the fastest was found. "unknown": too

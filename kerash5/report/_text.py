@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from kerash5.comparison._results import Comparison
 from kerash5.report._findings import find_tables
 from kerash5.report._grid import Cell, Grid, Line
 from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid
 from kerash5.report._method import describe_method
-from kerash5.report._results import Comparison
 from kerash5.report._speed_grids import table_grid
 from kerash5.report._verdict import describe_machine, find_verdict
 from kerash5.report._wording import NOTHING

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._results import Comparison
 from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_share_of_difference
-from kerash5.report._machine import Machine
-from kerash5.report._results import Comparison
 from kerash5.report._rows import Row
 from kerash5.report._wording import (
     SETTING_WORDS,

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from kerash5.report._parity import Setting
-from kerash5.report._results import CompileCache
-from kerash5.report._statistics import Estimate
+from kerash5.comparison._parity import Setting
+from kerash5.comparison._results import CompileCache
+from kerash5.comparison._statistics import Estimate
 
 SETTING_WORDS: Final[dict[Setting, str]] = {"plain": "as users get it", "tuned": "tuned"}
 CACHE_WORDS: Final[dict[CompileCache, str]] = {

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from kerash5._errors import FileError, FileMissingError, OptionError
-from kerash5.report import Slower, merge_comparisons, slower_than_baseline
+from kerash5.comparison import merge_comparisons
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._results import Comparison
+from kerash5.report import Slower, slower_than_baseline
 from kerash5.report._baseline import welch_ratio
-from kerash5.report._machine import Machine
-from kerash5.report._results import Comparison
-from tests.report.simulated import NOISES, SPEEDS, Noise, make_comparison, spoil
+from tests.comparison.simulated import NOISES, SPEEDS, Noise, make_comparison, spoil
 
 
 def saved(comparison: Comparison, folder: Path) -> Path:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from kerash5.comparison._results import Comparison
 from kerash5.report._findings import Table, find_tables, tuning_gain, wait_share_of_difference
-from kerash5.report._results import Comparison
 from kerash5.report._rows import Row
-from tests.report.simulated import NOISES, Noise, make_comparison, make_parity, spoil
+from tests.comparison.simulated import NOISES, Noise, make_comparison, make_parity, spoil
 
 
 def only_table(comparison: Comparison) -> Table:

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from kerash5._errors import OptionError
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._results import Comparison, Sample
 from kerash5.report import render_terminal, slower_than_baseline
 from kerash5.report._findings import find_tables
-from kerash5.report._machine import Machine
 from kerash5.report._page import render_page
-from kerash5.report._results import Comparison, Sample
 from kerash5.report._text import render_markdown
 from kerash5.report._verdict import find_verdict
-from tests.report.simulated import make_comparison
+from tests.comparison.simulated import make_comparison
 
 WHOLE = make_comparison(repeats=3, settings=("plain", "tuned"))
 

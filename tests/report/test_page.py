@@ -16,11 +16,11 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from kerash5._errors import BackendError, OptionError
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._results import Comparison
 from kerash5.report import write_report
-from kerash5.report._machine import Machine
 from kerash5.report._page import render_page
-from kerash5.report._results import Comparison
-from tests.report.simulated import make_comparison, make_parity, spoil
+from tests.comparison.simulated import make_comparison, make_parity, spoil
 
 VOID: Final = {"meta", "br", "link", "img", "input", "hr"}
 

@@ -13,8 +13,8 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from kerash5.report import write_report
+from tests.comparison.simulated import make_comparison, make_parity
 from tests.report.browser import Browser, find_chromium, open_browser
-from tests.report.simulated import make_comparison, make_parity
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from kerash5.comparison._results import Comparison
 from kerash5.report import render_terminal
-from kerash5.report._results import Comparison
 from kerash5.report._text import render_markdown
-from tests.report.simulated import ENGINES, make_comparison, make_parity, spoil
+from tests.comparison.simulated import ENGINES, make_comparison, make_parity, spoil
 
 
 @pytest.fixture(scope="module")

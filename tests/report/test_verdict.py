@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from kerash5.comparison._results import Comparison
 from kerash5.report._findings import find_tables
-from kerash5.report._results import Comparison
 from kerash5.report._verdict import Verdict, find_verdict
 from kerash5.report._wording import listed, memory, name_of, number, percent, seconds
-from tests.report.simulated import make_comparison, make_parity, spoil
+from tests.comparison.simulated import make_comparison, make_parity, spoil
 
 
 def verdict(comparison: Comparison) -> Verdict:

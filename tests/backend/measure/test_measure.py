@@ -1,7 +1,7 @@
 """Backends are measured as they are: equal start, equal batches, and planted faults are found.
 
 The faults: a backend that computes something else, and an input that has become slower. What the
-runner does with children that fail is tested without Keras, in tests/report/test_runner.py.
+runner does with children that fail is tested without Keras, in tests/comparison/test_runner.py.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ import numpy as np
 import pytest
 
 from kerash5._errors import RunError
-from kerash5._measurement import Measurement
+from kerash5._json import parse_fields
 from kerash5.assets import digits_test, digits_train
+from kerash5.comparison._children import Contender
+from kerash5.comparison._compare import find_files
+from kerash5.comparison._measurement import Measurement
+from kerash5.comparison._parity import Setting, judge_parity
+from kerash5.comparison._processes import Processes
+from kerash5.comparison._progress import Progress
+from kerash5.comparison._results import SETTINGS, Comparison, Method, Sample
+from kerash5.comparison._runner import Runner
 from kerash5.measure._measure import (
     KERAS_FIT,
     Workplace,
@@ -32,15 +40,7 @@ from kerash5.measure._measure import (
     measure_sample,
 )
 from kerash5.measure._probe import probe
-from kerash5.report._children import Contender
-from kerash5.report._compare import find_files
 from kerash5.report._findings import find_tables
-from kerash5.report._json import parse_fields
-from kerash5.report._parity import Setting, judge_parity
-from kerash5.report._processes import Processes
-from kerash5.report._progress import Progress
-from kerash5.report._results import SETTINGS, Comparison, Method, Sample
-from kerash5.report._runner import Runner
 
 BACKEND: Final = keras.backend.backend()
 BATCH_SIZE: Final = 20

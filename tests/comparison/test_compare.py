@@ -12,8 +12,8 @@ import pytest
 import kerash5 as k5
 from kerash5._errors import FileMissingError, KerasH5Error, OptionError, UnknownColumnError
 from kerash5.assets import digits_test, digits_train
-from kerash5.report._compare import compare, describe_files, find_files, name_contenders
-from tests.report.contenders import make_contender
+from kerash5.comparison._compare import compare, describe_files, find_files, name_contenders
+from tests.comparison.contenders import make_contender
 
 
 def write(path: Path, rows: int = 30, **more: Any) -> str:

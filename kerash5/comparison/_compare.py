@@ -18,16 +18,16 @@ from kerash5._backends import BACKENDS
 from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 from kerash5.assets import digits_test, digits_train
+from kerash5.comparison._children import Contender
+from kerash5.comparison._machine import count_cores
+from kerash5.comparison._parity import Setting
+from kerash5.comparison._processes import Files, Processes
+from kerash5.comparison._progress import Progress
+from kerash5.comparison._results import SETTINGS, Comparison, Method
+from kerash5.comparison._runner import Runner
 from kerash5.h5 import Source
 from kerash5.h5.storage._file import StrPath
 from kerash5.order._permutation import parse_seed
-from kerash5.report._children import Contender
-from kerash5.report._machine import count_cores
-from kerash5.report._parity import Setting
-from kerash5.report._processes import Files, Processes
-from kerash5.report._progress import Progress
-from kerash5.report._results import SETTINGS, Comparison, Method
-from kerash5.report._runner import Runner
 
 DEFAULT_FOLDER: Final = "runs/compare"
 _PRECISIONS: Final = ("float32", "bf16-mixed", "16-mixed")

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from kerash5._errors import OptionError
-from kerash5.report import Comparison, _machine
+from kerash5.comparison import Comparison, _machine
+from kerash5.comparison._machine import Machine, find_machine
 from kerash5.report._baseline import slower_than_baseline
-from kerash5.report._machine import Machine, find_machine
 from kerash5.report._page import render_page
 from kerash5.report._verdict import describe_machine
-from tests.report.simulated import make_comparison
+from tests.comparison.simulated import make_comparison
 
 SMI = """#!/bin/sh
 echo "Example GPU 80GB"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerash5.report._parity import BOUNDS, judge_parity
+from kerash5.comparison._parity import BOUNDS, judge_parity
 
 STEPS = {"losses": 5, "adam": 10, "sgd": 64}
 

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import final
 
 from kerash5._errors import KerasH5Error, RunError
+from kerash5._json import parse_fields, read_values, write_values
 from kerash5._run import replace_text
 from kerash5._version import __version__
-from kerash5.report._children import Contender
-from kerash5.report._json import parse_fields, read_values, write_values
-from kerash5.report._machine import find_machine
-from kerash5.report._parity import Numbers, Parity, ParityCheck, Setting, Status, judge_parity
-from kerash5.report._processes import Processes
-from kerash5.report._progress import Progress
-from kerash5.report._results import Comparison, Sample
-from kerash5.report._rounds import Cell, open_folder, order_cells
+from kerash5.comparison._children import Contender
+from kerash5.comparison._machine import find_machine
+from kerash5.comparison._parity import Numbers, Parity, ParityCheck, Setting, Status, judge_parity
+from kerash5.comparison._processes import Processes
+from kerash5.comparison._progress import Progress
+from kerash5.comparison._results import Comparison, Sample
+from kerash5.comparison._rounds import Cell, open_folder, order_cells
 
 
 @final

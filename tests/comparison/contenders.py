@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerash5._version import __version__
-from kerash5.report._children import Contender
+from kerash5.comparison._children import Contender
 
 # Placeholders, not str.format: the program is full of braces.
 _PROGRAM = """\

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from kerash5._measurement import Measurement
-from kerash5.report._children import Contender, run_child
-from kerash5.report._parity import Numbers
-from kerash5.report._results import Method
-from kerash5.report._rounds import Cell
+from kerash5.comparison._children import Contender, run_child
+from kerash5.comparison._measurement import Measurement
+from kerash5.comparison._parity import Numbers
+from kerash5.comparison._results import Method
+from kerash5.comparison._rounds import Cell
 
 
 @final

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from kerash5._errors import OptionError
-from kerash5.report._results import Comparison
+from kerash5.comparison._results import Comparison
 
 
 def merge_comparisons(paths: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, ...]:

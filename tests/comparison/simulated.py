@@ -15,9 +15,9 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.report._machine import Machine
-from kerash5.report._parity import Parity, ParityCheck, Setting
-from kerash5.report._results import Comparison, Method, Sample
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._parity import Parity, ParityCheck, Setting
+from kerash5.comparison._results import Comparison, Method, Sample
 
 Noise = Literal["normal", "heavy", "slow"]
 

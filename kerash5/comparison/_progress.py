@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from kerash5.report._results import Method, Sample
+from kerash5.comparison._results import Method, Sample
 
 _REFRESHES: Final = 2  # a second: drawing must not disturb what is measured
 

@@ -7,7 +7,7 @@ machine does to a round it does to all of them: a ratio is made of *pairs of one
 
 The intervals are not bootstrapped: with five samples a bootstrap knows too little of the spread.
 Simulated (two equal backends, five rounds, a machine that drifts, and noise that is normal, has
-heavy tails, or makes one process in ten slow; `tests/report/test_statistics.py` does it again),
+heavy tails, or makes one process in ten slow; `tests/comparison/test_statistics.py` does it again),
 95 % intervals for the ratio hold 1 in
 
     =============================================  =====================================

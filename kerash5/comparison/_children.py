@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final, final
 
 from kerash5._errors import RunError
-from kerash5._measurement import Measurement
+from kerash5.comparison._measurement import Measurement
 
 _PROBE_SECONDS: Final = 120
 _PROBE: Final = "kerash5.measure._probe"

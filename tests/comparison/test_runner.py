@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from kerash5._errors import FileError, OptionError, RunError
-from kerash5.report._children import Contender, child_settings, last_line
+from kerash5.comparison._children import Contender, child_settings, last_line
+from kerash5.comparison._processes import Files, Processes
+from kerash5.comparison._progress import Progress
+from kerash5.comparison._results import Comparison, Method
+from kerash5.comparison._rounds import METHOD_FILE, order_cells
+from kerash5.comparison._runner import Runner
 from kerash5.report._findings import find_tables, wait_share_of_difference
-from kerash5.report._processes import Files, Processes
-from kerash5.report._progress import Progress
-from kerash5.report._results import Comparison, Method
-from kerash5.report._rounds import METHOD_FILE, order_cells
-from kerash5.report._runner import Runner
-from tests.report.contenders import make_contender
+from tests.comparison.contenders import make_contender
 
 FILES = Files(train=("train.h5",), test=(), x="image", y="label", num_rows=100)
 

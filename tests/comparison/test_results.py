@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerash5._errors import FileError, FileMissingError, KerasH5Error
-from kerash5.report._machine import Machine
-from kerash5.report._parity import Parity, ParityCheck
-from kerash5.report._results import (
+from kerash5.comparison._machine import Machine
+from kerash5.comparison._parity import Parity, ParityCheck
+from kerash5.comparison._results import (
     COMPARISON_FILE,
     Comparison,
     Method,

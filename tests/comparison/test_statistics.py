@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kerash5.report._statistics import (
+from kerash5.comparison._statistics import (
     Estimate,
     break_even_steps,
     median_interval,
@@ -23,7 +23,7 @@ from kerash5.report._statistics import (
     t_quantile,
     variation,
 )
-from tests.report.simulated import NOISES, Noise, log_noise
+from tests.comparison.simulated import NOISES, Noise, log_noise
 
 SPEEDS: Final = st.floats(1e-3, 1e6)
 EACH_NOISE: Final = pytest.mark.parametrize("noise", NOISES)
