@@ -41,15 +41,10 @@ from kerash5._options import (
 )
 from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
+from kerash5.benchmark import measure_reading, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
 from kerash5.h5 import describe, verify
-from kerash5.report import (
-    draw_curves,
-    draw_predictions,
-    measure_reading,
-    reading_table,
-    reading_verdict,
-)
+from kerash5.report import draw_curves, draw_predictions
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset

@@ -44,6 +44,7 @@ ORDER: Final = (
     "batches",
     "comparison",
     "report",
+    "benchmark",
     "feeds",
     "zoo",
     "train",

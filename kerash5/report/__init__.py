@@ -3,22 +3,16 @@
 from kerash5.report._baseline import Slower, slower_than_baseline
 from kerash5.report._page import write_report
 from kerash5.report._pictures import draw_curves, draw_predictions
-from kerash5.report._reading import Reading, measure_reading
-from kerash5.report._reading_words import reading_table, reading_verdict
 from kerash5.report._searches import BatchSizes, LearningRates, Trial
 from kerash5.report._text import render_terminal
 
 __all__ = [
     "BatchSizes",
     "LearningRates",
-    "Reading",
     "Slower",
     "Trial",
     "draw_curves",
     "draw_predictions",
-    "measure_reading",
-    "reading_table",
-    "reading_verdict",
     "render_terminal",
     "slower_than_baseline",
     "write_report",

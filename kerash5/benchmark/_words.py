@@ -7,8 +7,8 @@ from typing import Final
 
 from rich.table import Table
 
-from kerash5.report._reading import Reading
-from kerash5.report._reading_ways import FIRST, H5PY, HELD, LATER, MEMORY, REWRITTEN, SAMPLE
+from kerash5.benchmark._reading import Reading
+from kerash5.benchmark._ways import FIRST, H5PY, HELD, LATER, MEMORY, REWRITTEN, SAMPLE
 from kerash5.report._wording import NOTHING, number
 
 _AS_FAST: Final = 0.8  # of arrays in memory: what is left is not worth a change

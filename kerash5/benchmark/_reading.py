@@ -21,9 +21,9 @@ from kerash5._errors import ColumnError, FileError, OptionError
 from kerash5._json import write_values
 from kerash5.batches._options import BatchOptions
 from kerash5.batches.cache import parse_cache
+from kerash5.benchmark._ways import ReadingWays
 from kerash5.h5.storage._file import H5File, StrPath, find_file
 from kerash5.h5.storage._find import list_datasets
-from kerash5.report._reading_ways import ReadingWays
 
 
 @final

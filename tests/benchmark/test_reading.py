@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from kerash5._errors import ColumnError, FileError, FileMissingError, OptionError
-from kerash5.report import Reading, measure_reading, reading_table, reading_verdict
-from kerash5.report import _reading_ways as ways
+from kerash5.benchmark import Reading, measure_reading, reading_table, reading_verdict
+from kerash5.benchmark import _ways as ways
 
 QUICK: Any = {"rounds": 2, "seconds": 0.05, "batch_size": 32}
 
