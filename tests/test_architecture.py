@@ -43,6 +43,7 @@ ORDER: Final = (
     "batches.cache",
     "batches",
     "comparison",
+    "report.runs",
     "report",
     "benchmark",
     "feeds",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from kerash5.report._pictures import TRAIN, WRONG, new_figure, save_figure
+from kerash5.report.runs._pictures import TRAIN, WRONG, new_figure, save_figure
 
 # The first losses are few to average over, and the last ones lead into divergence.
 _SKIPPED_FIRST: Final = 10

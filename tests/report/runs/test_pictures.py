@@ -14,7 +14,8 @@ import pytest
 
 from kerash5._errors import BackendError, ShapeError
 from kerash5._run import Epoch, Run
-from kerash5.report import _pictures, draw_curves, draw_predictions
+from kerash5.report import draw_curves, draw_predictions
+from kerash5.report.runs import _pictures
 
 pytest.importorskip("matplotlib")
 
