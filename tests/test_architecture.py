@@ -46,6 +46,7 @@ ORDER: Final = (
     "report.runs",
     "report",
     "benchmark",
+    "feeds.labels",
     "feeds",
     "zoo",
     "train",

@@ -212,7 +212,7 @@ def test_a_public_name_is_documented(name: str) -> None:
 # The source is read, because these classes import Keras.
 CLASSES: Final = {
     "H5Dataset": "feeds/_keras.py",
-    "H5DataModule": "train/_data.py",
+    "H5DataModule": "feeds/_module.py",
     "Trainer": "train/_trainer.py",
 }
 

@@ -123,7 +123,7 @@ def constructor_defaults(file: str, name: str) -> dict[str, object]:
     ("options", "file", "name", "differ"),
     [
         # A file says most often "image" and "label"; a class cannot know.
-        pytest.param(DataOptions, "train/_data.py", "H5DataModule", {"x", "y"}, id="data"),
+        pytest.param(DataOptions, "feeds/_module.py", "H5DataModule", {"x", "y"}, id="data"),
         # Without a policy of its own a command builds the model, so it has to name one.
         pytest.param(TrainerOptions, "train/_trainer.py", "Trainer", {"precision"}, id="trainer"),
     ],

@@ -46,9 +46,9 @@ from kerash5.feeds._keras_position import (
     find_position,
     is_keras_frame,
 )
-from kerash5.feeds._label_facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.feeds._scale import settle_scale
+from kerash5.feeds.labels._facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.h5 import Source
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath

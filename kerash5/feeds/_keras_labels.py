@@ -14,9 +14,9 @@ import numpy as np
 
 from kerash5._errors import ColumnError, OptionError
 from kerash5.batches._roles import map_tree
-from kerash5.feeds._keras_losses import needs_y, read_targets
-from kerash5.feeds._label_facts import find_facts, is_one_hot
-from kerash5.feeds._label_rules import LabelView, check_target
+from kerash5.feeds.labels._facts import find_facts, is_one_hot
+from kerash5.feeds.labels._keras_losses import needs_y, read_targets
+from kerash5.feeds.labels._rules import LabelView, check_target
 
 if TYPE_CHECKING:
     from kerash5.batches._batches import Batch

@@ -14,8 +14,8 @@ import numpy as np
 
 from kerash5._errors import OptionError, ShapeError
 from kerash5.batches._transform_result import describe_tree
-from kerash5.feeds._keras_losses import find_compared, has_own_steps
 from kerash5.feeds._keras_position import Task
+from kerash5.feeds.labels._keras_losses import find_compared, has_own_steps
 
 if TYPE_CHECKING:
     from kerash5.batches._batches import Batch

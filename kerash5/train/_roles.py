@@ -10,8 +10,8 @@ import numpy as np
 
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._module import H5DataModule
 from kerash5.h5 import Source
-from kerash5.train._data import H5DataModule
 
 Data = H5DataModule | H5Dataset
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kerash5._errors import OptionError
 from kerash5.batches._batches import Batch
-from kerash5.feeds._keras_losses import OutputLabels, pair_labels
-from kerash5.feeds._label_rules import Kind
+from kerash5.feeds.labels._keras_losses import OutputLabels, pair_labels
+from kerash5.feeds.labels._rules import Kind
 
 OneWeight: TypeAlias = Mapping[int, float]
 ClassWeight: TypeAlias = OneWeight | Mapping[str, OneWeight]

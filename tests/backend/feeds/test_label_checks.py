@@ -14,7 +14,7 @@ import pytest
 import kerash5 as k5
 from kerash5._errors import ColumnError, KerasH5Error, LabelError, ShapeError
 from kerash5.feeds._keras_labels import check_batch, check_labels
-from tests.backend.labelled import (
+from tests.backend.feeds.labelled import (
     BINARY,
     CATEGORICAL,
     IDS,

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import kerash5 as k5
-from tests.backend.served import (
+from tests.backend.feeds.served import (
     BATCH_SIZE,
     NUM_ROWS,
     STORES,

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from kerash5._errors import LabelError, ShapeError
-from kerash5.feeds._label_facts import LabelFacts, Number
+from kerash5.feeds.labels._facts import LabelFacts, Number
 
 Kind = Literal["ids", "probabilities", "binary", "hinge", "numbers"]
 Shape = tuple[int | None, ...]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kerash5.feeds import _label_facts
-from kerash5.feeds._label_facts import (
+from kerash5.feeds.labels import _facts
+from kerash5.feeds.labels._facts import (
     LabelFacts,
     find_facts,
     is_one_hot,
@@ -40,7 +40,7 @@ def test_an_ignored_class_is_left_out() -> None:
 def test_pieces_give_the_facts_of_the_whole(
     row_shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_label_facts, "_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(_facts, "_BLOCK_BYTES", 1 << 12)
     values = RANDOM.integers(-5, 90, (700, *row_shape)).astype(np.float64)
     values[600] = 0.25
     rows = RANDOM.permutation(700)
@@ -57,7 +57,7 @@ def test_pieces_give_the_facts_of_the_whole(
 def test_a_single_small_label_is_found_wherever_it_is(
     place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_label_facts, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(_facts, "_MAX_BYTES", 1000)
     values = np.zeros(100_000, np.int64)
     values[place] = 9
     found = read_facts(lambda wanted: values[wanted], np.arange(100_000), 8, None)
@@ -67,8 +67,8 @@ def test_a_single_small_label_is_found_wherever_it_is(
 def test_large_rows_beyond_the_limit_are_read_in_blocks_over_all_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_label_facts, "_MAX_BYTES", 1 << 16)
-    monkeypatch.setattr(_label_facts, "_BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(_facts, "_MAX_BYTES", 1 << 16)
+    monkeypatch.setattr(_facts, "_BLOCK_BYTES", 1 << 10)
     seen: list[NDArray[np.int64]] = []
 
     def read(wanted: NDArray[np.int64]) -> np.ndarray:

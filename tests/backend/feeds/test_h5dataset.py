@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import kerash5 as k5
 from kerash5.batches._batches import Batch
-from tests.backend.served import (
+from tests.backend.feeds.served import (
     BATCH_SIZE,
     NUM_ROWS,
     STEPS,

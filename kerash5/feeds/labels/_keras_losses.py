@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import keras
 
-from kerash5.feeds._label_rules import Kind, Shape, Target
+from kerash5.feeds.labels._rules import Kind, Shape, Target
 
 _NAMES: Final[dict[Kind, tuple[str, ...]]] = {
     "ids": ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy"),

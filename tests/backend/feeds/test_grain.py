@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import kerash5 as k5
-from tests.backend.served import BATCH_SIZE, STEPS, STORES, Ledger, open_rows, planned
+from tests.backend.feeds.served import BATCH_SIZE, STEPS, STORES, Ledger, open_rows, planned
 
 grain = pytest.importorskip("grain", reason="Grain is an optional package")
 

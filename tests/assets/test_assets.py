@@ -18,7 +18,7 @@ from kerash5.assets import digits_test, digits_train
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "make_digits_asset.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "make_digits_asset.py"
 FILES = [
     pytest.param(digits_train(), "train.hdf5", 5000, id="train"),
     pytest.param(digits_test(), "test.hdf5", 1000, id="test"),

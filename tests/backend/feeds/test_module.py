@@ -483,7 +483,7 @@ def test_labels_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return read(self, rows)
 
     monkeypatch.setattr(k5.Source, "read", noted)
-    monkeypatch.setattr("kerash5.feeds._label_facts._BLOCK_BYTES", 200 * 8)
+    monkeypatch.setattr("kerash5.feeds.labels._facts._BLOCK_BYTES", 200 * 8)
     assert [dataset.num_classes for _ in range(3)] == [3, 3, 3]
     assert [len(rows) for rows in reads] == [256, 200, 144]
     assert dataset.select_rows([0, 3, 1]).num_classes == 2

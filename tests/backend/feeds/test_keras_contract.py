@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from tests.backend.served import (
+from tests.backend.feeds.served import (
     BATCH_SIZE,
     NUM_ROWS,
     STEPS,

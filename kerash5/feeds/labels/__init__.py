@@ -1,0 +1,1 @@
+"""Which labels a loss can take: facts of the values, and the rules on them."""
