@@ -14,7 +14,7 @@ from kerash5.batches._batches import Batch
 from kerash5.batches.cache import parse_size
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import AbstractEngine
-from kerash5.train.engines._stack import count_bytes, fill, leaves_of
+from kerash5.train.engines.common._stack import count_bytes, fill, leaves_of
 
 DeviceCache = float | str | bool
 

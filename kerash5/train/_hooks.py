@@ -11,8 +11,8 @@ from typing import Final, final
 import keras
 
 from kerash5._run import Metrics
-from kerash5.train._logs import to_arrays
-from kerash5.train.engines._private import pop_initial_epoch
+from kerash5.train.engines.common._logs import to_arrays
+from kerash5.train.engines.common._private import pop_initial_epoch
 
 # `on_batch_*` are the old names, which Keras' own hooks call.
 _STEP_HOOKS: Final = (

@@ -25,7 +25,7 @@ from kerash5.train._listen import Listener, Progress
 from kerash5.train._optimizer import Lend
 from kerash5.train._random import draw_loader_seeds
 from kerash5.train.engines import AbstractEngine
-from kerash5.train.engines._private import learning_rate_of
+from kerash5.train.engines.common._private import learning_rate_of
 
 # "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
 StopReason = Literal["callback", "max_steps", "max_time", "asked"]

@@ -20,7 +20,7 @@ from kerash5.train._logging import describe_loggers, parse_loggers
 from kerash5.train._optimizer import OptimizerSettings, parse_optimizer
 from kerash5.train._profile import ProfileOption
 from kerash5.train.engines import Steps
-from kerash5.train.engines._engine import parse_steps
+from kerash5.train.engines.common._engine import parse_steps
 
 
 @final

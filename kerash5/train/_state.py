@@ -22,7 +22,7 @@ from kerash5.train._outside import (
     find_variables,
     native,
 )
-from kerash5.train.engines._private import variables_trained_by
+from kerash5.train.engines.common._private import variables_trained_by
 
 # Weights and seeds in the order in which they were made, which freezing a layer does not change.
 WEIGHTS: Final = "model"

@@ -33,7 +33,6 @@ from kerash5.train._checks import (
     check_shapes,
 )
 from kerash5.train._logging import LoggerOption
-from kerash5.train._logs import read_metrics
 from kerash5.train._lr_find import find_learning_rate
 from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
@@ -41,8 +40,9 @@ from kerash5.train._profile import ProfileOption
 from kerash5.train._roles import Data, call_keras, check_has_labels, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
-from kerash5.train.engines._private import bare_test_batches
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.common._logs import read_metrics
+from kerash5.train.engines.common._private import bare_test_batches
+from kerash5.train.engines.common._weights import ClassWeight
 
 
 @final

@@ -3,7 +3,7 @@
 An engine knows nothing of files, epochs or callbacks; it is handed batches, in order.
 """
 
-from kerash5.train.engines._choice import make_engine, why_not_fused
-from kerash5.train.engines._engine import AbstractEngine, Steps
+from kerash5.train.engines._select import make_engine, why_not_fused
+from kerash5.train.engines.common._engine import AbstractEngine, Steps
 
 __all__ = ["AbstractEngine", "Steps", "make_engine", "why_not_fused"]

@@ -12,10 +12,10 @@ import keras
 
 from kerash5._run import Metrics
 from kerash5.batches._batches import Batch
-from kerash5.train._logs import read_metrics
-from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._private import bare_batches, running_metrics
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.common._engine import AbstractEngine
+from kerash5.train.engines.common._logs import read_metrics
+from kerash5.train.engines.common._private import bare_batches, running_metrics
+from kerash5.train.engines.common._weights import ClassWeight
 
 
 @final

@@ -71,8 +71,8 @@ def keep_programs() -> None:
 
 def capture_candidates() -> None:
     """Let PyTorch's engine capture whatever belongs to Keras, so that it can be proven."""
-    from kerash5.train.engines import _torch_captured
-    from kerash5.train.engines._torch_parts import is_stock
+    from kerash5.train.engines.torch import _torch_captured
+    from kerash5.train.engines.torch._torch_parts import is_stock
 
     vars(_torch_captured)["is_proven"] = is_stock
 

@@ -25,7 +25,7 @@ def kinds_of_parts(model: keras.Model) -> list[str]:
     """Return the path of every class and function that PyTorch's engine looks at, sorted."""
     if keras.backend.backend() != "torch":
         return []
-    from kerash5.train.engines._torch_parts import read_parts
+    from kerash5.train.engines.torch._torch_parts import read_parts
 
     return sorted(read_parts(model).kinds)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from tests.backend.differential.harness import is_fast
 
-TARGET: Final = Path(__file__).parents[3] / "kerash5/train/engines/_proven.py"
+TARGET: Final = Path(__file__).parents[3] / "kerash5/train/engines/torch/_proven.py"
 _OF_KERAS: Final = "keras.src."
 _HEAD: Final = '''"""Parts of Keras whose captured steps were proven to be Keras' own steps.
 

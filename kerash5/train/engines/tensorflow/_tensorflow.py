@@ -17,12 +17,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from kerash5.batches._batches import Batch
-from kerash5.train._logs import no_number
-from kerash5.train.engines._data import as_fit_hands
-from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._pace import Pace
-from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
-from kerash5.train.engines._stack import (
+from kerash5.train.engines.common._data import as_fit_hands
+from kerash5.train.engines.common._engine import AbstractEngine
+from kerash5.train.engines.common._logs import no_number
+from kerash5.train.engines.common._pace import Pace
+from kerash5.train.engines.common._private import build_variables, fused_update, why_not_fused_adam
+from kerash5.train.engines.common._stack import (
     MAX_STACK_BYTES,
     Shapes,
     count_bytes,
@@ -31,9 +31,13 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
-from kerash5.train.engines._tensorflow_digest import digest_graph, name_batch, name_versions
-from kerash5.train.engines._traces import EarlierTraces
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.common._traces import EarlierTraces
+from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.engines.tensorflow._tensorflow_digest import (
+    digest_graph,
+    name_batch,
+    name_versions,
+)
 
 
 @final

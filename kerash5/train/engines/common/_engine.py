@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from kerash5._checks import parse_count
 from kerash5._run import Metrics
 from kerash5.batches._batches import Batch
-from kerash5.train._logs import read_metrics
-from kerash5.train.engines._private import build_variables
-from kerash5.train.engines._weights import ClassWeight, ClassWeights
+from kerash5.train.engines.common._logs import read_metrics
+from kerash5.train.engines.common._private import build_variables
+from kerash5.train.engines.common._weights import ClassWeight, ClassWeights
 
 Steps = int | Literal["auto"]
 

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 from kerash5._run import Metrics
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._jax_trace import Trace, name_shapes, name_versions
-from kerash5.train.engines._leaks import refused_leaks
-from kerash5.train.engines._pace import Pace
-from kerash5.train.engines._private import build_variables
-from kerash5.train.engines._stack import (
+from kerash5.train.engines.common._engine import AbstractEngine
+from kerash5.train.engines.common._pace import Pace
+from kerash5.train.engines.common._private import build_variables
+from kerash5.train.engines.common._stack import (
     MAX_STACK_BYTES,
     Shapes,
     count_bytes,
@@ -33,8 +31,10 @@ from kerash5.train.engines._stack import (
     split_alike,
     stack,
 )
-from kerash5.train.engines._traces import EarlierTraces
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.common._traces import EarlierTraces
+from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.engines.jax._jax_trace import Trace, name_shapes, name_versions
+from kerash5.train.engines.jax._leaks import refused_leaks
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 

@@ -17,9 +17,9 @@ import torch
 
 from kerash5.batches._batches import Batch
 from kerash5.train.engines import make_engine
-from kerash5.train.engines._torch_captured import CapturedSteps
-from kerash5.train.engines._torch_parts import read_parts
-from kerash5.train.engines._torch_watch import Watch
+from kerash5.train.engines.torch._torch_captured import CapturedSteps
+from kerash5.train.engines.torch._torch_parts import read_parts
+from kerash5.train.engines.torch._torch_watch import Watch
 
 L = keras.layers
 ROWS: Final = 8

@@ -15,7 +15,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
-from kerash5.train.engines._torch_ops import DIRECT
+from kerash5.train.engines.common._torch_ops import DIRECT
 
 _aten: Final = torch.ops.aten
 # The same tensor under another name. `lift_fresh_copy` is none of them: it copies.

@@ -13,11 +13,11 @@ import keras
 import torch
 
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._proven import PROVEN
-from kerash5.train.engines._stack import Shapes, fill, leaves_of
-from kerash5.train.engines._torch_code import is_same_graph, write_code
-from kerash5.train.engines._torch_parts import Parts
-from kerash5.train.engines._torch_trace import (
+from kerash5.train.engines.common._stack import Shapes, fill, leaves_of
+from kerash5.train.engines.torch._proven import PROVEN
+from kerash5.train.engines.torch._torch_code import is_same_graph, write_code
+from kerash5.train.engines.torch._torch_parts import Parts
+from kerash5.train.engines.torch._torch_trace import (
     Values,
     capture_step,
     flatten,
@@ -25,7 +25,7 @@ from kerash5.train.engines._torch_trace import (
     values_of,
     variables_of,
 )
-from kerash5.train.engines._torch_watch import Watch
+from kerash5.train.engines.torch._torch_watch import Watch
 
 # A capture takes as long as some hundred steps: where settings change before a captured step has
 # run this often, several times, capturing costs more than it saves.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import keras
 
-from kerash5.train.engines._engine import AbstractEngine, Steps, parse_steps
 from kerash5.train.engines._plain import PlainEngine
-from kerash5.train.engines._private import STATE_METHODS
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.common._engine import AbstractEngine, Steps, parse_steps
+from kerash5.train.engines.common._private import STATE_METHODS
+from kerash5.train.engines.common._weights import ClassWeight
 
 
 def why_not_fused(model: keras.Model) -> str | None:
@@ -79,13 +79,13 @@ def make_engine(
     if reason is not None:
         return PlainEngine(model, class_weight, reason=reason)
     if keras.backend.backend() == "jax":
-        from kerash5.train.engines._jax import JaxEngine
+        from kerash5.train.engines.jax._jax import JaxEngine
 
         return JaxEngine(model, class_weight, steps=steps)
     if keras.backend.backend() == "tensorflow":
-        from kerash5.train.engines._tensorflow import TensorFlowEngine
+        from kerash5.train.engines.tensorflow._tensorflow import TensorFlowEngine
 
         return TensorFlowEngine(model, class_weight, steps=steps)
-    from kerash5.train.engines._torch import TorchEngine
+    from kerash5.train.engines.torch._torch import TorchEngine
 
     return TorchEngine(model, class_weight, steps=steps)

@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._data import as_fit_hands
-from kerash5.train.engines._engine import AbstractEngine
-from kerash5.train.engines._private import build_variables, fused_update, why_not_fused_adam
-from kerash5.train.engines._stack import Shapes, fill, leaves_of, shapes_of
-from kerash5.train.engines._torch_captured import (
+from kerash5.train.engines.common._data import as_fit_hands
+from kerash5.train.engines.common._engine import AbstractEngine
+from kerash5.train.engines.common._private import build_variables, fused_update, why_not_fused_adam
+from kerash5.train.engines.common._stack import Shapes, fill, leaves_of, shapes_of
+from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.engines.torch._torch_captured import (
     MAX_SHORT_LIVED,
     CapturedSteps,
     CaptureError,
     DifferenceError,
     why_not_captured,
 )
-from kerash5.train.engines._torch_parts import read_parts
-from kerash5.train.engines._weights import ClassWeight
+from kerash5.train.engines.torch._torch_parts import read_parts
 
 # One crossing from the training loop costs little here: a few steps at a time are enough.
 _STEPS: Final = 16

@@ -18,8 +18,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._private import fused_update, mask_of, set_mask
-from kerash5.train.engines._stack import fill, leaves_of
+from kerash5.train.engines.common._private import fused_update, mask_of, set_mask
+from kerash5.train.engines.common._stack import fill, leaves_of
 
 T = TypeVar("T")
 Values = list[list[torch.Tensor]]

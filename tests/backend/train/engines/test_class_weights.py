@@ -11,7 +11,7 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import OptionError
-from kerash5.train.engines._weights import ClassWeights
+from kerash5.train.engines.common._weights import ClassWeights
 from tests.backend.feeds.labelled import (
     BINARY,
     CATEGORICAL,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import keras
 
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._data import as_fit_hands
+from kerash5.train.engines.common._data import as_fit_hands
 
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
@@ -250,7 +250,7 @@ def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
     """Return Keras' SGD, bit for bit, but for the learning rate, which stays a tensor."""
     import torch
 
-    from kerash5.train.engines._torch_ops import subtract_scaled_
+    from kerash5.train.engines.common._torch_ops import subtract_scaled_
 
     def update(gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:  # noqa: ANN401
         values, steps = [variable.value for variable in variables], list(gradients)
@@ -272,7 +272,7 @@ def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
 
 
 def _kernel_update(optimizer: Any) -> dict[str, Any]:  # noqa: ANN401  an Adam
-    from kerash5.train.engines._tensorflow_adam import KernelAdam
+    from kerash5.train.engines.common._tensorflow_adam import KernelAdam
 
     parts = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
     kernel, update_all = KernelAdam(optimizer, _beta_powers, *parts), optimizer._backend_update_step

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from kerash5.batches._batches import Batch
-from kerash5.train.engines._data import as_fit_hands
+from kerash5.train.engines.common._data import as_fit_hands
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kerash5.train.engines._private import fused_update, why_not_fused_adam
+from kerash5.train.engines.common._private import fused_update, why_not_fused_adam
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() not in {"tensorflow", "torch"}, reason="XLA fuses by itself"

@@ -12,8 +12,8 @@ from numpy.testing import assert_array_equal
 
 from kerash5.batches._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine
-from kerash5.train.engines._stack import fill, leaves_of, shapes_of, split_alike, stack
-from tests.backend.engines.cases import pairs, two_by_two
+from kerash5.train.engines.common._stack import fill, leaves_of, shapes_of, split_alike, stack
+from tests.backend.train.engines.cases import pairs, two_by_two
 
 KEYS = st.one_of(st.sampled_from("abcd"), st.integers(0, 3))
 TREES = st.recursive(

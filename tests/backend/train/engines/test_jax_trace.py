@@ -16,10 +16,18 @@ if keras.backend.backend() != "jax":
 
 
 from kerash5.train.engines import make_engine
-from kerash5.train.engines._jax import _take
-from kerash5.train.engines._jax_trace import Trace
-from tests.backend.engines.annealed import Anneal, Annealed, X, Y, build, make_trainer, open_rows
-from tests.backend.engines.cases import CASES, TRACED, dense
+from kerash5.train.engines.jax._jax import _take
+from kerash5.train.engines.jax._jax_trace import Trace
+from tests.backend.train.engines.annealed import (
+    Anneal,
+    Annealed,
+    X,
+    Y,
+    build,
+    make_trainer,
+    open_rows,
+)
+from tests.backend.train.engines.cases import CASES, TRACED, dense
 
 
 @pytest.mark.parametrize("device_cache", [0, "auto"], ids=["from the host", "on the device"])

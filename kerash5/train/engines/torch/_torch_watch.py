@@ -10,7 +10,7 @@ from typing import Final, final
 
 import torch
 
-from kerash5.train.engines._torch_trace import Variables, flatten
+from kerash5.train.engines.torch._torch_trace import Variables, flatten
 
 # A step of a tiny model takes Keras some ten times as long as its captured form, and copies take
 # as long again: once in so many steps costs less than 1 % of the time.

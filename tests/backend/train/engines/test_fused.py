@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kerash5._run import Metrics, to_scalars
 from kerash5.batches._batches import Batch
 from kerash5.train.engines import AbstractEngine, make_engine, why_not_fused
-from kerash5.train.engines._stack import fill, leaves_of
-from tests.backend.engines.cases import CASES, TRACED, Case, dense
+from kerash5.train.engines.common._stack import fill, leaves_of
+from tests.backend.train.engines.cases import CASES, TRACED, Case, dense
 
 NUM_STEPS: Final = 10
 # Groups in which the same ten batches are handed over.

@@ -15,7 +15,7 @@ if keras.backend.backend() not in {"jax", "tensorflow"}:
 import kerash5 as k5
 from kerash5._errors import RunError
 from kerash5.train.engines import AbstractEngine, make_engine
-from tests.backend.engines.annealed import Anneal, X, Y, build, make_trainer, open_rows
+from tests.backend.train.engines.annealed import Anneal, X, Y, build, make_trainer, open_rows
 
 
 class HaltError(Exception):
@@ -90,7 +90,8 @@ def test_traces_of_other_versions_are_not_compared(monkeypatch: pytest.MonkeyPat
     ]
     backend = keras.backend.backend()
     monkeypatch.setattr(
-        f"kerash5.train.engines._{backend}.name_versions", lambda: found["versions"] + ".1"
+        f"kerash5.train.engines.{backend}._{backend}.name_versions",
+        lambda: found["versions"] + ".1",
     )
     assert reports_of(found, batches) == []
     assert reports_of({}, batches) == []

@@ -19,8 +19,8 @@ import kerash5 as k5
 from kerash5._errors import RunError
 from kerash5._run import Run, describe_metrics, to_scalars
 from kerash5.report import draw_curves
-from kerash5.train._logs import flatten_logs, read_metrics, to_arrays
-from tests.backend.engines.cases import Nested, confused, dense
+from kerash5.train.engines.common._logs import flatten_logs, read_metrics, to_arrays
+from tests.backend.train.engines.cases import Nested, confused, dense
 
 ROWS: Final = 44  # five batches of eight, and a short one
 X: Final = np.random.default_rng(3).integers(0, 256, (ROWS, 4, 4), dtype=np.uint8)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kerash5.train.engines import _private, make_engine, why_not_fused
-from kerash5.train.engines._private import build_variables
-from tests.backend.engines.cases import CASES, NUM_CLASSES, dense
+from kerash5.train.engines import make_engine, why_not_fused
+from kerash5.train.engines.common import _private
+from kerash5.train.engines.common._private import build_variables
+from tests.backend.train.engines.cases import CASES, NUM_CLASSES, dense
 
 if keras.backend.backend() == "torch":
-    from kerash5.train.engines import _torch_captured
+    from kerash5.train.engines.torch import _torch_captured
 
 IS_TORCH: Final = keras.backend.backend() == "torch"
 only_torch = pytest.mark.skipif(not IS_TORCH, reason="PyTorch alone captures steps")

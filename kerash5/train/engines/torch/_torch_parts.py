@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import torch
 
-from kerash5.train.engines._private import has_hooks, version_of
+from kerash5.train.engines.common._private import has_hooks, version_of
 
 # Attributes that hold bookkeeping of Keras, of callbacks or of PyTorch; no stock step reads them.
 _SKIPPED: Final = frozenset(

@@ -14,7 +14,7 @@ if keras.backend.backend() != "torch":
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from kerash5.train.engines._torch_code import write_code
+from kerash5.train.engines.torch._torch_code import write_code
 
 
 def written(run: Callable[..., Any], *inputs: torch.Tensor, num_values: int = 1) -> Any:

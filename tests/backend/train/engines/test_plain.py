@@ -12,8 +12,8 @@ from numpy.testing import assert_array_equal
 from kerash5._errors import KerasH5Error, OptionError
 from kerash5.batches._batches import Batch
 from kerash5.train.engines import make_engine
-from kerash5.train.engines._weights import ClassWeights
-from tests.backend.engines.cases import CASES, batches_of, dense
+from kerash5.train.engines.common._weights import ClassWeights
+from tests.backend.train.engines.cases import CASES, batches_of, dense
 
 
 class Listed(keras.utils.PyDataset):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kerash5.train.engines._pace import MAX_STEPS, Pace
+from kerash5.train.engines.common._pace import MAX_STEPS, Pace
 
 
 def settle(pace: Pace, *, dispatch: float, step: float) -> int:

@@ -1,0 +1,1 @@
+"""What every engine is made of; nothing here runs a step."""

@@ -1,0 +1,1 @@
+"""Optimizer steps on TensorFlow: one traced function for many steps."""
