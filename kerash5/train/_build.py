@@ -16,7 +16,7 @@ from kerash5.feeds._scale import settle_scale
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._checks import POLICIES
 from kerash5.train._run_dir import BEST_WEIGHTS, CHECKPOINTS_FOLDER, LAST_WEIGHTS, MODEL_FILE
-from kerash5.train._state import restore_weights
+from kerash5.train.state._state import restore_weights
 
 Model = keras.Model
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from kerash5.feeds._keras import H5Dataset
 from kerash5.h5 import Source
 from kerash5.train._limits import Limits
-from kerash5.train._outside import GROUP as OTHER
-from kerash5.train._outside import find_optimizers
-from kerash5.train._state import ModelState, variables_of
 from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.state._outside import GROUP as OTHER
+from kerash5.train.state._outside import find_optimizers
+from kerash5.train.state._state import ModelState, variables_of
 
 _SAMPLE_ROWS: Final = 16
 # Compared at every resumption, and where the times of files differ: rows, and decoded bytes.

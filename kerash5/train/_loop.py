@@ -23,9 +23,9 @@ from kerash5.train._hooks import Hooks
 from kerash5.train._limits import Limits
 from kerash5.train._listen import Listener, Progress
 from kerash5.train._optimizer import Lend
-from kerash5.train._random import draw_loader_seeds
 from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines.common._private import learning_rate_of
+from kerash5.train.state._random import draw_loader_seeds
 
 # "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
 StopReason = Literal["callback", "max_steps", "max_time", "asked"]

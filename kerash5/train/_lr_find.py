@@ -20,8 +20,8 @@ from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import LearningRates
 from kerash5.train._checks import check_single_optimizer
-from kerash5.train._random import kept_random_state
 from kerash5.train.engines import make_engine
+from kerash5.train.state._random import kept_random_state
 
 _SMOOTHING: Final = 0.9  # of the average before, that a new loss leaves standing
 _DIVERGED: Final = 4.0  # times the smallest smoothed loss, as Lightning has it

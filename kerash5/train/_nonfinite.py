@@ -13,7 +13,7 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.train._checkpoint import Checkpoints
 from kerash5.train._listen import Progress
 from kerash5.train._loop import Loop
-from kerash5.train._state import ModelState
+from kerash5.train.state._state import ModelState
 
 _LOOK_SECONDS: Final = 1.0  # reading the loss waits for the device
 _MAX_ROWS: Final = 8  # named in the message

@@ -60,11 +60,11 @@ from kerash5.train._snapshot import (
     put_back,
     take_snapshot,
 )
-from kerash5.train._state import ModelState, count_parameters
 from kerash5.train._validation import StopEvaluating, make_validation
 from kerash5.train.engines import make_engine
 from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.state._state import ModelState, count_parameters
 
 
 @final

@@ -15,8 +15,8 @@ from kerash5._run import Epoch
 from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._fingerprint import changes_of_content, compare_fits, name_differences
 from kerash5.train._loop import Position
-from kerash5.train._random_state import capture_random, restore_random
-from kerash5.train._state import (
+from kerash5.train.state._random_state import capture_random, restore_random
+from kerash5.train.state._state import (
     GROUPS,
     WEIGHTS,
     ModelState,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import kerash5 as k5
 from kerash5.train import _session
-from kerash5.train._state import variables_of
+from kerash5.train.state._state import variables_of
 from tests.backend.handed import engines_that_tell
 
 

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import RunError
-from kerash5.train._state import ModelState
+from kerash5.train.state._state import ModelState
 from tests.backend import own_steps
 from tests.backend.own_steps import BACKEND, BUILDERS, ROWS
 

@@ -24,7 +24,7 @@ from kerash5.train import _session
 from kerash5.train._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train._resume import best_checkpoint
 from kerash5.train._run_dir import BEST_BEFORE_CUT, BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
-from kerash5.train._state import variables_of
+from kerash5.train.state._state import variables_of
 from tests.backend.handed import engines_that_tell
 
 NUM_ROWS: Final = 40

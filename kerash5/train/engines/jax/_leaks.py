@@ -10,7 +10,7 @@ import jax
 import keras
 
 from kerash5._errors import RunError
-from kerash5.train._walk import walk
+from kerash5.train.state._walk import walk
 
 _MAX_NAMED: Final = 3
 

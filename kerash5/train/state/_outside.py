@@ -18,7 +18,7 @@ from typing import Any, Final, final
 import keras
 import numpy as np
 
-from kerash5.train._walk import Place, is_plain, put, walk
+from kerash5.train.state._walk import Place, is_plain, put, walk
 
 GROUP: Final = "other"
 _ARRAYS: Final = "python/"

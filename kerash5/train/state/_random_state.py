@@ -12,7 +12,7 @@ from typing import Any, Final
 import keras
 import numpy as np
 
-from kerash5.train._random import random_state, set_random_state
+from kerash5.train.state._random import random_state, set_random_state
 
 _KERAS: Final = "random/keras"
 _BACKEND: Final = "random/backend/"

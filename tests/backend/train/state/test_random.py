@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 from numpy.testing import assert_array_equal
 
-from kerash5.train._random import kept_random_state, random_state, set_random_state
+from kerash5.train.state._random import kept_random_state, random_state, set_random_state
 
 
 def draw(layer: keras.Layer) -> np.ndarray:

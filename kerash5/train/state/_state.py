@@ -13,16 +13,16 @@ import keras
 import numpy as np
 
 from kerash5._errors import RunError
-from kerash5.train._outside import (
+from kerash5.train.engines.common._private import variables_trained_by
+from kerash5.train.state._outside import (
     GROUP as OTHER,
 )
-from kerash5.train._outside import (
+from kerash5.train.state._outside import (
     PythonState,
     find_optimizers,
     find_variables,
     native,
 )
-from kerash5.train.engines.common._private import variables_trained_by
 
 # Weights and seeds in the order in which they were made, which freezing a layer does not change.
 WEIGHTS: Final = "model"

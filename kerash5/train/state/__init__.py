@@ -1,0 +1,1 @@
+"""What a model and its training consist of: variables, counters, random state."""
