@@ -14,7 +14,7 @@ from typing import Any, Final
 import keras
 
 from kerash5._backends import environment
-from kerash5.train._checks import POLICIES
+from kerash5.train.loop._model_checks import POLICIES
 
 _STATUS: Final = Path("/proc/self/status")
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from kerash5.feeds._keras import H5Dataset
 from kerash5.h5 import Source
-from kerash5.train._limits import Limits
 from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.loop._limits import Limits
 from kerash5.train.state._outside import GROUP as OTHER
 from kerash5.train.state._outside import find_optimizers
 from kerash5.train.state._state import ModelState, variables_of

@@ -8,7 +8,6 @@ from typing import Any, Final, final
 
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import Epoch, Run
-from kerash5.train._listen import Listener, Progress
 from kerash5.train._loggers import (
     AbstractLogger,
     CSVLogger,
@@ -16,6 +15,7 @@ from kerash5.train._loggers import (
     TensorBoardLogger,
     WandbLogger,
 )
+from kerash5.train.loop._events import Listener, Progress
 
 Logger = str | AbstractLogger
 LoggerOption = bool | Logger | Sequence[Logger] | None

@@ -19,8 +19,8 @@ from kerash5._errors import OptionError, RunError
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import LearningRates
-from kerash5.train._checks import check_single_optimizer
 from kerash5.train.engines import make_engine
+from kerash5.train.loop._model_checks import check_single_optimizer
 from kerash5.train.state._random import kept_random_state
 
 _SMOOTHING: Final = 0.9  # of the average before, that a new loss leaves standing

@@ -20,7 +20,7 @@ from kerash5._run import Epoch
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.h5.reading._timers import counted_seconds
-from kerash5.train._listen import Listener, Progress
+from kerash5.train.loop._events import Listener, Progress
 
 ProfileOption = Literal["simple", "trace"]
 

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from kerash5._run import Epoch, Metrics, describe_metrics
-from kerash5.train._listen import Listener, Progress
+from kerash5.train.loop._events import Listener, Progress
 
 _REFRESH_SECONDS: Final = 0.2
 

@@ -12,9 +12,9 @@ from typing import Any, final
 import keras
 
 from kerash5._run import Epoch, Run
-from kerash5.train._best import is_best, rank
-from kerash5.train._optimizer import Lend
 from kerash5.train._run_dir import BEST_WEIGHTS, RunDir
+from kerash5.train.loop._best import is_best, rank
+from kerash5.train.loop._optimizer import Lend
 
 
 @final

@@ -20,24 +20,16 @@ from kerash5.feeds._class_names import class_names_of
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
-from kerash5.train._best import choose_monitor, is_larger_better
 from kerash5.train._checkpoint import Checkpoint
-from kerash5.train._checks import check_monitor_known, check_scalar_monitor
 from kerash5.train._determinism import make_deterministic
-from kerash5.train._device_cache import hold_rows
 from kerash5.train._fingerprint import fingerprint, name_differences, note_times
-from kerash5.train._hooks import Hooks
 from kerash5.train._keeper import Keeper
-from kerash5.train._listen import Listener, Progress
 from kerash5.train._logging import Logging
-from kerash5.train._loop import Loop, Position
 from kerash5.train._nonfinite import LossWatch
-from kerash5.train._optimizer import finalize, lend_weights
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
 from kerash5.train._resume import Resume, find_start
-from kerash5.train._roles import Data, describe_data, parts
 from kerash5.train._run_dir import (
     BEST_BEFORE_CUT,
     BEST_WEIGHTS,
@@ -47,7 +39,6 @@ from kerash5.train._run_dir import (
     wanted_path,
 )
 from kerash5.train._settings import Settings
-from kerash5.train._signals import Signals
 from kerash5.train._snapshot import (
     Counted,
     check_weights,
@@ -60,10 +51,19 @@ from kerash5.train._snapshot import (
     put_back,
     take_snapshot,
 )
-from kerash5.train._validation import StopEvaluating, make_validation
 from kerash5.train.engines import make_engine
 from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.loop._best import choose_monitor, is_larger_better
+from kerash5.train.loop._callbacks import Hooks
+from kerash5.train.loop._data import Data, describe_data, parts
+from kerash5.train.loop._device_cache import hold_rows
+from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._loop import Loop, Position
+from kerash5.train.loop._model_checks import check_monitor_known, check_scalar_monitor
+from kerash5.train.loop._optimizer import finalize, lend_weights
+from kerash5.train.loop._signals import Signals
+from kerash5.train.loop._validation import StopEvaluating, make_validation
 from kerash5.train.state._state import ModelState, count_parameters
 
 

@@ -26,23 +26,23 @@ from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._batch_size import SearchOptions, find_batch_size
-from kerash5.train._checks import (
-    check_compiled,
-    check_monitor,
-    check_precision,
-    check_shapes,
-)
 from kerash5.train._logging import LoggerOption
 from kerash5.train._lr_find import find_learning_rate
-from kerash5.train._optimizer import tuned
 from kerash5.train._predict import predict_to_file
 from kerash5.train._profile import ProfileOption
-from kerash5.train._roles import Data, call_keras, check_has_labels, choose, parts
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
+from kerash5.train.loop._data import Data, call_keras, check_has_labels, choose, parts
+from kerash5.train.loop._model_checks import (
+    check_compiled,
+    check_monitor,
+    check_precision,
+    check_shapes,
+)
+from kerash5.train.loop._optimizer import tuned
 
 
 @final

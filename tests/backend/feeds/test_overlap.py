@@ -19,7 +19,7 @@ import kerash5 as k5
 from kerash5._errors import OptionError
 from kerash5._jobs import run_test
 from kerash5.feeds._overlap import find_overlap
-from kerash5.train._roles import parts
+from kerash5.train.loop._data import parts
 
 NUM_ROWS: Final = 30
 

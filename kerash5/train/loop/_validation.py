@@ -10,12 +10,12 @@ import keras
 
 from kerash5._run import Metrics
 from kerash5.feeds._keras import H5Dataset
-from kerash5.train._limits import Limits
-from kerash5.train._optimizer import Lend
-from kerash5.train._roles import call_keras, first_batches
-from kerash5.train._signals import Signals
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import is_emptied
+from kerash5.train.loop._data import call_keras, first_batches
+from kerash5.train.loop._limits import Limits
+from kerash5.train.loop._optimizer import Lend
+from kerash5.train.loop._signals import Signals
 from kerash5.train.state._random import kept_random_state
 
 

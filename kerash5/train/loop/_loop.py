@@ -18,13 +18,13 @@ import keras
 from kerash5._run import Epoch, Metrics
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
-from kerash5.train._device_cache import HeldRows
-from kerash5.train._hooks import Hooks
-from kerash5.train._limits import Limits
-from kerash5.train._listen import Listener, Progress
-from kerash5.train._optimizer import Lend
 from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines.common._private import learning_rate_of
+from kerash5.train.loop._callbacks import Hooks
+from kerash5.train.loop._device_cache import HeldRows
+from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._limits import Limits
+from kerash5.train.loop._optimizer import Lend
 from kerash5.train.state._random import draw_loader_seeds
 
 # "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.

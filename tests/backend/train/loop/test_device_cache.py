@@ -16,8 +16,8 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import FileChangedError, OptionError
 from kerash5.train import _session
-from kerash5.train._device_cache import HeldRows, parse_device_cache
 from kerash5.train.engines import AbstractEngine, make_engine
+from kerash5.train.loop._device_cache import HeldRows, parse_device_cache
 
 NUM_ROWS: Final = 60
 IMAGES: Final = np.random.default_rng(4).integers(0, 256, (NUM_ROWS, 4, 4), dtype=np.uint8)

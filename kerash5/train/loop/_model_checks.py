@@ -14,8 +14,8 @@ import keras
 
 from kerash5._errors import RunError, ShapeError
 from kerash5.feeds._keras import H5Dataset
-from kerash5.train._best import describe_array_monitor
 from kerash5.train.engines.common._logs import flatten_logs
+from kerash5.train.loop._best import describe_array_monitor
 from kerash5.train.state._outside import find_optimizers
 
 POLICIES: Final = {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kerash5._checks import is_number, parse_count
 from kerash5._errors import OptionError, RunError
-from kerash5.train._checks import check_single_optimizer
+from kerash5.train.loop._model_checks import check_single_optimizer
 
 # Gives the model, for the length of a block, the weights that are validated and kept.
 Lend = Callable[[], AbstractContextManager[None]]
