@@ -207,7 +207,7 @@ def kills(session: nox.Session, backend: str) -> None:
     """Training killed by SIGKILL at 30 random moments, resumed, and compared to the byte."""
     install(session, backend, "test")
     session.env["KERASH5_KILLS"] = "30"
-    run_pytest(session, "tests/backend/test_kill.py", backend=backend)
+    run_pytest(session, "tests/backend/train/checkpoints/test_kill.py", backend=backend)
 
 
 @nox.session(tags=["deep"])

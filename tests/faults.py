@@ -226,7 +226,9 @@ def main() -> None:
     writer, library, error, is_once, numbers, folders = json.loads(sys.argv[1])
     _SHIM = ctypes.CDLL(library)
     if writer not in WRITERS:
-        WRITERS.update(import_module("tests.backend.fault_writers").WRITERS)  # it imports Keras
+        WRITERS.update(
+            import_module("tests.backend.train.checkpoints.fault_writers").WRITERS
+        )  # it imports Keras
     before, step = WRITERS[writer]
     outcomes = []
     for number, name in zip(numbers, folders, strict=True):

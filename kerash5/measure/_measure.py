@@ -29,8 +29,8 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._scale import settle_scale
 from kerash5.h5 import Column, write
 from kerash5.measure._policy import apply_policy, describe_policy, peak_device, peak_host
-from kerash5.train._run_dir import write_weights
 from kerash5.train._trainer import Trainer
+from kerash5.train.checkpoints._run_dir import write_weights
 
 PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
 SGD_RATE: Final = 0.01

@@ -13,8 +13,13 @@ from kerash5._run import RUN_FILE, Run
 from kerash5.feeds._class_names import recall_classes
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._scale import settle_scale
-from kerash5.train._checkpoint import Checkpoints
-from kerash5.train._run_dir import BEST_WEIGHTS, CHECKPOINTS_FOLDER, LAST_WEIGHTS, MODEL_FILE
+from kerash5.train.checkpoints._checkpoint import Checkpoints
+from kerash5.train.checkpoints._run_dir import (
+    BEST_WEIGHTS,
+    CHECKPOINTS_FOLDER,
+    LAST_WEIGHTS,
+    MODEL_FILE,
+)
 from kerash5.train.loop._model_checks import POLICIES
 from kerash5.train.state._state import restore_weights
 

@@ -10,7 +10,7 @@ from typing import Final, final
 from kerash5._errors import RunError
 from kerash5._run import Metrics, to_scalars
 from kerash5.feeds._keras import H5Dataset
-from kerash5.train._checkpoint import Checkpoints
+from kerash5.train.checkpoints._checkpoint import Checkpoints
 from kerash5.train.loop._events import Progress
 from kerash5.train.loop._loop import Loop
 from kerash5.train.state._state import ModelState

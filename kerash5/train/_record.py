@@ -12,7 +12,7 @@ from typing import Any, final
 import keras
 
 from kerash5._run import Epoch, Run
-from kerash5.train._run_dir import BEST_WEIGHTS, RunDir
+from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS, RunDir
 from kerash5.train.loop._best import is_best, rank
 from kerash5.train.loop._optimizer import Lend
 

@@ -20,17 +20,18 @@ from kerash5.feeds._class_names import class_names_of
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
-from kerash5.train._checkpoint import Checkpoint
 from kerash5.train._determinism import make_deterministic
-from kerash5.train._fingerprint import fingerprint, name_differences, note_times
-from kerash5.train._keeper import Keeper
 from kerash5.train._logging import Logging
 from kerash5.train._nonfinite import LossWatch
 from kerash5.train._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
-from kerash5.train._resume import Resume, find_start
-from kerash5.train._run_dir import (
+from kerash5.train._settings import Settings
+from kerash5.train.checkpoints._checkpoint import Checkpoint
+from kerash5.train.checkpoints._fingerprint import fingerprint, name_differences, note_times
+from kerash5.train.checkpoints._manager import Keeper
+from kerash5.train.checkpoints._resume import Resume, find_start
+from kerash5.train.checkpoints._run_dir import (
     BEST_BEFORE_CUT,
     BEST_WEIGHTS,
     LAST_WEIGHTS,
@@ -38,8 +39,7 @@ from kerash5.train._run_dir import (
     unsaved,
     wanted_path,
 )
-from kerash5.train._settings import Settings
-from kerash5.train._snapshot import (
+from kerash5.train.checkpoints._snapshot import (
     Counted,
     check_weights,
     compare,

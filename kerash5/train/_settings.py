@@ -15,28 +15,13 @@ from kerash5._errors import OptionError
 from kerash5.train._loggers import AbstractLogger
 from kerash5.train._logging import describe_loggers, parse_loggers
 from kerash5.train._profile import ProfileOption
+from kerash5.train.checkpoints._manager import CheckpointSettings
 from kerash5.train.engines import Steps
 from kerash5.train.engines.common._engine import parse_steps
 from kerash5.train.loop._device_cache import parse_device_cache
 from kerash5.train.loop._limits import Limits, check_count, parse_duration, parse_limits
 from kerash5.train.loop._model_checks import POLICIES
 from kerash5.train.loop._optimizer import OptimizerSettings, parse_optimizer
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class CheckpointSettings:
-    """When checkpoints are written, and which are kept.
-
-    Args:
-        every_steps: Optimizer steps from one to the next; None: no matter how many.
-        every_seconds: From one to the next.
-        top_k: How many of the best epochs keep theirs.
-    """
-
-    every_steps: int | None
-    every_seconds: float
-    top_k: int
 
 
 @final

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import OptionError
-from kerash5.train._run_dir import BEST_WEIGHTS, LAST_WEIGHTS
+from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS, LAST_WEIGHTS
 from kerash5.train.state._state import variables_of
 
 NUM_EPOCHS: Final = 5

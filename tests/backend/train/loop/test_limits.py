@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
 from kerash5.train import _session
-from kerash5.train._run_dir import BEST_WEIGHTS
+from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS
 from kerash5.train.loop._limits import Limits, parse_duration
 from tests.backend.handed import engines_that_tell
 

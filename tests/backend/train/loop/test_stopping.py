@@ -14,7 +14,7 @@ from keras import callbacks as stock
 from numpy.testing import assert_allclose, assert_array_equal
 
 import kerash5 as k5
-from kerash5.train._run_dir import LAST_WEIGHTS
+from kerash5.train.checkpoints._run_dir import LAST_WEIGHTS
 
 NUM_EPOCHS: Final = 4
 NUM_STEPS: Final = 9

@@ -6,13 +6,29 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
-from kerash5.train._checkpoint import Checkpoint, Checkpoints
-from kerash5.train._resume import ranks_of
-from kerash5.train._settings import CheckpointSettings
+from kerash5.train.checkpoints._checkpoint import Checkpoint, Checkpoints
+from kerash5.train.checkpoints._resume import ranks_of
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CheckpointSettings:
+    """When checkpoints are written, and which are kept.
+
+    Args:
+        every_steps: Optimizer steps from one to the next; None: no matter how many.
+        every_seconds: From one to the next.
+        top_k: How many of the best epochs keep theirs.
+    """
+
+    every_steps: int | None
+    every_seconds: float
+    top_k: int
+
 
 # At the end of an epoch one is written if that takes at most this share of the time since the last.
 _MAX_SHARE: Final = 0.05

@@ -10,8 +10,8 @@ from typing import Final, final
 
 from kerash5._errors import RunError
 from kerash5._run import RUN_FILE, Run
-from kerash5.train._checkpoint import Checkpoint, Checkpoints, load_checkpoint
-from kerash5.train._run_dir import (
+from kerash5.train.checkpoints._checkpoint import Checkpoint, Checkpoints, load_checkpoint
+from kerash5.train.checkpoints._run_dir import (
     CHECKPOINTS_FOLDER,
     RunDir,
     claim_run_dir,

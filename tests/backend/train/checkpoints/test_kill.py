@@ -23,7 +23,7 @@ import kerash5 as k5
 from kerash5.assets import digits_train
 from tests.markdown import ROOT
 
-CHILD: Final = "tests.backend.kill_child"
+CHILD: Final = "tests.backend.train.checkpoints.kill_child"
 KILLS: Final = int(os.environ.get("KERASH5_KILLS", "3"))
 KILLS_PER_RUN: Final = 6  # then the run is allowed to end, and another begins
 NUM_ROWS: Final = 400

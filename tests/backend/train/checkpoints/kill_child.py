@@ -1,8 +1,9 @@
 """The process that `test_kill.py` kills: trains a small model in a folder, and resumes there.
 
-Usage: python -m tests.backend.kill_child TRAIN RUN_DIR LOG SECONDS DEVICE_CACHE. After so many
-seconds from its first step the process kills itself with SIGKILL, wherever it is; 0 lets it end.
-LOG gets a line for each batch handed to the engine, and at the end a digest of every variable.
+Usage: python -m tests.backend.train.checkpoints.kill_child TRAIN RUN_DIR LOG SECONDS DEVICE_CACHE.
+After so many seconds from its first step the process kills itself with SIGKILL, wherever it is; 0
+lets it end. LOG gets a line for each batch handed to the engine, and at the end a digest of every
+variable.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 import kerash5 as k5
-from kerash5.train._checkpoint import Checkpoint, Checkpoints
-from kerash5.train._run_dir import RunDir
+from kerash5.train.checkpoints._checkpoint import Checkpoint, Checkpoints
+from kerash5.train.checkpoints._run_dir import RunDir
 
 
 def build() -> keras.Model:

@@ -12,9 +12,9 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import FileError
-from kerash5.train import _checkpoint
-from kerash5.train._checkpoint import Checkpoints, load_checkpoint
-from tests.backend import fault_writers
+from kerash5.train.checkpoints import _checkpoint
+from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
+from tests.backend.train.checkpoints import fault_writers
 from tests.faults import IS_DEEP, Fault, Faults, Outcome, make_faults, spread, tally
 
 MOST = 3  # calls of a writer that fail in a push; all of them where the profile is `deep`

@@ -16,8 +16,8 @@ import yaml
 
 from kerash5._errors import FileError, FileMissingError, RunError
 from kerash5._run import RUN_FILE, Run, replace_text
-from kerash5.train._checkpoint import Checkpoints, copy, force_to_disk, link
-from kerash5.train._lock import FolderLock
+from kerash5.train.checkpoints._checkpoint import Checkpoints, copy, force_to_disk, link
+from kerash5.train.checkpoints._lock import FolderLock
 
 CONFIG_FILE: Final = "config.yaml"
 ENVIRONMENT_FILE: Final = "env.json"

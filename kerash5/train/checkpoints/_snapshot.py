@@ -12,8 +12,12 @@ import numpy as np
 
 from kerash5._errors import RunError
 from kerash5._run import Epoch
-from kerash5.train._checkpoint import Checkpoint
-from kerash5.train._fingerprint import changes_of_content, compare_fits, name_differences
+from kerash5.train.checkpoints._checkpoint import Checkpoint
+from kerash5.train.checkpoints._fingerprint import (
+    changes_of_content,
+    compare_fits,
+    name_differences,
+)
 from kerash5.train.loop._loop import Position
 from kerash5.train.state._random_state import capture_random, restore_random
 from kerash5.train.state._state import (

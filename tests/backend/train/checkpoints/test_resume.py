@@ -21,9 +21,14 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
 from kerash5.train import _session
-from kerash5.train._checkpoint import Checkpoints, load_checkpoint
-from kerash5.train._resume import best_checkpoint
-from kerash5.train._run_dir import BEST_BEFORE_CUT, BEST_WEIGHTS, LAST_WEIGHTS, reopen_run_dir
+from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
+from kerash5.train.checkpoints._resume import best_checkpoint
+from kerash5.train.checkpoints._run_dir import (
+    BEST_BEFORE_CUT,
+    BEST_WEIGHTS,
+    LAST_WEIGHTS,
+    reopen_run_dir,
+)
 from kerash5.train.state._state import variables_of
 from tests.backend.handed import engines_that_tell
 
@@ -631,7 +636,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_training_goes_on(
     train: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kerash5.train import _checkpoint
+    from kerash5.train.checkpoints import _checkpoint
 
     folder = tmp_path / "a" / "checkpoints"
     kept: dict[str, list[Path]] = {}

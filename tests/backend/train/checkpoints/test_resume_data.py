@@ -17,8 +17,8 @@ from rich.console import Console
 
 import kerash5 as k5
 from kerash5._errors import RunError
-from kerash5.train import _fingerprint
-from kerash5.train._fingerprint import (
+from kerash5.train.checkpoints import _fingerprint
+from kerash5.train.checkpoints._fingerprint import (
     _describe_content,
     _draw_places,
     changes_of_content,
