@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
 from kerash5.report import Trial
-from kerash5.train import _batch_size
-from kerash5.train._batch_size import next_size
+from kerash5.train.search import _batch_size
+from kerash5.train.search._batch_size import next_size
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
 from kerash5.report import LearningRates
-from kerash5.train._lr_find import find_learning_rate
+from kerash5.train.search._lr_find import find_learning_rate
 
 NUM_ROWS: Final = 96
 

@@ -25,7 +25,7 @@ from kerash5._errors import OptionError, RunError
 from kerash5.batches.cache import parse_cache
 from kerash5.feeds._keras import H5Dataset
 from kerash5.report import BatchSizes, Trial
-from kerash5.train._trial import run_trial
+from kerash5.train.search._trial import run_trial
 
 _POLL_SECONDS: Final = 0.05
 _FREE_SHARE: Final = 0.9  # of the memory that is free at the beginning

@@ -1,0 +1,1 @@
+"""Searches before a training: the learning rate, the batch size."""
