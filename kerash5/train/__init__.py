@@ -1,7 +1,7 @@
 """Room 6, the training: data modules, the trainer, and what a run writes."""
 
 from kerash5.feeds._module import H5DataModule
-from kerash5.train._loggers import AbstractLogger
 from kerash5.train._trainer import Trainer
+from kerash5.train.monitors._loggers import AbstractLogger
 
 __all__ = ["AbstractLogger", "H5DataModule", "Trainer"]

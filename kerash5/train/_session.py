@@ -21,10 +21,7 @@ from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
 from kerash5.train._determinism import make_deterministic
-from kerash5.train._logging import Logging
 from kerash5.train._nonfinite import LossWatch
-from kerash5.train._profile import Profile, SimpleProfiler, Tracer
-from kerash5.train._progress import ProgressBar
 from kerash5.train._record import RunRecord
 from kerash5.train._settings import Settings
 from kerash5.train.checkpoints._checkpoint import Checkpoint
@@ -64,6 +61,9 @@ from kerash5.train.loop._model_checks import check_monitor_known, check_scalar_m
 from kerash5.train.loop._optimizer import finalize, lend_weights
 from kerash5.train.loop._signals import Signals
 from kerash5.train.loop._validation import StopEvaluating, make_validation
+from kerash5.train.monitors._logging import Logging
+from kerash5.train.monitors._profile import Profile, SimpleProfiler, Tracer
+from kerash5.train.monitors._progress import ProgressBar
 from kerash5.train.state._state import ModelState, count_parameters
 
 

@@ -12,9 +12,6 @@ import keras
 
 from kerash5._checks import parse_count
 from kerash5._errors import OptionError
-from kerash5.train._loggers import AbstractLogger
-from kerash5.train._logging import describe_loggers, parse_loggers
-from kerash5.train._profile import ProfileOption
 from kerash5.train.checkpoints._manager import CheckpointSettings
 from kerash5.train.engines import Steps
 from kerash5.train.engines.common._engine import parse_steps
@@ -22,6 +19,9 @@ from kerash5.train.loop._device_cache import parse_device_cache
 from kerash5.train.loop._limits import Limits, check_count, parse_duration, parse_limits
 from kerash5.train.loop._model_checks import POLICIES
 from kerash5.train.loop._optimizer import OptimizerSettings, parse_optimizer
+from kerash5.train.monitors._loggers import AbstractLogger
+from kerash5.train.monitors._logging import describe_loggers, parse_loggers
+from kerash5.train.monitors._profile import ProfileOption
 
 
 @final

@@ -25,9 +25,7 @@ from kerash5.feeds._keras_position import Task
 from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
-from kerash5.train._logging import LoggerOption
 from kerash5.train._predict import predict_to_file
-from kerash5.train._profile import ProfileOption
 from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
@@ -41,6 +39,8 @@ from kerash5.train.loop._model_checks import (
     check_shapes,
 )
 from kerash5.train.loop._optimizer import tuned
+from kerash5.train.monitors._logging import LoggerOption
+from kerash5.train.monitors._profile import ProfileOption
 from kerash5.train.search._batch_size import SearchOptions, find_batch_size
 from kerash5.train.search._lr_find import find_learning_rate
 

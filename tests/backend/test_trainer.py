@@ -758,7 +758,7 @@ def test_the_summary_goes_to_stderr_as_it_is(
 def test_on_a_terminal_a_bar_runs_and_the_line_of_the_epoch_stays(
     train: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kerash5.train._progress._REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("kerash5.train.monitors._progress._REFRESH_SECONDS", 0.0)
     trainer = make_trainer(run_dir, enable_progress_bar=True)
     terminal = io.StringIO()
     trainer.console = Console(file=terminal, force_terminal=True, width=120)

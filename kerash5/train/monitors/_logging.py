@@ -8,14 +8,14 @@ from typing import Any, Final, final
 
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import Epoch, Run
-from kerash5.train._loggers import (
+from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.monitors._loggers import (
     AbstractLogger,
     CSVLogger,
     MLflowLogger,
     TensorBoardLogger,
     WandbLogger,
 )
-from kerash5.train.loop._events import Listener, Progress
 
 Logger = str | AbstractLogger
 LoggerOption = bool | Logger | Sequence[Logger] | None

@@ -20,8 +20,8 @@ import kerash5 as k5
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import Epoch, Metrics, Run
 from kerash5.train import AbstractLogger
-from kerash5.train._loggers import CSVLogger, MLflowLogger, TensorBoardLogger, WandbLogger
-from kerash5.train._logging import parse_loggers
+from kerash5.train.monitors._loggers import CSVLogger, MLflowLogger, TensorBoardLogger, WandbLogger
+from kerash5.train.monitors._logging import parse_loggers
 
 STEPS_PER_EPOCH: Final = 3
 

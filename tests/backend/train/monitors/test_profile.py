@@ -18,7 +18,7 @@ import kerash5 as k5
 from kerash5._errors import OptionError
 from kerash5.h5.reading import _timers
 from kerash5.h5.reading._timers import clocked, counted_seconds
-from kerash5.train._profile import Profile, _compiling
+from kerash5.train.monitors._profile import Profile, _compiling
 
 
 @pytest.fixture
