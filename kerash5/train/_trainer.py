@@ -25,8 +25,8 @@ from kerash5.feeds._keras_position import Task
 from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.report import BatchSizes, LearningRates
+from kerash5.train._fit import Session
 from kerash5.train._predict import predict_to_file
-from kerash5.train._session import Session
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import bare_test_batches

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerash5 as k5
-from kerash5.train import _session
+from kerash5.train import _fit
 from kerash5.train.state._state import variables_of
-from tests.backend.handed import engines_that_tell
+from tests.backend.train.handed import engines_that_tell
 
 
 def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) -> None:
@@ -78,7 +78,7 @@ def watch(log: Path, seconds: float) -> None:
         begun.set()
         write_line(log, f"batch {hashlib.sha256(x.tobytes()).hexdigest()[:12]}")
 
-    setattr(_session, "make_engine", engines_that_tell(note))  # noqa: B010  to look on
+    setattr(_fit, "make_engine", engines_that_tell(note))  # noqa: B010  to look on
 
 
 def kill_later(begun: threading.Event, seconds: float) -> None:

@@ -20,7 +20,7 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
-from kerash5.train import _session
+from kerash5.train import _fit
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train.checkpoints._resume import best_checkpoint
 from kerash5.train.checkpoints._run_dir import (
@@ -30,7 +30,7 @@ from kerash5.train.checkpoints._run_dir import (
     reopen_run_dir,
 )
 from kerash5.train.state._state import variables_of
-from tests.backend.handed import engines_that_tell
+from tests.backend.train.handed import engines_that_tell
 
 NUM_ROWS: Final = 40
 BATCH_SIZE: Final = 6  # 5 batches of 30 rows; in the last epoch's last, none is short
@@ -49,7 +49,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The x of every batch that an engine was handed, in order, from the host or on the device."""
     batches: list[bytes] = []
     make = engines_that_tell(lambda x: batches.append(x.tobytes()))
-    monkeypatch.setattr(_session, "make_engine", make)
+    monkeypatch.setattr(_fit, "make_engine", make)
     return batches
 
 

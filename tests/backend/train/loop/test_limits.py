@@ -15,10 +15,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
-from kerash5.train import _session
+from kerash5.train import _fit
 from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS
 from kerash5.train.loop._limits import Limits, parse_duration
-from tests.backend.handed import engines_that_tell
+from tests.backend.train.handed import engines_that_tell
 
 NUM_ROWS: Final = 30
 IMAGES: Final = np.random.default_rng(3).integers(0, 256, (NUM_ROWS, 2, 3), dtype=np.uint8)
@@ -164,7 +164,7 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(
 ) -> None:
     handed: list[bytes] = []
     make = engines_that_tell(lambda x: handed.append(x.tobytes()))
-    monkeypatch.setattr(_session, "make_engine", make)
+    monkeypatch.setattr(_fit, "make_engine", make)
     _, called, _ = fit(data, tmp_path, overfit_batches=1, device_cache=device_cache)
     planned = [x.tobytes() for x, _ in data.train.batches(0)]
     assert handed == [planned[0]] * 2

@@ -16,8 +16,8 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import RunError
 from kerash5.train.state._state import ModelState
-from tests.backend import own_steps
-from tests.backend.own_steps import BACKEND, BUILDERS, ROWS
+from tests.backend.train import own_steps
+from tests.backend.train.own_steps import BACKEND, BUILDERS, ROWS
 
 BATCH_SIZE: Final = 8  # 6 batches; the last one is short
 Build = Callable[[], keras.Model]

@@ -32,7 +32,7 @@ from kerash5._errors import (
 )
 from kerash5._run import Epoch
 from kerash5.train._build import load_model
-from kerash5.train._session import Session
+from kerash5.train._fit import Session
 from kerash5.train.engines import make_engine
 
 NUM_ROWS: Final = 24
