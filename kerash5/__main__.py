@@ -2,7 +2,7 @@
 
 import sys
 
-from kerash5._cli import main
+from kerash5.cli._main import main
 
 if __name__ == "__main__":
     sys.exit(main())

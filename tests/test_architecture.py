@@ -61,11 +61,8 @@ ORDER: Final = (
     "train.monitors",
     "train",
     "measure",
-    "_jobs",
-    "_model_jobs",
-    "_compare_command",
     "kerash5",
-    "_cli",
+    "cli",
     "__main__",
 )
 # ... but for these, an importer and what is closed to it: the order of rows knows no file.

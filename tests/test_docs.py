@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 import kerash5
-from kerash5 import _cli
+from kerash5.cli import _main
 from tests.markdown import README, ROOT, Block, find_blocks, read_blocks, without_blocks
 
 PAGES: Final = [
@@ -106,9 +106,9 @@ def test_a_wrong_option_does_not_parse(capsys: pytest.CaptureFixture[str]) -> No
 def parse(words: list[str]) -> int:
     """Parse the words as the front desk does, without doing the job; return the exit code."""
     if words[0].startswith("-"):
-        return _cli.main(words)
+        return _main.main(words)
     try:
-        _cli._parsers()[words[0]]().parse_args([word for word in words[1:] if word != "--debug"])
+        _main._parsers()[words[0]]().parse_args([word for word in words[1:] if word != "--debug"])
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

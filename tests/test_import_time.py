@@ -48,7 +48,7 @@ REPORT = "print(); print(json.dumps(attempts))"
 
 HELP = """
 sys.argv = ["kerash5", "--help"]
-from kerash5._cli import main
+from kerash5.cli._main import main
 try:
     code = main()
 except SystemExit as stopped:
@@ -84,7 +84,7 @@ def test_help_loads_nothing_heavy_and_names_the_commands() -> None:
 
 
 def test_env_asks_for_versions_without_importing_what_it_lists() -> None:
-    attempts, output = run_watched("from kerash5._cli import main; assert main(['env']) == 0")
+    attempts, output = run_watched("from kerash5.cli._main import main; assert main(['env']) == 0")
     assert attempts == []
     assert "versions:" in output
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from kerash5._cli import main
 from kerash5._errors import ColumnError, LabelError, OptionError
+from kerash5.cli._main import main
 from kerash5.train._build import load_model
 
 ANIMALS = ("bird", "cat", "dog")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import kerash5 as k5
 from kerash5._errors import OptionError
-from kerash5._jobs import run_test
+from kerash5.cli._jobs import run_test
 from kerash5.feeds._overlap import find_overlap
 from kerash5.train.loop._data import parts
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kerash5 as k5
-from kerash5._cli import main
+from kerash5.cli._main import main
 
 
 def write_rows(path: Path, *, y: bool, x: bool = True) -> str:

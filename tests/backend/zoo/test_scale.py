@@ -13,8 +13,8 @@ import yaml
 from rich.console import Console
 
 import kerash5 as k5
-from kerash5._jobs import run_fit
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+from kerash5.cli._jobs import run_fit
 from kerash5.feeds._scale import scale_of
 
 RNG: Final = np.random.default_rng(5)

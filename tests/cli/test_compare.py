@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kerash5._cli import main
+from kerash5.cli._main import main
 from kerash5.comparison._results import COMPARISON_FILE, Comparison
 from tests.comparison.contenders import make_contender
 

@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 import kerash5
-from kerash5 import _jobs
-from kerash5._cli import main
 from kerash5._errors import DownloadError
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_aliases
+from kerash5.cli import _jobs
+from kerash5.cli._main import main
 from kerash5.comparison._machine import Machine
 from kerash5.h5 import write
 
@@ -393,14 +393,14 @@ def test_a_flag_after_the_config_wins(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 WAITING: Final = """
 import sys, time
-from kerash5 import _cli, _jobs
+from kerash5.cli import _main, _jobs
 
 def wait(path):
     print("waiting", flush=True)
     time.sleep(60)
 
 _jobs.run_describe = wait
-sys.exit(_cli.main(["describe", "a.h5"]))
+sys.exit(_main.main(["describe", "a.h5"]))
 """
 
 

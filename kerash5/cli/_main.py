@@ -118,8 +118,8 @@ def _check_config(name: str) -> None:
 
 
 def _call(command: str, values: dict[str, Any]) -> None:
-    from kerash5 import _jobs, _model_jobs
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+    from kerash5.cli import _jobs, _model_jobs
 
     values.pop("config", None)
     if command in ("fit", "lr-find", "batch-size-find"):
@@ -146,7 +146,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "env": _jobs.run_environment,
     }
     if command == "compare":
-        from kerash5._compare_command import run_compare
+        from kerash5.cli._compare import run_compare
 
         jobs["compare"] = run_compare
     if command in ("test", "predict"):
@@ -277,7 +277,7 @@ def _verify_parser() -> ArgumentParser:
 
 
 def _compare_parser() -> ArgumentParser:
-    from kerash5._compare_command import add_arguments
+    from kerash5.cli._compare import add_arguments
 
     parser = _parser("compare")
     add_arguments(parser)

@@ -21,10 +21,10 @@ import yaml
 
 import kerash5 as k5
 from kerash5 import zoo
-from kerash5._cli import main
-from kerash5._jobs import prepare
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5.assets import digits_test, digits_train
+from kerash5.cli._jobs import prepare
+from kerash5.cli._main import main
 
 TRAIN, TEST = str(digits_train()), str(digits_test())
 MLP: Final = ("--model.name", "mlp", "--model.options", "{hidden: [16]}")
