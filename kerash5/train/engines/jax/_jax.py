@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 import jax
@@ -18,6 +19,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5._errors import RunError
 from kerash5._run import Metrics
 from kerash5.batches._batches import Batch
 from kerash5.train.engines.common._engine import AbstractEngine
@@ -34,7 +36,9 @@ from kerash5.train.engines.common._stack import (
 from kerash5.train.engines.common._traces import EarlierTraces
 from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.engines.jax._jax_trace import Trace, name_shapes, name_versions
-from kerash5.train.engines.jax._leaks import refused_leaks
+from kerash5.train.state._walk import walk
+
+_MAX_NAMED: Final = 3
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 
@@ -286,3 +290,31 @@ def _values(variables: Sequence[Any]) -> list[Any]:
 def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+@contextmanager
+def refused_leaks(model: keras.Model) -> Iterator[None]:
+    """Raise `RunError` if what is traced here writes variables that are not in the model's state.
+
+    Such a variable would hold a tracer afterwards; it gets its value back.
+    """
+    optimizer = [] if model.optimizer is None else model.optimizer.variables
+    known = {id(each) for each in (*model.variables, *optimizer, *model.metrics_variables)}
+    others = {
+        place.name: (place.value, place.value.value)
+        for place in walk(model)
+        if isinstance(place.value, keras.Variable) and id(place.value) not in known
+    }
+    yield
+    leaked = []
+    for name, (variable, value) in others.items():
+        if isinstance(variable.value, jax.core.Tracer):
+            variable.assign(value)
+            leaked.append(name)
+    if leaked:
+        named = ", ".join(leaked[:_MAX_NAMED]) + (", ..." if len(leaked) > _MAX_NAMED else "")
+        raise RunError(
+            f"train_step of model {model.name!r} writes {named}, which is not in the state that it "
+            "takes and returns on JAX, so what it writes is lost; make it a variable of the model, "
+            "its optimizer or its metrics and return it, or compile with run_eagerly=True"
+        )
