@@ -1,6 +1,6 @@
 """What the rows to serve take in memory, and what follows: the blocks, the shuffle, the store.
 
-Each choice is one function that also says why. Nothing here reads: see `_arena`.
+Each choice is one function that also says why. Nothing here reads: see `cache`.
 """
 
 from __future__ import annotations

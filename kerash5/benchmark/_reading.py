@@ -1,7 +1,7 @@
 """How fast a user's own file is read, beside h5py and beside arrays in memory.
 
 All ways take turns, round by round, and what counts is the share of the same round. A way that is
-slow is measured over as many batches as `seconds` allow. In words and tables: see `_reading_words`.
+slow is measured over as many batches as `seconds` allow. In words and tables: see `_words`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The jobs of the command line: each puts the rooms together once.
 
-Keras is imported here, not before a backend is chosen. `_cli` parses and calls; what a job prints
+Keras is imported here, not before a backend is chosen. `_main` parses and calls; what a job prints
 on stdout is its result, progress goes to stderr.
 """
 

@@ -1,6 +1,7 @@
 """`compare`: which backend is fastest, measured by fresh processes. Never imports Keras.
 
-Parses what was asked for, once; the work is the `_runner`'s, what it means is for `_findings`.
+Parses what was asked for, once; the work is the `_runner`'s, what it means is for
+`report/_findings`.
 """
 
 from __future__ import annotations

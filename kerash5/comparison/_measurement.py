@@ -1,6 +1,6 @@
 """What a process that measures is asked to do, as JSON both ways.
 
-`report/_compare` writes it and starts the process, `train/_measure` reads it there.
+`comparison/_compare` writes it and starts the process, `measure/_measure` reads it there.
 """
 
 from __future__ import annotations

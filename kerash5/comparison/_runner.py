@@ -1,7 +1,7 @@
 """The runner: fresh processes, one after the other; every result is kept as soon as it is there.
 
 What is in the folder already is not measured again. Which processes, and in which order, is for
-`_rounds` to say, and what the numbers mean for `_findings`. Never imports Keras.
+`_rounds` to say, and what the numbers mean for `report/_findings`. Never imports Keras.
 """
 
 from __future__ import annotations

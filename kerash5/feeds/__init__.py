@@ -1,1 +1,1 @@
-"""Room 4, the faces of the same batches: `_keras` for Keras, `_grain` for Grain."""
+"""The faces of the same batches: `_keras` for Keras, `_grain` for Grain."""

@@ -1,4 +1,4 @@
-"""Room 1, the file: h5py, threads, bytes. No Keras, no randomness."""
+"""The file: h5py, threads, bytes. No Keras, no randomness."""
 
 from kerash5.h5._classes import classes_from_groups
 from kerash5.h5._describe import describe

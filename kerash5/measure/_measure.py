@@ -2,7 +2,7 @@
 
 Reads a `Measurement` as JSON from stdin, and writes one JSON object to stdout; whatever libraries
 print goes to stderr. One process does one job, so nothing of an earlier one is warm. It judges
-nothing: see `report/_compare` for who starts it, and `report/_parity` for who compares.
+nothing: see `comparison/_compare` for who starts it, and `comparison/_parity` for who compares.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def measure_sample(place: Workplace) -> dict[str, Any]:
     """Time epochs from the file, and the same epochs on one batch in memory.
 
     Returns:
-        The fields of `report._results.Sample` that a process can know.
+        The fields of `comparison._results.Sample` that a process can know.
     """
     job = place.job
     (setting,) = job.settings

@@ -1,4 +1,4 @@
-"""Room 7, the report: runs become pictures, tables and pages. Never imports Keras."""
+"""The report: runs become pictures, tables and pages. Never imports Keras."""
 
 from kerash5.report._baseline import Slower, slower_than_baseline
 from kerash5.report._page import write_report

@@ -1,6 +1,6 @@
 """What the values of labels are: the smallest, the largest, fractions, NaN, one-hot or not.
 
-NumPy alone. What a loss makes of such values is decided in `_label_rules`.
+NumPy alone. What a loss makes of such values is decided in `_rules`.
 """
 
 from __future__ import annotations

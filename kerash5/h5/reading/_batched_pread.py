@@ -5,7 +5,7 @@ A `pread` per row costs Python several microseconds a row, and two threads that 
 its native asynchronous I/O, which on ordinary files is done when the call returns), without the
 GIL. Nothing is mapped, so a file that is cut short is a short read here and no SIGBUS, and what was
 read counts once in memory. Where the call is missing or forbidden, everything is left unread, and
-the caller reads with `pread`. Nothing here knows about rows or data sets: see `_parallel`.
+the caller reads with `pread`. Nothing here knows about rows or data sets: see `_contiguous`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `MappedReader` takes the bytes straight from the file, at the offsets of a chunk map. `DirectReader`
 asks `read_direct_chunk` for them, under h5py's lock, and needs no offsets. Both decode outside
 every lock, so that threads decode side by side, and both give what h5py gives or an error: see
-`_chunks` for what they refuse, and `_readers` for the law.
+`h5/storage/_chunk_map` for what they refuse, and `_readers` for the law.
 """
 
 from __future__ import annotations

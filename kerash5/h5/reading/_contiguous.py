@@ -1,8 +1,8 @@
 """The fast readers: bytes from the file to their place without HDF5's lock.
 
 `ContiguousReader` gathers rows of contiguous data, a batch of them with one system call where there
-is such a call (see `_gather`). `why_not_contiguous` says in words why a data set does not qualify;
-what it refuses is read by `_readers.H5pyReader`, whose answer is the law.
+is such a call (see `_batched_pread`). `why_not_contiguous` says in words why a data set does not
+qualify; what it refuses is read by `_readers.H5pyReader`, whose answer is the law.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading bytes of a file at given places: all of them, or an error that says what is missing.
 
 One pool of descriptors per process serves, so that ten thousand files need no ten thousand of them.
-What the bytes mean is for readers to know: see `_parallel` and `_chunked`.
+What the bytes mean is for readers to know: see `_contiguous` and `_chunk_readers`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Readers: row numbers in, rows out, for one data set of one file.
 
-`H5pyReader` is the truth: it asks h5py for everything. The faster readers live in `_parallel` and
-must return the same bytes. Nothing here knows about columns or batches: see `_source`.
+`H5pyReader` is the truth: it asks h5py for everything. The faster readers live in `_contiguous` and
+must return the same bytes. Nothing here knows about columns or batches: see `h5/_source`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `Filter` is one entry of that list, as the file states it. A `Pipeline` undoes the whole list for
 one chunk, in place and without the GIL. How a single filter is undone: see `_codecs`. Nothing here
-opens a file, and nothing knows where chunks lie: see `_layout` and `_chunks`.
+opens a file, and nothing knows where chunks lie: see `_layout` and `_chunk_map`.
 
 Damage is an error: too few bytes, too many, a wrong checksum, bytes behind the end. No stage has
 more room than the chunk can need, so a chunk that claims to be larger costs nothing.

@@ -1,7 +1,7 @@
 """What one data set of an HDF5 file looks like, and where its bytes lie.
 
 `read_layout` asks h5py once, and a `Layout` after that is plain values that can cross process
-borders. Nothing here reads data: see `_readers`.
+borders. Nothing here reads data: see `h5/reading/_readers`.
 """
 
 from __future__ import annotations

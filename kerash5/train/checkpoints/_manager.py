@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and which are kept. What is in one, `_session` knows."""
+"""When a checkpoint is due, and which are kept. What is in one, `train/_fit` knows."""
 
 from __future__ import annotations
 

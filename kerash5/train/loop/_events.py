@@ -1,6 +1,6 @@
 """What the loop tells those who record, save, log or show: after steps, validations and epochs.
 
-Not Keras callbacks: those may change the training and are called through `_hooks`.
+Not Keras callbacks: those may change the training and are called through `_callbacks`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What every engine promises to the training loop, and what they share.
 
 Between `begin` and `sync` the current values are the engine's own: variables of the model may hold
-older ones, or none at all. Nothing here runs a step: see `_plain`, `_jax`, `_tensorflow`, `_torch`.
+older ones, or none at all. Nothing here runs a step: see `train/engines/_plain`,
+`train/engines/jax/_jax`, `train/engines/tensorflow/_tensorflow`, `train/engines/torch/_torch`.
 """
 
 from __future__ import annotations

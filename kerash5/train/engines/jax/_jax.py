@@ -2,8 +2,8 @@
 
 The number of turns of the loop is an argument, so one program serves every group of batches and
 rounds alike whatever the group; that is why it is no `lax.scan`. How many steps are worth it is
-measured in `_pace`. All programs for batches of one shape are compiled from one trace of the step,
-so which of them runs, and when it is compiled, changes nothing.
+measured in `train/engines/common/_pace`. All programs for batches of one shape are compiled from
+one trace of the step, so which of them runs, and when it is compiled, changes nothing.
 """
 
 from __future__ import annotations
