@@ -83,6 +83,18 @@ OWNERS: Final = {
 }
 # Modules that are NumPy and arithmetic, and never touch a file.
 PURE: Final = ("kerash5.order", "kerash5.order.*")
+MAX_MODULES: Final = 14  # in a folder, beside its __init__
+MAX_LINES: Final = 400  # of a module
+# Longer than that today. Whoever splits one takes it out; none comes in.
+LONG: Final = frozenset(
+    {
+        "kerash5.batches.cache._windowed",
+        "kerash5.feeds._keras",
+        "kerash5.feeds._module",
+        "kerash5.train._fit",
+        "kerash5.train.loop._loop",
+    }
+)
 FILE_MODULES: Final = frozenset(
     {
         *("bz2", "fileinput", "glob", "gzip", "io", "lzma", "mmap", "multiprocessing", "os"),
@@ -283,6 +295,35 @@ def file_calls(module: str, source: str) -> Iterator[str]:
             yield f"{module}:{node.lineno} names {ast.unparse(node)}"
 
 
+def find_full(code: Code, most: int) -> dict[str, int]:
+    """Return the folders with more than `most` modules beside their __init__, and how many."""
+    sizes: dict[str, int] = {}
+    for module in code.sources:
+        if module not in code.packages:
+            folder = module.rpartition(".")[0]
+            sizes[folder] = sizes.get(folder, 0) + 1
+    return {folder: size for folder, size in sizes.items() if size > most}
+
+
+def find_long(code: Code, most: int) -> set[str]:
+    """Return the modules of more than `most` lines."""
+    return {name for name, source in code.sources.items() if len(source.splitlines()) > most}
+
+
+def loaded_by(code: Code, module: str) -> set[str]:
+    """Return what importing a module imports: ours with all that these import, and packages."""
+    loaded, due = set(), [module]
+    while due:
+        name = due.pop()
+        if name in loaded:
+            continue
+        loaded.add(name)
+        due += [name.rpartition(".")[0]] if "." in name else []
+        if name in code.sources:
+            due += [each.target for each in code.imports_of(name) if each.is_at_once]
+    return loaded
+
+
 # The package as it is
 
 
@@ -326,6 +367,24 @@ def test_only_the_owners_import_keras_and_grain(code: Code) -> None:
 def test_the_order_of_rows_is_numpy_alone_and_touches_no_file(code: Code) -> None:
     assert all(any(fnmatch(module, name) for module in code.sources) for name in PURE)
     assert find_impurities(code, PURE) == []
+
+
+def test_every_folder_is_listed_by_itself(code: Code) -> None:
+    assert {package.removeprefix(f"{PACKAGE}.") for package in code.packages} <= set(ORDER)
+
+
+def test_no_folder_is_full(code: Code) -> None:
+    assert find_full(code, MAX_MODULES) == {}
+
+
+def test_no_module_is_long_but_those_that_are_named(code: Code) -> None:
+    assert find_long(code, MAX_LINES) == LONG
+
+
+def test_importing_the_package_imports_neither_keras_nor_anything_heavy(code: Code) -> None:
+    heavy = {"grain", "h5py", "jax", "keras", "numpy", "rich", "tensorflow", "torch"}
+    assert "kerash5._version" in loaded_by(code, PACKAGE)
+    assert not loaded_by(code, PACKAGE) & heavy
 
 
 # The checks themselves: one planted breach each
@@ -396,6 +455,23 @@ def test_a_circle_through_types_alone_is_none() -> None:
         h5__layout="import typing\nif typing.TYPE_CHECKING:\n    from kerash5.h5 import Layout",
     )
     assert find_circle(code) == []
+
+
+def test_a_full_folder_and_a_long_module_are_found() -> None:
+    code = planted(h5__a="", h5__b="\n" * 3, feeds__c="")
+    assert find_full(code, 1) == {"kerash5.h5": 2}
+    assert find_long(code, 2) == {"kerash5.h5._b"}
+
+
+def test_what_an_import_loads_is_followed_through_packages_and_not_into_functions() -> None:
+    code = planted(
+        h5="import keras",
+        h5__layout="from kerash5._errors import E\ndef f():\n    import torch",
+        _errors="import typing\nif typing.TYPE_CHECKING:\n    import jax",
+    )
+    loaded = loaded_by(code, "kerash5.h5._layout")
+    assert loaded >= {"keras", "kerash5", "kerash5.h5", "kerash5._errors"}
+    assert not loaded & {"torch", "jax"}
 
 
 TRESPASSES: Final = {
