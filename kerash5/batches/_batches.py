@@ -39,7 +39,12 @@ from kerash5.batches._roles import (
     flatten_roles,
     names_in,
 )
-from kerash5.batches._strategy import advise_on_chunks, choose_shuffle, choose_store, weigh
+from kerash5.batches._strategy import (
+    advise_on_chunks,
+    choose_shuffle,
+    choose_store,
+    estimate_memory,
+)
 from kerash5.batches._transform import Batch, Transform
 from kerash5.batches._transform_result import ResultCheck
 from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows, parse_cache
@@ -324,7 +329,7 @@ def _plan_batches(
 ) -> Batches:
     check_feedable(source, trees, is_transformed=options.transform is not None)
     rows = parse_selection(options.rows, len(source))
-    demand = weigh(source, rows, parse_cache(options.cache))
+    demand = estimate_memory(source, rows, parse_cache(options.cache))
     shuffle, reason = choose_shuffle(options.shuffle, demand)
     if shuffle == "chunks" and rows is not None:
         rows = np.sort(rows)

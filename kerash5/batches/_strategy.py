@@ -17,7 +17,7 @@ from kerash5.batches.cache import (
     INDEX_BYTES,
     AbstractRows,
     DirectRows,
-    HeldBlocks,
+    ResidentBlocks,
     ResidentRows,
     WindowRows,
 )
@@ -45,8 +45,8 @@ def choose_blocks(source: Source) -> Blocks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Demand:
-    """What the rows to serve take in memory, and how much of it there may be. Made by `weigh`."""
+class MemoryEstimate:
+    """Memory that the rows to serve take, and how much there may be. From `estimate_memory`."""
 
     source: Source
     blocks: Blocks
@@ -121,13 +121,15 @@ class Demand:
         return f"{self.num_bytes / 1e6:.1f} MB decoded, cache {self.cache_bytes / 1e6:.1f} MB"
 
 
-def weigh(source: Source, rows: NDArray[np.int64] | None, cache_bytes: int) -> Demand:
+def estimate_memory(
+    source: Source, rows: NDArray[np.int64] | None, cache_bytes: int
+) -> MemoryEstimate:
     """Find out what fits: everything, or some columns, or none.
 
     Where the columns that are hard to reach fit, the others need no memory. Where they do not, very
     small columns stay in memory all the same: labels, whose chunks have many more rows.
     """
-    demand = Demand(source, choose_blocks(source), rows, cache_bytes)
+    demand = MemoryEstimate(source, choose_blocks(source), rows, cache_bytes)
     if demand.fits:
         return demand
     columns = source.columns
@@ -141,7 +143,9 @@ def weigh(source: Source, rows: NDArray[np.int64] | None, cache_bytes: int) -> D
     return replace(demand, kept=kept, blocks=choose_blocks(read))
 
 
-def _first_that_fit(demand: Demand, names: Sequence[str], num_bytes: int) -> tuple[str, ...]:
+def _first_that_fit(
+    demand: MemoryEstimate, names: Sequence[str], num_bytes: int
+) -> tuple[str, ...]:
     """Return the first columns of these that fit; never all: that would be another store."""
     found: list[str] = []
     for name in names[:-1]:
@@ -156,7 +160,7 @@ def _bytes_of(source: Source, names: Sequence[str], rows: NDArray[np.int64] | No
     found = 0
     for name in names:
         one = _select(source, [name])
-        found += Demand(one, _large_blocks(one), rows, 0).num_bytes
+        found += MemoryEstimate(one, _large_blocks(one), rows, 0).num_bytes
     return found
 
 
@@ -170,7 +174,7 @@ def _large_blocks(source: Source) -> Blocks:
     return blocks.coarser(max(1, len(source) * source.row_bytes // _KEPT_BLOCK_BYTES))
 
 
-def choose_shuffle(asked: Shuffle | Literal["auto"], demand: Demand) -> tuple[Shuffle, str]:
+def choose_shuffle(asked: Shuffle | Literal["auto"], demand: MemoryEstimate) -> tuple[Shuffle, str]:
     """Return the shuffle and, in words, why."""
     is_cheap = demand.is_direct or demand.fits
     if asked == "chunks" and not is_cheap and not demand.num_windows:
@@ -190,7 +194,7 @@ def choose_shuffle(asked: Shuffle | Literal["auto"], demand: Demand) -> tuple[Sh
     return "chunks", f"the data do not fit the cache ({demand}); raise cache= for shuffle='rows'"
 
 
-def choose_store(plan: Plan, demand: Demand, scratch: str | None = None) -> AbstractRows:
+def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None) -> AbstractRows:
     """Return what serves the rows of a plan.
 
     Args:
@@ -216,7 +220,7 @@ def choose_store(plan: Plan, demand: Demand, scratch: str | None = None) -> Abst
     )
 
 
-def advise_on_chunks(demand: Demand, scratch: str | None = None) -> str | None:
+def advise_on_chunks(demand: MemoryEstimate, scratch: str | None = None) -> str | None:
     """Say that chunks larger than the cache are decoded for every batch, and what avoids it.
 
     Args:
@@ -243,7 +247,7 @@ def advise_on_chunks(demand: Demand, scratch: str | None = None) -> str | None:
     )
 
 
-def _say_cost(plan: Plan, demand: Demand) -> str:
+def _say_cost(plan: Plan, demand: MemoryEstimate) -> str:
     """Say what batches cost whose chunks cannot all be kept, and what avoids it."""
     num_blocks = -(-plan.num_served // demand.blocks.block_rows)
     # Of so many blocks a batch of uniformly drawn rows misses each with the same chance.
@@ -259,9 +263,9 @@ def _say_cost(plan: Plan, demand: Demand) -> str:
     )
 
 
-def _keep(demand: Demand) -> HeldBlocks | None:
+def _keep(demand: MemoryEstimate) -> ResidentBlocks | None:
     """Return the store of the columns that stay in memory."""
     if not demand.kept:
         return None
     kept = _select(demand.source, demand.kept)
-    return HeldBlocks(kept, _large_blocks(kept), demand.rows)
+    return ResidentBlocks(kept, _large_blocks(kept), demand.rows)

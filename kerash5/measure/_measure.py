@@ -70,7 +70,7 @@ class Fitted:
 
 
 @final
-class Workplace:
+class MeasurementContext:
     """The data and the models of one job."""
 
     def __init__(self, job: Measurement) -> None:
@@ -159,7 +159,7 @@ class Workplace:
         )
 
 
-def measure_sample(place: Workplace) -> dict[str, Any]:
+def measure_sample(place: MeasurementContext) -> dict[str, Any]:
     """Time epochs from the file, and the same epochs on one batch in memory.
 
     Returns:
@@ -203,7 +203,7 @@ def measure_sample(place: Workplace) -> dict[str, Any]:
     }
 
 
-def measure_parity(place: Workplace) -> dict[str, Any]:
+def measure_parity(place: MeasurementContext) -> dict[str, Any]:
     """Compute what is compared between backends: outputs, and losses of the first steps.
 
     Returns:
@@ -224,7 +224,7 @@ def measure_parity(place: Workplace) -> dict[str, Any]:
     return found
 
 
-def make_weights(place: Workplace) -> dict[str, Any]:
+def make_weights(place: MeasurementContext) -> dict[str, Any]:
     """Write initial weights that no backend drew: Glorot's uniform for kernels, by NumPy."""
     model = place.build(load=False)
     random = np.random.default_rng(place.job.seed)
@@ -242,7 +242,7 @@ def _glorot(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _losses(
-    place: Workplace, setting: str, name: str, batches: list[tuple[np.ndarray, np.ndarray]]
+    place: MeasurementContext, setting: str, name: str, batches: list[tuple[np.ndarray, np.ndarray]]
 ) -> list[float]:
     model = place.build()
     if name == "sgd":
@@ -270,7 +270,7 @@ def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-_JOBS: Final[dict[str, Callable[[Workplace], dict[str, Any]]]] = {
+_JOBS: Final[dict[str, Callable[[MeasurementContext], dict[str, Any]]]] = {
     "weights": make_weights,
     "parity": measure_parity,
     "sample": measure_sample,
@@ -297,7 +297,7 @@ def main() -> None:
     os.dup2(2, 1)
     apply_policy(threads=job.threads, tf32=job.tf32, precision=job.precision)
     try:
-        result = _JOBS[job.job](Workplace(job))
+        result = _JOBS[job.job](MeasurementContext(job))
     except KerasH5Error as error:  # a sentence for whoever asked; all else is a traceback
         result = {"error": str(error), "kind": type(error).__name__}
     with result_file:

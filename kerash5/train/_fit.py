@@ -26,10 +26,10 @@ from kerash5.train._record import RunRecord
 from kerash5.train._settings import Settings
 from kerash5.train.checkpoints._checkpoint import Checkpoint
 from kerash5.train.checkpoints._fingerprint import fingerprint, name_differences, note_times
-from kerash5.train.checkpoints._manager import Keeper
-from kerash5.train.checkpoints._resume import Resume, find_start
+from kerash5.train.checkpoints._manager import CheckpointManager
+from kerash5.train.checkpoints._resume import Resume, find_resume_point
 from kerash5.train.checkpoints._run_dir import (
-    BEST_BEFORE_CUT,
+    BEST_BEFORE_TRUNCATION,
     BEST_WEIGHTS,
     LAST_WEIGHTS,
     RunDir,
@@ -37,15 +37,15 @@ from kerash5.train.checkpoints._run_dir import (
     wanted_path,
 )
 from kerash5.train.checkpoints._snapshot import (
-    Counted,
+    Counters,
     check_weights,
     compare,
-    count_up,
     epochs_of,
-    force_back,
     other_fit,
     position_of,
-    put_back,
+    read_counters,
+    restore_partial,
+    restore_snapshot,
     take_snapshot,
 )
 from kerash5.train.engines import make_engine
@@ -54,8 +54,8 @@ from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.loop._best import choose_monitor, is_larger_better
 from kerash5.train.loop._callbacks import Hooks
 from kerash5.train.loop._data import Data, describe_data, parts
-from kerash5.train.loop._device_cache import hold_rows
-from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._device_cache import put_rows_on_device
+from kerash5.train.loop._events import EventHandler, Progress
 from kerash5.train.loop._loop import Loop, Position
 from kerash5.train.loop._model_checks import check_monitor_known, check_scalar_monitor
 from kerash5.train.loop._optimizer import finalize, lend_weights
@@ -68,7 +68,7 @@ from kerash5.train.state._state import ModelState, count_parameters
 
 
 @final
-class Session(Listener):
+class Session(EventHandler):
     """Trains a model once.
 
     Args:
@@ -101,8 +101,8 @@ class Session(Listener):
         self._console = console
         self._class_weight = class_weight
         self._signals = Signals()
-        self._before_hooks: Counted | None = None
-        self._cut: tuple[Checkpoint, int] | None = None
+        self._before_hooks: Counters | None = None
+        self._truncated: tuple[Checkpoint, int] | None = None
         self._fingerprint: dict[str, Any] = {}
         self._is_begun = False
         self._is_told = False
@@ -130,10 +130,12 @@ class Session(Listener):
             lend=lend,
         )
         asked = tempfile.mkdtemp() if settings.is_dev_run else settings.run_dir
-        self._start = find_start(resume, wanted_path(asked, model.name))
+        self._start = find_resume_point(resume, wanted_path(asked, model.name))
         self._run_dir: RunDir = self._start.run_dir
         kept = settings.checkpoints
-        self._keeper = Keeper(self._run_dir.checkpoints, kept, self._capture) if kept else None
+        self._manager = (
+            CheckpointManager(self._run_dir.checkpoints, kept, self._capture) if kept else None
+        )
         self.every_steps = kept.every_steps if kept else None
         self._current = ModelState(model, lambda: self._loop.engine.captured)
         self._loss = LossWatch(self._loop, self._train, self._current, self._run_dir.checkpoints)
@@ -181,19 +183,19 @@ class Session(Listener):
         if not self._is_monitor_sought:
             self._settle_monitor(self._loop.engine.metrics())
         self._loss.look(progress)
-        if self._keeper is not None and self._keeper.is_due(progress.step):
+        if self._manager is not None and self._manager.is_due(progress.step):
             self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
             self._loop.engine.sync()
-            self._keeper.save()
+            self._manager.save()
             self._loop.engine.begin()
 
-    def before_cut(self) -> None:
+    def before_truncation(self) -> None:
         """Remember this state: a fit with more steps or time goes on here, as if never stopped."""
-        if self._keeper is None:
+        if self._manager is None:
             return
         if self.run.best_epoch is not None:
-            self._record.keep(lambda: self._run_dir.hold(BEST_WEIGHTS, BEST_BEFORE_CUT))
-        self._cut = self._capture(BEST_BEFORE_CUT)
+            self._record.keep(lambda: self._run_dir.hold(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
+        self._truncated = self._capture(BEST_BEFORE_TRUNCATION)
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Keep what the epoch did."""
@@ -207,11 +209,11 @@ class Session(Listener):
         self._before_hooks = None
         if self._signals.caught is not None:
             self._loop.stop_reason = "asked"
-        if self._keeper is None or self._loop.is_over:  # at the end one is saved in any case
+        if self._manager is None or self._loop.is_over:  # at the end one is saved in any case
             return
-        if self._keeper.is_worthwhile(self._record.rank):
+        if self._manager.is_worthwhile(self._record.rank):
             self._loop.engine.sync()
-            self._keeper.save(self._record.rank)
+            self._manager.save(self._record.rank)
 
     # From beginning to end.
 
@@ -262,7 +264,7 @@ class Session(Listener):
         finally:
             for watcher in self._watchers:
                 watcher.close()
-            self._loop.let_go()
+            self._loop.release()
             self._train.release()
         self._end("done")
         if self._signals.caught is not None:  # it came when all was done
@@ -287,8 +289,8 @@ class Session(Listener):
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
         self._say_why_not_faster()
-        self._hold_rows(batch)
-        self._loop.listeners = (self, *self._watchers)
+        self._put_rows_on_device(batch)
+        self._loop.event_handlers = (self, *self._watchers)
         self._check_monitor()
         self._current.python.begin()
         self._say_unsaved()
@@ -301,8 +303,8 @@ class Session(Listener):
             self._begin_anew()
         self._is_begun = True
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
-        if self._keeper is not None and is_new:
-            self._keeper.save()
+        if self._manager is not None and is_new:
+            self._manager.save()
 
     def _check_monitor(self) -> None:
         """Refuse a metric that Keras' own steps will not report, before the first of them."""
@@ -344,7 +346,7 @@ class Session(Listener):
     def _say_unsaved(self) -> None:
         """Name what training changes and no checkpoint holds."""
         left = [*self._current.python.unsaved(), *self._loop.engine.uncaptured]
-        if left and self._keeper is not None:
+        if left and self._manager is not None:
             named = ", ".join(left)
             verb = "is" if len(left) == 1 else "are"
             self._say(f"{named} {verb} not part of checkpoints; a resumed run starts anew there")
@@ -359,10 +361,12 @@ class Session(Listener):
                 "Trainer.fit(..., resume='auto') goes on at the very step instead"
             )
 
-    def _hold_rows(self, batch: Batch) -> None:
+    def _put_rows_on_device(self, batch: Batch) -> None:
         """Put the rows on the device if they may live there."""
         limit, loop = self._settings.device_cache, self._loop
-        loop.held, said = hold_rows(loop.engine, self._train, limit, batch, loop.most_rows)
+        loop.device_rows, said = put_rows_on_device(
+            loop.engine, self._train, limit, batch, loop.most_rows
+        )
         if limit:
             self._say(said)
 
@@ -406,9 +410,9 @@ class Session(Listener):
         if self._loop.position.index:  # hooks of the epoch's begin run before what they change
             self._loop.begin_epoch()
         if self._start.is_forced:
-            left = force_back(self._current, self._hooks.callbacks, checkpoint)
+            left = restore_partial(self._current, self._hooks.callbacks, checkpoint)
         else:
-            left = put_back(self._current, self._hooks.callbacks, checkpoint)
+            left = restore_snapshot(self._current, self._hooks.callbacks, checkpoint)
         self._loop.engine.restore_own_logs(checkpoint.state.get("own_logs", {}))
         self._loop.engine.expect_traced(
             checkpoint.state.get("traced", {}),
@@ -434,10 +438,12 @@ class Session(Listener):
         if self._loop.stop_reason == "asked":
             raise self._signals.error()
         is_saved = self.run.best_epoch is not None  # as the best, in an epoch that has ended
-        if self._keeper is not None:
+        if self._manager is not None:
             self._loop.engine.sync()
-            is_saved |= self._keeper.save(self._record.rank, is_cut=self._cut is not None)
-            self._run_dir.remove(BEST_BEFORE_CUT)
+            is_saved |= self._manager.save(
+                self._record.rank, is_truncated=self._truncated is not None
+            )
+            self._run_dir.remove(BEST_BEFORE_TRUNCATION)
         self._is_begun = False  # what comes now belongs to no checkpoint
         finalize(self.model)
         self._hooks.end_training(self._loop.logs)
@@ -453,8 +459,8 @@ class Session(Listener):
         try:
             self._loss.check(self._loop.engine.metrics())
             self._loop.engine.sync()
-            if self._keeper is not None:
-                self._keeper.save()
+            if self._manager is not None:
+                self._manager.save()
             self._run_dir.save_weights(self.model, LAST_WEIGHTS)
         except Exception as error:  # noqa: BLE001  the first error is the one to raise
             warnings.warn(f"the state could not be saved ({error})", stacklevel=2)
@@ -468,8 +474,8 @@ class Session(Listener):
         return found
 
     def _capture(self, best: str = BEST_WEIGHTS) -> tuple[Checkpoint, int]:
-        if self._cut is not None:
-            return self._cut
+        if self._truncated is not None:
+            return self._truncated
         file = self._run_dir.path / best
         has_best = self.run.best_epoch is not None and file.exists()
         snapshot = take_snapshot(
@@ -485,8 +491,8 @@ class Session(Listener):
         )
         return snapshot, self._loop.step
 
-    def _count(self) -> Counted:
-        return count_up(
+    def _count(self) -> Counters:
+        return read_counters(
             self.model,
             self._hooks.callbacks,
             epochs=self.run.epochs,
@@ -512,9 +518,9 @@ class Session(Listener):
             class_names=dict(class_names_of(self._train)),
         )
 
-    def _make_watchers(self) -> list[Listener]:
+    def _make_watchers(self) -> list[EventHandler]:
         settings = self._settings
-        watchers: list[Listener] = []
+        watchers: list[EventHandler] = []
         if settings.profile == "simple":
             watchers.append(SimpleProfiler(self._train, self._is_held, self._keep_profile))
         elif settings.profile == "trace":
@@ -537,7 +543,7 @@ class Session(Listener):
             self._say(f"steps: {self._loop.engine.describe()}")
 
     def _is_held(self) -> bool:
-        return self._loop.held is not None
+        return self._loop.device_rows is not None
 
     def _keep_profile(self, profile: Profile) -> None:
         self.save(profile=profile.to_plain())

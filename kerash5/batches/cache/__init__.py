@@ -6,7 +6,7 @@ to drop follows from the plan: nothing is guessed.
 """
 
 from kerash5.batches.cache._budget import AUTO_CACHE_BYTES, parse_cache, parse_size
-from kerash5.batches.cache._resident import HeldBlocks, ResidentRows
+from kerash5.batches.cache._resident import ResidentBlocks, ResidentRows
 from kerash5.batches.cache._store import AbstractRows, Arrays
 from kerash5.batches.cache._uncached import DirectRows
 from kerash5.batches.cache._windowed import INDEX_BYTES, WindowRows
@@ -17,7 +17,7 @@ __all__ = [
     "AbstractRows",
     "Arrays",
     "DirectRows",
-    "HeldBlocks",
+    "ResidentBlocks",
     "ResidentRows",
     "WindowRows",
     "parse_cache",

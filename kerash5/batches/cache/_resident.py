@@ -9,7 +9,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.batches.cache._storage import AbstractShelf, FileShelf, MemoryShelf
+from kerash5.batches.cache._storage import AbstractStorage, MemoryStorage, ScratchFile
 from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
 from kerash5.h5 import Runs, Source
 from kerash5.order._blocks import Blocks
@@ -20,7 +20,7 @@ _ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
 _CLAIM_BYTES: Final = 2 << 20
 
 
-class HeldBlocks(Shared):
+class ResidentBlocks(Shared):
     """The blocks that have been read, of all that will be; shared by all plans of the same rows."""
 
     def __init__(
@@ -42,14 +42,14 @@ class HeldBlocks(Shared):
         self._setup()
 
     def _setup(self) -> None:
-        self._shelf: AbstractShelf | None = None  # made when the first row is read
+        self._storage: AbstractStorage | None = None  # made when the first row is read
         self._state = np.full(len(self._touched), _ABSENT, np.int8)
         self._changed = threading.Condition()
         self.is_complete = False
         self._share()
 
     def __getstate__(self) -> dict[str, object]:
-        made_anew = ("_shelf", "_state", "_changed", "is_complete")
+        made_anew = ("_storage", "_state", "_changed", "is_complete")
         return {name: value for name, value in self.__dict__.items() if name not in made_anew}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -60,8 +60,8 @@ class HeldBlocks(Shared):
         """Keep what was read; what other threads were reading stayed in the parent process."""
         self._changed = threading.Condition()
         self._state[self._state == _COMING] = _ABSENT
-        if isinstance(self._shelf, FileShelf):
-            self._shelf.after_fork()
+        if isinstance(self._storage, ScratchFile):
+            self._storage.after_fork()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,18 +84,18 @@ class HeldBlocks(Shared):
 
         That the files of the others are what they were is for the caller to check.
         """
-        if self.is_complete and self._has_all and self._shelf is not None:
-            return self._shelf.take(rows)
+        if self.is_complete and self._has_all and self._storage is not None:
+            return self._storage.take(rows)
         blocks = self._blocks.of_rows(rows)
         slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
         if not self.is_complete:
             self._ensure(np.unique(slots))
         places = rows - self._starts[slots] + self._places[slots]
-        return self._known_shelf().take(places)
+        return self._known_storage().take(places)
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
         """Read these blocks, together with the other threads that need them."""
-        self._known_shelf()
+        self._known_storage()
         while len(mine := self._claim(slots)):
             try:
                 self._read(mine)
@@ -120,19 +120,19 @@ class HeldBlocks(Shared):
 
     def _read(self, slots: NDArray[np.int64]) -> None:
         runs = Runs(self._starts[slots], self._stops[slots], self._places[slots])
-        self._known_shelf().put(self._source, runs)
+        self._known_storage().put(self._source, runs)
         self._state[slots] = _HERE
 
-    def _known_shelf(self) -> AbstractShelf:
+    def _known_storage(self) -> AbstractStorage:
         with self._changed:
-            if self._shelf is None:
+            if self._storage is None:
                 num_rows = int(self._places[-1])
-                self._shelf = (
-                    MemoryShelf(self._source, num_rows)
+                self._storage = (
+                    MemoryStorage(self._source, num_rows)
                     if self.scratch is None
-                    else FileShelf(self._source, num_rows, self.scratch)
+                    else ScratchFile(self._source, num_rows, self.scratch)
                 )
-            return self._shelf
+            return self._storage
 
 
 @final
@@ -153,17 +153,17 @@ class ResidentRows(AbstractRows):
         source: Source,
         plan: Plan,
         blocks: Blocks,
-        held: HeldBlocks | None = None,
+        held: ResidentBlocks | None = None,
         *,
         scratch: str | None = None,
-        kept: HeldBlocks | None = None,
+        kept: ResidentBlocks | None = None,
     ) -> None:
         self._source = source
         self._kept = kept
         self._plan = plan
         self._blocks = blocks
         read = [name for name in source.columns if kept is None or name not in kept.names]
-        self._held = held or HeldBlocks(
+        self._held = held or ResidentBlocks(
             source.select(**{name: name for name in read}), blocks, plan.rows_to_serve, scratch
         )
 

@@ -29,7 +29,7 @@ _TINY_ROW_BYTES: Final = 64
 _MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
 
 
-class AbstractShelf(ABC):
+class AbstractStorage(ABC):
     """Keeps rows at places 0 to `num_rows`, each written once; any threads, any places."""
 
     @abstractmethod
@@ -42,7 +42,7 @@ class AbstractShelf(ABC):
 
 
 @final
-class MemoryShelf(AbstractShelf):
+class MemoryStorage(AbstractStorage):
     """Keeps rows in arrays."""
 
     def __init__(self, source: Source, num_rows: int) -> None:
@@ -63,7 +63,7 @@ class MemoryShelf(AbstractShelf):
 
 
 @final
-class FileShelf(AbstractShelf):
+class ScratchFile(AbstractStorage):
     """Keeps rows in a file that has no name, so that nothing stays behind however a process ends.
 
     One column lies after another, and rows as in memory, so that a batch is a few system calls.

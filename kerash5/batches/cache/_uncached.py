@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from typing import final
 
-from kerash5.batches.cache._resident import HeldBlocks
+from kerash5.batches.cache._resident import ResidentBlocks
 from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
 from kerash5.h5 import Source
 from kerash5.order._plan import Plan
@@ -32,7 +32,7 @@ class DirectRows(AbstractRows, Shared):
         source: Source,
         plan: Plan,
         reason: str,
-        kept: HeldBlocks | None = None,
+        kept: ResidentBlocks | None = None,
         *,
         one_at_a_time: bool = False,
     ) -> None:

@@ -33,7 +33,7 @@ class Piece:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class ResidentWindow:
     """A window in memory, or on its way there. It stays as long as somebody has it pinned."""
 
     arrays: Arrays  # its rows in the order they are served in, or as `order` says
@@ -52,7 +52,7 @@ class Contents:
     """What a window consists of."""
 
     rows: NDArray[np.int64]  # in the order they are served in
-    order: NDArray[np.int64] | None  # as in `Held`
+    order: NDArray[np.int64] | None  # as in `ResidentWindow`
     pieces: list[Piece]  # the last one first
 
 
@@ -95,7 +95,7 @@ def _thin_out(stops: list[int]) -> list[int]:
 
 
 @final
-class Foresight:
+class Prefetcher:
     """Finds out what a window consists of before it comes in: who lets it in holds up the others.
 
     Args:
@@ -127,13 +127,13 @@ class Foresight:
         return contents
 
 
-def view_part(held: Held, span: Span) -> Part:
+def view_part(held: ResidentWindow, span: Span) -> Part:
     """Return rows of a window that is in the order of serving, without a copy."""
     part = slice(span.start, span.stop)
     return {name: array[part] for name, array in held.arrays.items()}, held.rows[part]
 
 
-def copy_part(held: Held, span: Span) -> Part:
+def copy_part(held: ResidentWindow, span: Span) -> Part:
     """Return rows of a window that are the caller's to keep, and their numbers."""
     rows, found = held.rows[span.start : span.stop], {}
     for name, array in held.arrays.items():

@@ -11,13 +11,13 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.batches.cache._resident import HeldBlocks
+from kerash5.batches.cache._resident import ResidentBlocks
 from kerash5.batches.cache._store import AbstractRows, Arrays, Shared
 from kerash5.batches.cache._window import (
-    Foresight,
-    Held,
     Part,
     Piece,
+    Prefetcher,
+    ResidentWindow,
     copy_part,
     find_contents,
     join_parts,
@@ -60,7 +60,7 @@ class WindowRows(AbstractRows, Shared):
         source: Source,
         plan: Plan,
         blocks: Blocks,
-        kept: HeldBlocks | None = None,
+        kept: ResidentBlocks | None = None,
         most: int = 2,
     ) -> None:
         self._names = tuple(source.columns)
@@ -74,7 +74,7 @@ class WindowRows(AbstractRows, Shared):
 
     def _setup(self) -> None:
         self._changed = threading.Condition()
-        self._windows: dict[Window, Held] = {}
+        self._windows: dict[Window, ResidentWindow] = {}
         self._memory = Memory(most_free=0)  # made anew when the first window comes
         self._most_rows = 0
         self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
@@ -82,7 +82,7 @@ class WindowRows(AbstractRows, Shared):
         self._helpers: list[tuple[Future[None], Window]] = []  # and what each helps with
         shares, in_order = self._source.num_shares, self.hands_out
         find = partial(find_contents, self._plan, self._blocks, shares, in_order=in_order)
-        self._foresight = Foresight(find)  # asked before `_changed` is locked
+        self._prefetcher = Prefetcher(find)  # asked before `_changed` is locked
         self._served: tuple[Window | None, Executor | None] = None, None  # by `advance`, last
         self._is_settled = False  # nothing is left to begin for that window and the next one
         self._failed: Window | None = None
@@ -134,7 +134,7 @@ class WindowRows(AbstractRows, Shared):
             held.given.add(span.start)
             return view_part(held, span)
 
-    def _may_give(self, held: Held, span: Span) -> bool:
+    def _may_give(self, held: ResidentWindow, span: Span) -> bool:
         """Whether rows may leave as a view of their window's memory.
 
         Not near the end: a loop holds its last batch when it asks for the next one, and would hold
@@ -280,12 +280,12 @@ class WindowRows(AbstractRows, Shared):
             self._wanted += Counter()  # drops what nobody wants
             self._changed.notify_all()
 
-    def _unpin(self, held: Held) -> None:
+    def _unpin(self, held: ResidentWindow) -> None:
         with self._changed:
             held.pins -= 1
             self._changed.notify_all()
 
-    def _pin(self, window: Window, step: int) -> Held:
+    def _pin(self, window: Window, step: int) -> ResidentWindow:
         """Return a window that stays until it is unpinned, loaded with whoever else waits."""
         with self._changed:
             self._changed.wait_for(
@@ -309,7 +309,7 @@ class WindowRows(AbstractRows, Shared):
     def _read_ahead(self, current: Window, window: Window) -> None:
         """Load a window, with whoever else loads it."""
         if window not in self._windows:
-            self._foresight.look_at(window)
+            self._prefetcher.look_at(window)
         with self._changed:
             held = self._windows.get(window)
             if self._served[0] != current:  # it took so long to come to this that it is over
@@ -356,11 +356,11 @@ class WindowRows(AbstractRows, Shared):
             held.arrays = {}  # a thread that has just let go of it may still have a name for it
             self._changed.notify_all()
 
-    def _enter(self, window: Window) -> Held:
+    def _enter(self, window: Window) -> ResidentWindow:
         """Make place for a window."""
-        contents = self._foresight.tell(window)
+        contents = self._prefetcher.tell(window)
         arrays = self._arrays(len(contents.rows))
-        held = Held(arrays, contents.rows, contents.order, contents.pieces)
+        held = ResidentWindow(arrays, contents.rows, contents.order, contents.pieces)
         self._windows[window] = held
         return held
 
@@ -377,7 +377,7 @@ class WindowRows(AbstractRows, Shared):
             for name, c in self._source.columns.items()
         }
 
-    def _load(self, window: Window, held: Held, looks_at: Window | None = None) -> None:
+    def _load(self, window: Window, held: ResidentWindow, looks_at: Window | None = None) -> None:
         """Load pieces of a window until none is left, then wait for those that others load.
 
         In between, look at what another window consists of.
@@ -401,12 +401,12 @@ class WindowRows(AbstractRows, Shared):
                 held.is_here = not held.waiting and not held.num_loading and not held.has_failed
                 if held.is_here:
                     self._changed.notify_all()
-            if looks_at is not None and not self._foresight.is_looking:
-                self._foresight.look_at(looks_at)
+            if looks_at is not None and not self._prefetcher.is_looking:
+                self._prefetcher.look_at(looks_at)
         with self._changed:
             self._changed.wait_for(lambda: held.is_here or held.has_failed)
 
-    def _claim(self, held: Held) -> Piece | None:
+    def _claim(self, held: ResidentWindow) -> Piece | None:
         with self._changed:
             if not held.waiting:
                 return None

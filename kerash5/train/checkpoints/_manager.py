@@ -36,7 +36,7 @@ _KEPT: Final = 2  # of the newest: if one is damaged, there is the one before
 
 
 @final
-class Keeper:
+class CheckpointManager:
     """Writes checkpoints when they are due.
 
     Args:
@@ -76,15 +76,15 @@ class Keeper:
             self._cost <= _MAX_SHARE * (time.monotonic() - self._saved_at)
         )
 
-    def save(self, rank: float = math.nan, *, is_cut: bool = False) -> bool:
+    def save(self, rank: float = math.nan, *, is_truncated: bool = False) -> bool:
         """Write one; say whether that went well. If not, the ones before are untouched.
 
         Warns when the disk is full, or whatever else the system says.
 
         Args:
             rank: Of the epoch that has just ended, NaN where none has.
-            is_cut: Whether a limit has ended it, and the state is that of before: a longer fit has
-                no such epoch, so it takes no other's place among the best.
+            is_truncated: Whether a limit has ended it, and the state is that of before: a longer
+                fit has no such epoch, so it takes no other's place among the best.
         """
         began = time.monotonic()
         checkpoint, step = self._capture()
@@ -92,7 +92,7 @@ class Keeper:
         try:
             path = self._checkpoints.save(replace(checkpoint, state=state), step)
             self.newest = path
-            if not math.isnan(rank) and not is_cut:
+            if not math.isnan(rank) and not is_truncated:
                 self._ranks[path] = rank
             self._checkpoints.keep([*self._checkpoints.paths()[:_KEPT], *self._best()])
         except OSError as error:

@@ -26,7 +26,7 @@ Resume = str | os.PathLike[str] | None
 
 @final
 @dataclass(frozen=True, slots=True)
-class Start:
+class ResumePoint:
     """Where a fit begins.
 
     Args:
@@ -42,7 +42,7 @@ class Start:
     is_forced: bool = False
 
 
-def find_start(resume: Resume, wanted: Path) -> Start:
+def find_resume_point(resume: Resume, wanted: Path) -> ResumePoint:
     """Find out where a fit begins, and take the folder.
 
     Args:
@@ -54,17 +54,17 @@ def find_start(resume: Resume, wanted: Path) -> Start:
         FileError: A folder cannot be made or read.
     """
     if resume is None:
-        return Start(claim_run_dir(wanted))
+        return ResumePoint(claim_run_dir(wanted))
     if not isinstance(resume, str) or resume not in _MODES:
         checkpoint = _load_from(Path(resume))
-        return Start(claim_run_dir(wanted), checkpoint)
+        return ResumePoint(claim_run_dir(wanted), checkpoint)
     if not (wanted / RUN_FILE).exists():
         if resume in ("last", "best"):
             raise RunError(
                 f"resume={resume!r}, and there is no run in {str(wanted)!r}; name the run_dir of "
                 "one, or begin with resume='auto'"
             )
-        return Start(reopen_run_dir(make_folder(wanted)))
+        return ResumePoint(reopen_run_dir(make_folder(wanted)))
     run_dir = reopen_run_dir(wanted)
     try:
         return _go_on(resume, run_dir)
@@ -73,14 +73,14 @@ def find_start(resume: Resume, wanted: Path) -> Start:
         raise
 
 
-def _go_on(resume: str, run_dir: RunDir) -> Start:
+def _go_on(resume: str, run_dir: RunDir) -> ResumePoint:
     earlier = Run.load(run_dir.path)
     checkpoints = run_dir.checkpoints
     found = best_checkpoint(checkpoints) if resume == "best" else checkpoints.newest()
     if found is None and resume in ("last", "best"):
         cure = "train with save_top_k=1" if resume == "best" else "begin anew with resume=None"
         raise RunError(f"{str(run_dir.path)!r} holds no {resume} checkpoint; {cure}")
-    return Start(run_dir, found, earlier, is_forced=resume == "force")
+    return ResumePoint(run_dir, found, earlier, is_forced=resume == "force")
 
 
 def best_checkpoint(checkpoints: Checkpoints) -> Checkpoint | None:

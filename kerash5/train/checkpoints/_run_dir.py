@@ -24,7 +24,7 @@ ENVIRONMENT_FILE: Final = "env.json"
 MODEL_FILE: Final = "model.json"
 LAST_WEIGHTS: Final = "last.weights.h5"
 BEST_WEIGHTS: Final = "best.weights.h5"
-BEST_BEFORE_CUT: Final = "best-before-cut.weights.h5"
+BEST_BEFORE_TRUNCATION: Final = "best-before-cut.weights.h5"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 
 

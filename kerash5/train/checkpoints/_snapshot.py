@@ -35,7 +35,7 @@ _BATCHES: Final = ("data", "steps_per_epoch", "is_overfitting")
 
 @final
 @dataclass(frozen=True, slots=True)
-class Counted:
+class Counters:
     """What a fit has counted so far, besides its variables.
 
     Args:
@@ -53,26 +53,26 @@ class Counted:
     learning_rate: np.ndarray | None
 
 
-def count_up(
+def read_counters(
     model: keras.Model,
     callbacks: Callbacks,
     *,
     epochs: tuple[Epoch, ...],
     best_epoch: int | None,
     seconds: float,
-) -> Counted:
+) -> Counters:
     """Return what a fit has counted."""
     number = _learning_rate_number(model)
     rate = None
     if number is not None:
         rate = np.array(keras.ops.convert_to_numpy(model.optimizer.variables[number]))
-    return Counted(epochs, best_epoch, seconds, capture_callbacks(callbacks), rate)
+    return Counters(epochs, best_epoch, seconds, capture_callbacks(callbacks), rate)
 
 
 def take_snapshot(
     current: ModelState,
     position: Position,
-    counted: Counted,
+    counted: Counters,
     files: Mapping[str, Path],
     **state: object,
 ) -> Checkpoint:
@@ -109,7 +109,9 @@ def take_snapshot(
     )
 
 
-def put_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+def restore_snapshot(
+    current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint
+) -> list[str]:
     """Give model, callbacks and random generators the state of a checkpoint.
 
     Returns:
@@ -126,8 +128,8 @@ def put_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) 
     return unknown + current.python.restore(checkpoint.state.get("python", {}), checkpoint.arrays)
 
 
-def force_back(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
-    """As `put_back`, but for variables outside the model's weights that do not fit.
+def restore_partial(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
+    """As `restore_snapshot`, but for variables outside the model's weights that do not fit.
 
     Returns:
         The groups of variables that begin anew.

@@ -24,8 +24,8 @@ _AUTO_FREE_SHARE: Final = 0.25  # of the memory of a GPU, and of the host's
 
 
 @final
-class HeldRows:
-    """The rows of a data set on the device. Made by `hold_rows`.
+class DeviceRows:
+    """The rows of a data set on the device. Made by `put_rows_on_device`.
 
     Args:
         train: What they are of.
@@ -70,9 +70,9 @@ def parse_device_cache(device_cache: DeviceCache) -> int | None:
         ) from error
 
 
-def hold_rows(
+def put_rows_on_device(
     engine: AbstractEngine, train: H5Dataset, limit: int | None, batch: Batch, most_rows: int | None
-) -> tuple[HeldRows | None, str]:
+) -> tuple[DeviceRows | None, str]:
     """Put the rows of a data set on the device, where that is possible and worth it.
 
     Args:
@@ -99,7 +99,7 @@ def hold_rows(
     rows = train.rows_in_order()
     engine.hold(_read_all(train, len(rows)))
     train.release()
-    return HeldRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
+    return DeviceRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
 
 
 def _why_not(train: H5Dataset) -> str | None:

@@ -46,7 +46,7 @@ class Progress:
         return self.epoch * self.steps_per_epoch + self.index
 
 
-class Listener:
+class EventHandler:
     """Is told what has happened; every method does nothing unless a child says otherwise.
 
     `every_steps` is a number of steps after which it must be told, whatever the engine would
@@ -64,7 +64,7 @@ class Listener:
     def after_check(self, progress: Progress, metrics: Metrics) -> None:
         """Hear the metrics of a validation within the epoch; their names begin with "val_"."""
 
-    def before_cut(self) -> None:
+    def before_truncation(self) -> None:
         """Hear that steps or time are used up, and the epoch will be ended before its last step."""
 
     def end_epoch(self, epoch: Epoch) -> None:

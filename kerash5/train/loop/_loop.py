@@ -1,7 +1,7 @@
 """The trainer's own loop: batches of the plan, in order, into an engine.
 
 Where it is, is a `Position`, and everything follows from that. It knows of no files: what is
-recorded, saved and shown is the affair of its listeners.
+recorded, saved and shown is the affair of its event_handlers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines.common._private import learning_rate_of
 from kerash5.train.loop._callbacks import Hooks
-from kerash5.train.loop._device_cache import HeldRows
-from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._device_cache import DeviceRows
+from kerash5.train.loop._events import EventHandler, Progress
 from kerash5.train.loop._limits import Limits
 from kerash5.train.loop._optimizer import Lend
 from kerash5.train.state._random import draw_loader_seeds
@@ -70,8 +70,8 @@ class Loop:
 
     Attributes:
         position: Where it is; set before `run` to begin elsewhere.
-        listeners: Who is told.
-        held: Where the rows are that the engine holds on the device; None where it holds none.
+        event_handlers: Who is told.
+        device_rows: Row positions of the rows on the device; None where there are none.
         stop_reason: Why it ends early; set from outside, it ends after the steps under way.
         is_stopped: Whether a callback has stopped it, whatever else ends it as well.
         is_between_steps: Whether the variables are those of `position`.
@@ -89,8 +89,8 @@ class Loop:
         lend: Lend,
     ) -> None:
         self.position = Position()
-        self.listeners: Sequence[Listener] = ()
-        self.held: HeldRows | None = None
+        self.event_handlers: Sequence[EventHandler] = ()
+        self.device_rows: DeviceRows | None = None
         self.stop_reason: StopReason | None = None
         self.is_stopped = False
         self.is_between_steps = True
@@ -155,10 +155,10 @@ class Loop:
         index = min(self.position.index, len(self._train) - 1)
         return self._train.read(self._plan_epoch(self.position.epoch) * len(self._train) + index)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forget the rows on the device."""
-        self.held = None
-        self.engine.let_go()
+        self.device_rows = None
+        self.engine.release()
 
     def begin_epoch(self) -> None:
         """Begin the epoch of `position`, or go on with it. `run` does so where nobody has."""
@@ -189,7 +189,7 @@ class Loop:
             self._check_if_due()  # where it was stopped just before that
         epoch = self._plan_epoch(self.position.epoch)
         start = self.position.index
-        asked = self._train.batches if self.held is None else self.held.places
+        asked = self._train.batches if self.device_rows is None else self.device_rows.places
         with _closed(asked(epoch, start=start)) as feed:
             while self.position.index < self.num_steps and self.stop_reason is None:
                 self._dispatch(feed)
@@ -204,7 +204,7 @@ class Loop:
         self._note_stop()
         self._note_max_steps()
         progress = self.progress()
-        for listener in self.listeners:
+        for listener in self.event_handlers:
             listener.after_steps(progress)
         if self.stop_reason is None and position.index < self.num_steps:
             self._check_if_due()
@@ -227,7 +227,7 @@ class Loop:
         if hooks.needs_every_step:  # a hook may have changed any variable
             engine.begin()
         self.is_between_steps = False
-        if self.held is None:
+        if self.device_rows is None:
             engine.train(batches)
         else:
             engine.train_held(batches)
@@ -244,7 +244,7 @@ class Loop:
         if self._hooks.needs_every_step or self._hooks.is_stopped:
             return 1
         step, index = self.step, self.position.index
-        periods = [each.every_steps for each in self.listeners if each.every_steps]
+        periods = [each.every_steps for each in self.event_handlers if each.every_steps]
         due = [self.num_steps - index, *(period - step % period for period in periods)]
         if self._validate is not None:
             due.append(self._check_steps - index % self._check_steps)
@@ -262,7 +262,7 @@ class Loop:
         self._resume_training()
         if metrics is not None:
             progress = self.progress()
-            for listener in self.listeners:
+            for listener in self.event_handlers:
                 listener.after_check(progress, metrics)
         self._note_stop()
 
@@ -284,12 +284,12 @@ class Loop:
         metrics = self.engine.metrics()
         self.engine.sync()
         position.seconds += time.perf_counter() - began
-        is_cut = position.index < self.num_steps
-        if is_cut and self.stop_reason in ("max_steps", "max_time"):
-            for listener in self.listeners:
-                listener.before_cut()
+        is_truncated = position.index < self.num_steps
+        if is_truncated and self.stop_reason in ("max_steps", "max_time"):
+            for listener in self.event_handlers:
+                listener.before_truncation()
         # A callback may have stopped it in the validation that is due there.
-        is_checked = is_cut and position.index == position.checks * self._check_steps > 0
+        is_checked = is_truncated and position.index == position.checks * self._check_steps > 0
         found = position.check if is_checked else self._check_at_end()
         if found is None or self.stop_reason == "asked":
             return
@@ -318,7 +318,7 @@ class Loop:
             position.check_seconds,
             self._learning_rate(),
         )
-        for listener in self.listeners:
+        for listener in self.event_handlers:
             listener.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
@@ -326,7 +326,7 @@ class Loop:
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
         progress = self.progress()
-        for listener in self.listeners:
+        for listener in self.event_handlers:
             listener.after_epoch(progress)
 
     def progress(self) -> Progress:
@@ -346,7 +346,7 @@ class Loop:
 
     def _tell_begun(self) -> None:
         progress = self.progress()
-        for listener in self.listeners:
+        for listener in self.event_handlers:
             listener.begin_epoch(progress)
 
     def _resume_training(self) -> None:

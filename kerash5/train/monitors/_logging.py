@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import Epoch, Run
-from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._events import EventHandler, Progress
 from kerash5.train.monitors._loggers import (
     AbstractLogger,
     CSVLogger,
@@ -77,7 +77,7 @@ def _unknown(logger: object) -> OptionError:
 
 
 @final
-class Logging(Listener):
+class Logging(EventHandler):
     """Hands what the loop tells to the loggers.
 
     Args:

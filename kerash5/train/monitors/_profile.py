@@ -20,7 +20,7 @@ from kerash5._run import Epoch
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.h5.reading._timers import counted_seconds
-from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._events import EventHandler, Progress
 
 ProfileOption = Literal["simple", "trace"]
 
@@ -117,7 +117,7 @@ _ADVICE: Final = {
 
 
 @final
-class SimpleProfiler(Listener):
+class SimpleProfiler(EventHandler):
     """Measures where the time goes. It waits for the device after each dispatch, to be exact.
 
     Args:
@@ -213,7 +213,7 @@ def _by_kind(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 @final
-class Tracer(Listener):
+class Tracer(EventHandler):
     """Lets the framework write a trace of some steps into the folder of the run.
 
     Args:

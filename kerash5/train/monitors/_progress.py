@@ -18,13 +18,13 @@ from rich.progress import (
 )
 
 from kerash5._run import Epoch, Metrics, describe_metrics
-from kerash5.train.loop._events import Listener, Progress
+from kerash5.train.loop._events import EventHandler, Progress
 
 _REFRESH_SECONDS: Final = 0.2
 
 
 @final
-class ProgressBar(Listener):
+class ProgressBar(EventHandler):
     """Shows a bar on a terminal, and a line per epoch elsewhere."""
 
     def __init__(self, console: Console, num_epochs: int | None) -> None:

@@ -34,7 +34,7 @@ from kerash5.comparison._results import SETTINGS, Comparison, Method, Sample
 from kerash5.comparison._runner import Runner
 from kerash5.measure._measure import (
     KERAS_FIT,
-    Workplace,
+    MeasurementContext,
     make_weights,
     measure_parity,
     measure_sample,
@@ -68,10 +68,10 @@ def make_job(folder: Path, job: Any, **changes: Any) -> Measurement:
     return Measurement(job=job, **{**values, **changes})
 
 
-def begin(folder: Path, job: Any, **changes: Any) -> Workplace:
+def begin(folder: Path, job: Any, **changes: Any) -> MeasurementContext:
     """Return a workplace whose initial weights are made."""
-    make_weights(Workplace(make_job(folder, "weights")))
-    return Workplace(make_job(folder, job, **changes))
+    make_weights(MeasurementContext(make_job(folder, "weights")))
+    return MeasurementContext(make_job(folder, job, **changes))
 
 
 # In this process.
@@ -87,7 +87,7 @@ def test_initial_weights_are_numpys_and_a_function_of_the_seed(tmp_path: Path) -
     assert kernel.shape == (784, 128)
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 128)), rel=1e-3)
     assert not bias.any()
-    make_weights(Workplace(make_job(tmp_path, "weights", seed=1)))
+    make_weights(MeasurementContext(make_job(tmp_path, "weights", seed=1)))
     assert not np.array_equal(place.build().get_layer("dense1").get_weights()[0], kernel)
 
 
@@ -149,7 +149,7 @@ def test_an_epoch_is_whole_batches_of_the_plan(tmp_path: Path) -> None:
     place = begin(tmp_path, "sample", settings=("plain",))
     served = np.concatenate([y for _, y in place.train().batches(epoch=0)])
     assert len(served) == STEPS * BATCH_SIZE
-    other = Workplace(replace(place.job, seed=1))
+    other = MeasurementContext(replace(place.job, seed=1))
     assert not np.array_equal(served, np.concatenate([y for _, y in other.train().batches()]))
     assert place.train().fingerprint() == place.train().fingerprint()
 
@@ -262,7 +262,7 @@ def test_only_jax_keeps_compiled_programs_for_the_next_process(comparison: Compa
 
 
 def test_a_child_whose_parent_is_gone_ends(tmp_path: Path) -> None:
-    make_weights(Workplace(make_job(tmp_path, "weights")))
+    make_weights(MeasurementContext(make_job(tmp_path, "weights")))
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     job = make_job(

@@ -30,12 +30,12 @@ from kerash5.batches.cache import (
     AUTO_CACHE_BYTES,
     AbstractRows,
     DirectRows,
-    HeldBlocks,
+    ResidentBlocks,
     ResidentRows,
     WindowRows,
     parse_cache,
 )
-from kerash5.batches.cache._storage import FileShelf
+from kerash5.batches.cache._storage import ScratchFile
 from kerash5.h5 import Runs, Source, write
 from kerash5.h5.reading import _buffers
 from kerash5.h5.reading._buffers import _BATCHES, Memory
@@ -86,7 +86,7 @@ def make_direct(source: Source, **options: Any) -> DirectRows:
 
 def make_half_direct(source: Source, **options: Any) -> DirectRows:
     plan, blocks = make_plan(source, **options)
-    kept = HeldBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
+    kept = ResidentBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
     return DirectRows(source, plan, "for a test", kept)
 
 
@@ -96,7 +96,7 @@ def make_one_window(source: Source, **options: Any) -> WindowRows:
 
 def make_half_windows(source: Source, **options: Any) -> WindowRows:
     plan, blocks = make_plan(source, **options)
-    kept = HeldBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
+    kept = ResidentBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
     return WindowRows(source, plan, blocks, kept)
 
 
@@ -107,7 +107,7 @@ def make_spilled(source: Source, **options: Any) -> ResidentRows:
 
 def make_half_spilled(source: Source, **options: Any) -> ResidentRows:
     plan, blocks = make_plan(source, **options)
-    kept = HeldBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
+    kept = ResidentBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
     folder = str(Path(source.paths[0]).parent)
     return ResidentRows(source, plan, blocks, scratch=folder, kept=kept)
 
@@ -716,8 +716,8 @@ def test_a_limit_on_file_sizes_says_so(source: Source) -> None:
 def test_a_scratch_file_that_lost_its_end_is_an_error(source: Source) -> None:
     store = make_spilled(source, batch_size=NUM_ROWS)
     store.take(0)
-    shelf = store._held._shelf
-    assert isinstance(shelf, FileShelf)
+    shelf = store._held._storage
+    assert isinstance(shelf, ScratchFile)
     os.truncate(shelf._file._descriptor, 10)
     with pytest.raises(DamagedFileError, match=r"the scratch file in .* ends early"):
         store.take(1)

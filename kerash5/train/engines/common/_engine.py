@@ -96,7 +96,7 @@ class AbstractEngine(ABC):
         """As `train`, on rows that `hold` was given: for each step their places, shape (rows,)."""
         raise NotImplementedError
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forget the rows that `hold` was given."""
         self._held = None
 

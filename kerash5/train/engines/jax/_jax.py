@@ -2,8 +2,8 @@
 
 The number of turns of the loop is an argument, so one program serves every group of batches and
 rounds alike whatever the group; that is why it is no `lax.scan`. How many steps are worth it is
-measured in `train/engines/common/_pace`. All programs for batches of one shape are compiled from
-one trace of the step, so which of them runs, and when it is compiled, changes nothing.
+measured in `engines/common/_dispatch_tuner`. All programs for batches of one shape are compiled
+from one trace of the step, so which of them runs, and when it is compiled, changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from kerash5._errors import RunError
 from kerash5._run import Metrics
 from kerash5.batches._batches import Batch
+from kerash5.train.engines.common._dispatch_tuner import DispatchTuner
 from kerash5.train.engines.common._engine import AbstractEngine
-from kerash5.train.engines.common._pace import Pace
 from kerash5.train.engines.common._private import build_variables
 from kerash5.train.engines.common._stack import (
     MAX_STACK_BYTES,
@@ -58,7 +58,7 @@ class JaxEngine(AbstractEngine):
         steps: int | None = None,
     ) -> None:
         super().__init__(model, class_weight)
-        self._pace = Pace(steps)
+        self._dispatch_tuner = DispatchTuner(steps)
         self._state: State | None = None
         self._programs: dict[Shapes, _Programs] = {}
         self._traces: dict[str, Trace] = {}  # by the shapes of a batch
@@ -68,7 +68,7 @@ class JaxEngine(AbstractEngine):
     @property
     def steps_per_dispatch(self) -> int:
         """How many batches `train` wants at once now."""
-        return self._pace.steps
+        return self._dispatch_tuner.steps
 
     def begin(self) -> None:
         """Take the variables as they are now; what the engine held is dropped."""
@@ -135,7 +135,7 @@ class JaxEngine(AbstractEngine):
         why = (
             ": XLA runs convolutions in a loop on the CPU far slower (jax#12868)" if single else ""
         )
-        return f"JAX, {self._pace.steps} compiled steps per dispatch{why}"
+        return f"JAX, {self._dispatch_tuner.steps} compiled steps per dispatch{why}"
 
     def _groups(
         self, shapes: Shapes, batches: list[Batch], held: Batch | None
@@ -146,8 +146,8 @@ class JaxEngine(AbstractEngine):
             trace = self._trace(_pick(held, batches[0]))
             found = self._programs[shapes] = _Programs(self.model, trace)
             bytes_each = count_bytes(batches[0]) + 1
-            self._pace.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
-        return in_groups(batches, self._pace.steps)
+            self._dispatch_tuner.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
+        return in_groups(batches, self._dispatch_tuner.steps)
 
     def _trace(self, batch: Batch) -> Trace:
         """Return the trace for batches of these shapes; makes it where there is none."""
@@ -167,10 +167,10 @@ class JaxEngine(AbstractEngine):
         began, is_compiled = time.perf_counter(), programs.is_compiled(len(batches))
         self._state, self._logs, token = programs.run(self._state, held, batches)
         self._in_flight.append(token)
-        if not self._pace.is_settled:
+        if not self._dispatch_tuner.is_settled:
             token.block_until_ready()
             if is_compiled:
-                self._pace.note(len(batches), time.perf_counter() - began)
+                self._dispatch_tuner.note(len(batches), time.perf_counter() - began)
         while len(self._in_flight) > _IN_FLIGHT:
             self._in_flight.popleft().block_until_ready()
 

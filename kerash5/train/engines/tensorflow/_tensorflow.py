@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from kerash5.batches._batches import Batch
 from kerash5.train.engines.common._data import as_fit_hands
+from kerash5.train.engines.common._dispatch_tuner import DispatchTuner
 from kerash5.train.engines.common._engine import AbstractEngine
 from kerash5.train.engines.common._logs import no_number
-from kerash5.train.engines.common._pace import Pace
 from kerash5.train.engines.common._private import build_variables, fused_update, why_not_fused_adam
 from kerash5.train.engines.common._stack import (
     MAX_STACK_BYTES,
@@ -52,7 +52,7 @@ class TensorFlowEngine(AbstractEngine):
         steps: int | None = None,
     ) -> None:
         super().__init__(model, class_weight)
-        self._pace = Pace(steps)
+        self._dispatch_tuner = DispatchTuner(steps)
         self._graphs: dict[Shapes, _Graph] = {}
         self._step = _Step(model)
         self._earlier = EarlierTraces()
@@ -85,7 +85,7 @@ class TensorFlowEngine(AbstractEngine):
     @property
     def steps_per_dispatch(self) -> int:
         """How many batches `train` wants at once now."""
-        return self._pace.steps
+        return self._dispatch_tuner.steps
 
     def begin(self) -> None:
         """Do nothing: each graph reads the variables as they are."""
@@ -98,9 +98,9 @@ class TensorFlowEngine(AbstractEngine):
         """Put rows on the device."""
         self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Forget the rows, and the graphs that know them."""
-        super().let_go()
+        super().release()
         self._graphs = {key: graph for key, graph in self._graphs.items() if not key[0]}
 
     def free_device_bytes(self) -> int | None:
@@ -124,7 +124,9 @@ class TensorFlowEngine(AbstractEngine):
         """Say how many steps a dispatch runs."""
         adam = self._step.why_not_fused
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
-        return f"TensorFlow, {self._pace.steps} steps per call of one graph, with {update}"
+        return (
+            f"TensorFlow, {self._dispatch_tuner.steps} steps per call of one graph, with {update}"
+        )
 
     def _groups(
         self, shapes: Shapes, batches: list[Batch], held: Batch | None
@@ -139,8 +141,8 @@ class TensorFlowEngine(AbstractEngine):
                 for known, digest in self._step.digests().items():
                     self._earlier.compare(known, digest)
             self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
-            self._pace.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
-        return in_groups(batches, self._pace.steps)
+            self._dispatch_tuner.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
+        return in_groups(batches, self._dispatch_tuner.steps)
 
     def _build(self, batch: Batch) -> None:
         is_built = build_variables(self.model, batch)
@@ -152,7 +154,7 @@ class TensorFlowEngine(AbstractEngine):
         began, is_traced = time.perf_counter(), graph.is_traced
         self._logs = graph(stack(batches, len(batches)))
         if is_traced:
-            self._pace.note(len(batches), time.perf_counter() - began)
+            self._dispatch_tuner.note(len(batches), time.perf_counter() - began)
 
 
 @final

@@ -24,7 +24,7 @@ from kerash5.train import _fit
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train.checkpoints._resume import best_checkpoint
 from kerash5.train.checkpoints._run_dir import (
-    BEST_BEFORE_CUT,
+    BEST_BEFORE_TRUNCATION,
     BEST_WEIGHTS,
     LAST_WEIGHTS,
     reopen_run_dir,
@@ -581,7 +581,7 @@ def test_best_weights_are_kept_whole_where_a_disk_without_links_fills_up(
 
     def fill(source: Path, target: Path) -> None:
         content = source.read_bytes()
-        is_full = BEST_BEFORE_CUT in target.name and not full
+        is_full = BEST_BEFORE_TRUNCATION in target.name and not full
         target.write_bytes(content[: len(content) // 2] if is_full else content)
         if is_full:
             full.append(target.name)

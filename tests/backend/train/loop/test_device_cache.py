@@ -17,7 +17,7 @@ import kerash5 as k5
 from kerash5._errors import FileChangedError, OptionError
 from kerash5.train import _fit
 from kerash5.train.engines import AbstractEngine, make_engine
-from kerash5.train.loop._device_cache import HeldRows, parse_device_cache
+from kerash5.train.loop._device_cache import DeviceRows, parse_device_cache
 
 NUM_ROWS: Final = 60
 IMAGES: Final = np.random.default_rng(4).integers(0, 256, (NUM_ROWS, 4, 4), dtype=np.uint8)
@@ -41,15 +41,15 @@ def path(tmp_path: Path) -> str:
 def held_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many batches came as places, for each epoch or part of one."""
     found: list[int] = []
-    places = HeldRows.places
+    places = DeviceRows.places
 
-    def watched(self: HeldRows, epoch: int, start: int = 0) -> Any:
+    def watched(self: DeviceRows, epoch: int, start: int = 0) -> Any:
         found.append(0)
         for one in places(self, epoch, start):
             found[-1] += 1
             yield one
 
-    monkeypatch.setattr(HeldRows, "places", watched)
+    monkeypatch.setattr(DeviceRows, "places", watched)
     return found
 
 

@@ -16,7 +16,7 @@ MAX_STEPS: Final = 256
 
 
 @final
-class Pace:
+class DispatchTuner:
     """The number of steps wanted now; grows by itself unless it was given.
 
     Args:
