@@ -171,6 +171,35 @@ def test_two_devices_of_one_process_train_on_each_row_once(tmp_path: Path) -> No
     assert found["predicted"] == "(42, 1)"
 
 
+ALONE: Final = f"""
+import sys
+_, _, port, path, folder = sys.argv[1:]
+import torch.distributed as group
+group.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{{port}}", rank=0, world_size=1)
+{LINEAR}
+data = k5.H5Dataset(path, x="x", y="y", batch_size={BATCH}, shard="auto")
+model = linear()
+model.fit(data, epochs=2, verbose=0)
+print("fit", json.dumps(weights(model)))
+model = linear()
+quiet = dict(run_dir=folder, enable_progress_bar=False, enable_model_summary=False)
+run = k5.Trainer(max_epochs=2, **quiet).fit(model, data)
+print("trainer", json.dumps(weights(model)))
+group.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="a group of torch.distributed")
+def test_a_group_of_one_process_trains_as_no_group_does(tmp_path: Path) -> None:
+    path = tmp_path / "rows.h5"
+    x, y = write_rows(path, 43)
+    [(out, err)] = run_together(ALONE, "torch", path, tmp_path / "run", count=1)
+    _, found = read(out)
+    wanted = train(x, y, shards(path, 1))
+    assert_allclose(json.loads(found["fit"]), wanted, rtol=1e-4, atol=1e-6, err_msg=err)
+    assert_allclose(json.loads(found["trainer"]), wanted, rtol=1e-4, atol=1e-6)
+
+
 MIRRORED: Final = f"""
 import sys
 _, _, _, path, folder = sys.argv[1:]
