@@ -278,7 +278,7 @@ def test_a_source_without_x_and_a_column_for_a_source_are_refused(tmp_path: Path
     source = Source(make_file(tmp_path), image="x")
     with pytest.raises(ColumnError, match=r"has no column named 'x'; make it with x="):
         open_batches(source, None, None, None, BatchOptions())
-    with pytest.raises(ColumnError, match="give a Column .*to the Source"):
+    with pytest.raises(ColumnError, match=r"give a Column .*to the Source"):
         open_batches(source, Column("image"), None, None, BatchOptions())
     with pytest.raises(ColumnError, match="no column 'label'"):
         open_batches(source, "image", "label", None, BatchOptions())

@@ -73,7 +73,7 @@ def test_a_source_without_columns_lists_what_there_is(path: Path) -> None:
 
 
 def test_a_column_that_is_neither_path_nor_column_is_an_error(path: Path) -> None:
-    with pytest.raises(OptionError, match="column x=3; it is a data set's path, .*or a Column"):
+    with pytest.raises(OptionError, match=r"column x=3; it is a data set's path, .*or a Column"):
         Source(path, x=3)  # type: ignore[arg-type]  # that is the point
 
 
