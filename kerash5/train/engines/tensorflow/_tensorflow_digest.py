@@ -18,6 +18,8 @@ _SKIPPED: Final = frozenset(
     {"config", "config_proto", "container", "seed", "seed2", "shared_name", "token"}
 )
 
+_VERSION: Final = 2  # of what is fed to the digest
+
 
 def digest_graph(graph: Any) -> str:  # noqa: ANN401  a FuncGraph
     """Return a digest of operations and constants; the same in a process that traces the same."""
@@ -42,7 +44,8 @@ def name_versions() -> str:
     The kinds of devices are part of it, because Keras takes other operations on a GPU.
     """
     kinds = sorted({device.device_type for device in tf.config.list_physical_devices()})
-    return f"tensorflow {tf.__version__}, keras {keras.__version__}, {', '.join(kinds)}"
+    versions = f"tensorflow {tf.__version__}, keras {keras.__version__}"
+    return f"{versions}, digest {_VERSION}, {', '.join(kinds)}"
 
 
 @final
@@ -67,14 +70,17 @@ class _Writer:
             numbers[node.name] = len(numbers)
         for node in nodes:
             self.note(node.op, len(node.input))
+            waits = sorted(numbers[each[1:]] for each in node.input if each[:1] == "^")
             for each in node.input:
-                self._write_end(each, numbers)
+                if each[:1] != "^":
+                    self._write_end(each, numbers)
+            self.note(*waits)  # a set, which TensorFlow lists in another order each time
             self._write_attributes(node.attr)
 
     def _write_end(self, text: str, numbers: Mapping[str, int]) -> None:
-        """Feed one end of an edge: "node", "node:output:0" or "^node"."""
-        name, _, output = text.lstrip("^").partition(":")
-        self.note(text[:1] == "^", numbers[name], output)
+        """Feed one end of an edge: "node" or "node:output:0"."""
+        name, _, output = text.partition(":")
+        self.note(numbers[name], output)
 
     def _write_attributes(self, attributes: Any) -> None:  # noqa: ANN401  a map of a message
         for key in sorted(attributes):
