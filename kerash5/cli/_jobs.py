@@ -1,4 +1,4 @@
-"""The jobs of the command line: each puts the rooms together once.
+"""The jobs of the command line, each a chain of calls of the public API.
 
 Keras is imported here, not before a backend is chosen. `_main` parses and calls; what a job prints
 on stdout is its result, progress goes to stderr.

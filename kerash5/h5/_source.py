@@ -1,7 +1,7 @@
 """A source: named columns of one or many HDF5 files, aligned on axis 0. Row numbers in, arrays out.
 
-A source has no order, no batches and no randomness: those are rooms 2 and 3. It pickles, and opens
-its files in the process that reads.
+A source has no order, no batches and no randomness: see `order` and `batches`. It pickles, and
+opens its files in the process that reads.
 """
 
 from __future__ import annotations

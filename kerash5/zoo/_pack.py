@@ -1,6 +1,6 @@
 """Writes MNIST to `train.hdf5` and `test.hdf5`, in the layout of the 2020 tutorial.
 
-Keras downloads it, and few rooms may import Keras: that is why this is here. It needs the network
+Keras downloads it, and few folders may import Keras, so it lies here. It needs the network
 once; the digits in `assets` need none. Crash safety is the business of `h5._write`.
 """
 

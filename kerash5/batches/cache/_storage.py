@@ -119,7 +119,7 @@ class ScratchFile(AbstractStorage):
 
 
 class _OwnFile:
-    """A file without a name. Its room is its own, and goes with the last who holds it."""
+    """An unlinked, preallocated temporary file; its space is freed with the last descriptor."""
 
     def __init__(self, folder: str, num_bytes: int) -> None:
         self._folder = folder

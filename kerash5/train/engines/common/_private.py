@@ -1,7 +1,7 @@
 """All that the engines use of Keras and PyTorch without a promise that it stays.
 
 Each function here first looks whether what it wants is there, and has a plain way where it is not;
-the tests force both. Nothing else in this room may name what begins with an underscore there.
+the tests force both. Nothing else in `engines` may name what begins with an underscore there.
 """
 
 from __future__ import annotations
