@@ -23,6 +23,9 @@ from kerash5.train.engines.common._data import as_fit_hands
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
+_VERSION: Final = 2  # of what is fed to the digest
+
+
 @final
 class Trace:
     """`train_step` as JAX traced it, for batches of one shape.
@@ -69,7 +72,8 @@ def name_versions() -> str:
 
     The platform is part of it, because Keras takes other operations on a GPU.
     """
-    return f"jax {jax.__version__}, keras {keras.__version__}, {jax.default_backend()}"
+    versions = f"jax {jax.__version__}, keras {keras.__version__}"
+    return f"{versions}, digest {_VERSION}, {jax.default_backend()}"
 
 
 def _without_state(traced: ClosedJaxpr, state: list[Any]) -> ClosedJaxpr:
@@ -151,7 +155,9 @@ class _Writer:
 
     def _name_type(self, aval: object) -> str:
         if id(aval) not in self._types:
-            self._types[id(aval)] = str(aval)
+            # "~int32[]" is a weak type: what it changes, such as the type of a sum, is seen there,
+            # and a variable that was made of a Python number loses it in a checkpoint.
+            self._types[id(aval)] = str(aval).removeprefix("~")
         return self._types[id(aval)]
 
     def _note(self, text: str) -> None:
