@@ -14,10 +14,11 @@ from numpy.testing import assert_allclose
 if keras.backend.backend() != "jax":
     pytest.skip("JAX alone bakes Python values into a program", allow_module_level=True)
 
+import jax
 
 from kerash5.train.engines import make_engine
 from kerash5.train.engines.jax._jax import _take
-from kerash5.train.engines.jax._jax_trace import Trace
+from kerash5.train.engines.jax._jax_trace import Trace, _Writer
 from tests.backend.train.engines.annealed import (
     Anneal,
     Annealed,
@@ -148,3 +149,22 @@ def test_a_step_that_holds_a_value_of_the_state_keeps_it() -> None:
     engine.train(batch)  # gives the state away
     engine.train(batch * 4)  # compiles another program
     assert engine.metrics()["held"] == pytest.approx(1e-2)
+
+
+def digest_traced(function: Callable[..., Any], *values: Any) -> str:
+    writer = _Writer()
+    writer.write(jax.make_jaxpr(function)(*values))
+    return writer.digest.hexdigest()
+
+
+def test_a_weak_type_is_seen_only_where_it_changes_something() -> None:
+    weak, strong = jax.numpy.asarray(0), jax.numpy.zeros((), "int32")
+    assert weak.weak_type != strong.weak_type
+
+    def pass_on(value: Any, x: Any) -> Any:
+        return value, x + 1
+
+    x = jax.numpy.ones(3, "float16")
+    assert digest_traced(pass_on, weak, x) == digest_traced(pass_on, strong, x)
+    one, other = jax.numpy.asarray(1.5), jax.numpy.asarray(1.5, "float32")
+    assert digest_traced(lambda a, b: a * b, one, x) != digest_traced(lambda a, b: a * b, other, x)
