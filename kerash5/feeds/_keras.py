@@ -518,7 +518,7 @@ class H5Dataset(PyDataset):
         """As len(self), but evaluation, which sees every row, may have one more for `drop_last`."""
         if not is_keras_frame(calling_frame()):
             return len(self)
-        return len(self._batches_for((find_position() or self._position).task))
+        return len(self._batches_for((find_position(find_loop()) or self._position).task))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the next epoch: the first loop reads epoch 0, the second epoch 1.
@@ -560,8 +560,9 @@ class H5Dataset(PyDataset):
         try:
             indices = find_indices(caller)
             if indices is None:  # a look ahead: TensorFlow builds the step on it alone
-                self._note_model(find_loop())
-                batch = self._read_index(index, find_position() or self._position)
+                loop = find_loop()
+                self._note_model(loop)
+                batch = self._read_index(index, find_position(loop) or self._position)
             else:
                 batch = self._serve(indices, index)
             return self._checked(batch)
@@ -574,8 +575,9 @@ class H5Dataset(PyDataset):
 
     def on_epoch_begin(self) -> None:
         """Note what Keras is about to do. Called by Keras, also before it only looks at a batch."""
-        position = find_position()
-        self._check_call()
+        loop = find_loop()
+        self._check_call(loop)
+        position = find_position(loop)
         if position is None:
             position = Position("fit", self._hook_calls)
             self._hook_calls += 1
@@ -585,15 +587,14 @@ class H5Dataset(PyDataset):
                     "evaluate and predict get the order of training; give them shuffle=False data",
                     stacklevel=2,
                 )
-        self._check_group(position.task)
+        self._check_group(position.task, loop)
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
             self._position = position
 
-    def _check_call(self) -> None:
+    def _check_call(self, loop: Loop | None) -> None:
         """Refuse what does not go with the model, or with validation data, of Keras' loop."""
-        loop = find_loop()
         if loop is None or loop.model is None:
             return
         from kerash5.feeds._keras_structure import check_structure  # imports Keras
@@ -633,13 +634,12 @@ class H5Dataset(PyDataset):
         if isinstance(loop.validation_data, H5Dataset):
             check_labels(loop.model, loop.validation_data)
 
-    def _check_group(self, task: str) -> None:
+    def _check_group(self, task: str, loop: Loop | None) -> None:
         if self._is_group_checked:
             return
         self._is_group_checked = task == "fit"
         from kerash5.feeds._keras_group import check_keras_loop  # imports Keras, which runs here
 
-        loop = find_loop()
         check_keras_loop(self, task, None if loop is None else loop.model)
 
     def _read_index(self, index: int, position: Position) -> Batch:

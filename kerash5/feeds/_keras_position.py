@@ -41,6 +41,7 @@ class Loop:
     """
 
     task: Task
+    position: Position | None
     model: Any
     data: Any
     validation_data: Any = None
@@ -54,13 +55,9 @@ def calling_frame() -> FrameType | None:
     return asking.f_back if asking is not None else None
 
 
-def find_position() -> Position | None:
-    """Return what the innermost Keras loop around the caller is doing.
-
-    None if there is no loop this module knows.
-    """
-    found = _find_frame()
-    return None if found is None else _read_position(*found)
+def find_position(loop: Loop | None) -> Position | None:
+    """Return what a loop of `find_loop` is doing; None if there is none, or it cannot be seen."""
+    return None if loop is None else loop.position
 
 
 def find_loop() -> Loop | None:
@@ -71,7 +68,8 @@ def find_loop() -> Loop | None:
     task, frame = found
     given = frame.f_locals
     names = ("self", "x", "validation_data", "class_weight")
-    return Loop(task, *map(given.get, names if task == "fit" else names[:2]))
+    arguments = map(given.get, names if task == "fit" else names[:2])
+    return Loop(task, _read_position(task, frame), *arguments)
 
 
 def _find_frame() -> tuple[Task, FrameType] | None:

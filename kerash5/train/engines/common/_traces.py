@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import keras
+
+
+def name_versions(framework: Any, digest: int, devices: str) -> str:  # noqa: ANN401  a module
+    """Return between which traces can be compared: other versions trace the same step differently.
+
+    Args:
+        framework: The module of the backend.
+        digest: The version of what is fed to a digest.
+        devices: Which kinds there are: Keras takes other operations on a GPU.
+    """
+    versions = f"{framework.__name__} {framework.__version__}, keras {keras.__version__}"
+    return f"{versions}, digest {digest}, {devices}"
+
 
 @final
 class EarlierTraces:

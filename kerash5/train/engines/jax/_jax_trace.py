@@ -18,6 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from kerash5.batches._batches import Batch
+from kerash5.train.engines.common import _traces
 from kerash5.train.engines.common._data import as_fit_hands
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
@@ -68,12 +69,8 @@ def name_shapes(batch: Batch) -> str:
 
 
 def name_versions() -> str:
-    """Return between which traces can be compared: other versions trace the same step differently.
-
-    The platform is part of it, because Keras takes other operations on a GPU.
-    """
-    versions = f"jax {jax.__version__}, keras {keras.__version__}"
-    return f"{versions}, digest {_VERSION}, {jax.default_backend()}"
+    """Return between which traces can be compared."""
+    return _traces.name_versions(jax, _VERSION, jax.default_backend())
 
 
 def _without_state(traced: ClosedJaxpr, state: list[Any]) -> ClosedJaxpr:

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerash5.train.engines.common import _traces
+
 # Names that differ between processes, and seeds of operations whose state is in no checkpoint.
 _SKIPPED: Final = frozenset(
     {"config", "config_proto", "container", "seed", "seed2", "shared_name", "token"}
@@ -39,13 +41,9 @@ def name_batch(specs: Iterable[Any]) -> str:
 
 
 def name_versions() -> str:
-    """Return between which traces can be compared: other versions trace the same step differently.
-
-    The kinds of devices are part of it, because Keras takes other operations on a GPU.
-    """
+    """Return between which traces can be compared."""
     kinds = sorted({device.device_type for device in tf.config.list_physical_devices()})
-    versions = f"tensorflow {tf.__version__}, keras {keras.__version__}"
-    return f"{versions}, digest {_VERSION}, {', '.join(kinds)}"
+    return _traces.name_versions(tf, _VERSION, ", ".join(kinds))
 
 
 @final
