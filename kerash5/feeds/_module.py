@@ -6,7 +6,6 @@ import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -169,37 +168,19 @@ class H5DataModule:
         if isinstance(paths, H5Dataset):
             check_classes(self.train, paths)
             return paths
-        columns, classes_of = self._columns, None
-        if not isinstance(paths, Source):
-            columns = {
-                role: _with_labels(spec, self._labels_of(role)) for role, spec in columns.items()
-            }
-        else:
-            classes_of = self.train if class_names_of(self.train) else None
-            if not isinstance(self._paths["train"], Source):
-                columns = {}  # a source brings its own
+        columns = self._columns
+        if isinstance(paths, Source) and not isinstance(self._paths["train"], Source):
+            columns = {}  # a source brings its own
         opened = H5Dataset(
             paths,
             **columns,
             **self._common,
             shuffle=False,
             cache=_share(cache, _ASIDE),
-            classes_of=classes_of,
+            classes_of=self.train if class_names_of(self.train) else None,
         )
         check_classes(self.train, opened)
         return opened
-
-    def _labels_of(self, role: str) -> dict[str, tuple[str, ...]]:
-        """Return the texts of a role's columns in the order of their ids, by path."""
-        return {
-            resolved.column.path: resolved.class_names
-            for name, resolved in self.train.source.columns.items()
-            if resolved.class_names is not None
-            and resolved.column.labels is None
-            and name.partition("/")[0] == role
-            # What a transform is called with as text has no ids.
-            and (role == "y" or not resolved.is_named_by_itself)
-        }
 
     def close(self) -> None:
         """Stop reading ahead, and close the HDF5 handles of all files in this process."""
@@ -286,17 +267,6 @@ def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) 
         paths = [value for value in given if _is_path(value)]
         files += [file for path in paths for file in find_files(path)]
     look_at(files, named, allow_external=options.allow_external)
-
-
-def _with_labels(spec: ColumnSpec | None, names: Mapping[str, tuple[str, ...]]) -> Any:  # noqa: ANN401  the form of `spec`
-    """Give the text columns of a role the labels that were found in the training files."""
-    if isinstance(spec, str | Column):
-        column = Column(spec) if isinstance(spec, str) else spec
-        found = names.get(column.path) if column.labels is None else None
-        return spec if found is None else replace(column, labels=found)
-    if isinstance(spec, Mapping):
-        return {key: _with_labels(part, names) for key, part in spec.items()}
-    return None if spec is None else tuple(_with_labels(part, names) for part in spec)
 
 
 def _split(
