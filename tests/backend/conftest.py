@@ -5,6 +5,7 @@ length of the test run, its children included, the tests on JAX take half the ti
 which measure how long compiling takes, give their children caches of their own.
 """
 
+import gc
 import os
 import tempfile
 
@@ -22,3 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="kerash5-tests-")
     config.add_cleanup(folder.cleanup)
     os.environ.update(EVERY_PROGRAM, JAX_COMPILATION_CACHE_DIR=folder.name)
+
+
+@pytest.fixture
+def earlier_data_sets_gone() -> None:
+    """Collect data sets that earlier tests left in cycles, and end their threads with them."""
+    gc.collect()

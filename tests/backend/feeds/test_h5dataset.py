@@ -93,6 +93,7 @@ def test_a_number_outside_the_epoch_is_an_error(index: int, tmp_path: Path) -> N
     assert ds.error is None  # that is for what Keras' loops meet
 
 
+@pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_of_an_epoch_are_the_planned(kind: str, tmp_path: Path) -> None:
     ds = open_rows(tmp_path, kind, threads=2)

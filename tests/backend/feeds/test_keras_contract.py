@@ -35,6 +35,7 @@ class StopAfterFour(keras.callbacks.Callback):
 # Every default.
 
 
+@pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_fit_serves_each_row_once_per_epoch_in_the_planned_order(
@@ -172,6 +173,7 @@ def test_initial_epoch_is_the_epoch_of_the_plan(model: str, tmp_path: Path) -> N
     assert ledger.served == ledger.expect(planned(ds, 3, 4))
 
 
+@pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopping_within_an_epoch_leaves_nothing_for_the_next_fit(
     kind: str, tmp_path: Path
@@ -186,6 +188,7 @@ def test_stopping_within_an_epoch_leaves_nothing_for_the_next_fit(
     assert not reading_threads()
 
 
+@pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("how", ["release", "del"])
 def test_nothing_reads_on_after_a_stop_within_an_epoch(how: str, tmp_path: Path) -> None:
     if how == "del" and keras.backend.backend() == "tensorflow":

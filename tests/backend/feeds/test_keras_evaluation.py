@@ -218,6 +218,7 @@ def test_columns_of_foreign_byte_order_train(tmp_path: Path) -> None:
 # What goes wrong while reading.
 
 
+@pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("task", ["fit", "evaluate"])
 def test_an_error_in_the_transform_surfaces_and_is_kept(
