@@ -47,7 +47,7 @@ def look_at(files: Iterable[H5File], columns: Iterable[Column], *, allow_externa
     for line in child.lines():
         num_done = line.get("done", num_done)
     _SEEN.update((file, paths, allow_external) for file in waiting[:num_done])
-    if not child.has_finished:
+    if num_done < len(waiting):
         raise child.error(waiting[num_done].path)
 
 

@@ -91,7 +91,7 @@ def k_folds(
     Raises:
         OptionError: There are fewer rows (or groups) than folds.
     """
-    parse_count("count", count, "the number of folds", least=2)
+    count = parse_count("count", count, "the number of folds", least=2)
     _check_one_of(labels, groups)
     fold_of = np.empty(num_rows, np.int64)
     if groups is not None:
