@@ -30,7 +30,7 @@ def main() -> None:
         run_dir="runs/before_and_after",
         logger="csv",
         log_every_n_steps=10,  # steps.csv, beside metrics.csv
-        profile="simple",  # where the time went, at the end
+        profiler="simple",  # where the time went, at the end
         callbacks=[keras.callbacks.ReduceLROnPlateau("loss", patience=1)],
     )
 

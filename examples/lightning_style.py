@@ -23,7 +23,7 @@ data = k5.H5DataModule(
     x=k5.Column("image", shape=(28, 28, 1)),
     y="label",
     batch_size=50,
-    validation=0.2,  # a fifth of the rows, drawn by the seed,
+    validation_split=0.2,  # a fifth of the rows, drawn by the seed,
     stratify=True,  # a fifth of each class
     rows=args.rows,
     seed=0,

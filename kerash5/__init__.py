@@ -29,13 +29,25 @@ if TYPE_CHECKING:
         ShapeError,
         UnknownColumnError,
     )
-    from kerash5._run import Run
+    from kerash5._run import Epoch, Run
+    from kerash5.benchmark import bench
     from kerash5.comparison import Comparison, compare
     from kerash5.feeds._grain import grain_dataset
     from kerash5.feeds._keras import H5Dataset
-    from kerash5.h5 import Column, Source, classes_from_groups, describe, verify, write
+    from kerash5.h5 import (
+        Column,
+        Source,
+        Verdict,
+        classes_from_groups,
+        describe,
+        open_writer,
+        verify,
+        write,
+    )
+    from kerash5.order._plan import Plan
     from kerash5.order._split import Split, k_folds, split_rows
-    from kerash5.train import H5DataModule, Trainer
+    from kerash5.report import BatchSizes, LearningRates
+    from kerash5.train import H5DataModule, Trainer, load_model
 
 _PLACES = {
     "kerash5._errors": (
@@ -56,23 +68,37 @@ _PLACES = {
         "ShapeError",
         "UnknownColumnError",
     ),
-    "kerash5._run": ("Run",),
+    "kerash5._run": ("Epoch", "Run"),
+    "kerash5.benchmark": ("bench",),
     "kerash5.comparison": ("Comparison", "compare"),
     "kerash5.feeds._grain": ("grain_dataset",),
     "kerash5.feeds._keras": ("H5Dataset",),
-    "kerash5.h5": ("Column", "Source", "classes_from_groups", "describe", "verify", "write"),
+    "kerash5.h5": (
+        "Column",
+        "Source",
+        "Verdict",
+        "classes_from_groups",
+        "describe",
+        "open_writer",
+        "verify",
+        "write",
+    ),
+    "kerash5.order._plan": ("Plan",),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
-    "kerash5.train": ("H5DataModule", "Trainer"),
+    "kerash5.report": ("BatchSizes", "LearningRates"),
+    "kerash5.train": ("H5DataModule", "Trainer", "load_model"),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
 __all__ = [
     "BackendError",
+    "BatchSizes",
     "Column",
     "ColumnError",
     "Comparison",
     "DamagedFileError",
     "DownloadError",
+    "Epoch",
     "ExternalDataError",
     "FileChangedError",
     "FileError",
@@ -81,8 +107,10 @@ __all__ = [
     "H5Dataset",
     "KerasH5Error",
     "LabelError",
+    "LearningRates",
     "NotHDF5Error",
     "OptionError",
+    "Plan",
     "RowError",
     "Run",
     "RunError",
@@ -91,13 +119,17 @@ __all__ = [
     "Split",
     "Trainer",
     "UnknownColumnError",
+    "Verdict",
     "__version__",
     "assets",
+    "bench",
     "classes_from_groups",
     "compare",
     "describe",
     "grain_dataset",
     "k_folds",
+    "load_model",
+    "open_writer",
     "split_rows",
     "verify",
     "write",

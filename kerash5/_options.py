@@ -1,75 +1,113 @@
-"""What the command line and a config.yaml can say, as plain values.
+"""Every option of data, model and training, declared once, with its documentation.
 
-No Keras: parsing must be quick. The classes behind them, with the same names and defaults, are
-`H5DataModule`, `zoo.build` and `Trainer`.
+`H5DataModule` and `Trainer` take the fields of `DataOptions` and `TrainerOptions` as arguments; the
+command line and config.yaml have the same names, for those fields whose values can be written as
+text. No Keras: parsing must be quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, MISSING, Field, dataclass, field, fields
+from datetime import timedelta
+from typing import Any, Final, Literal, get_type_hints
 
 import numpy as np
 import yaml
+from docstring_parser import parse as parse_docstring
 
 from kerash5._errors import OptionError
 from kerash5.h5 import Column
+from kerash5.h5.reading._select_reader import Reader
+from kerash5.h5.storage._file import StrPath
 
 _MAX_VALUES: Final = 100_000  # of a config.yaml
 
 ColumnOption = str | dict[str, Any] | list[Any]
 Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
+ColumnSpecOption = Any  # Columns, or an open h5py.Dataset
+
+# How the type of a field is called on the command line, where it differs from Python's.
+_AS_TEXT: Final = "as_text"
+_PATHS: Final[dict[str, Any]] = {_AS_TEXT: str | list[str] | None}
+_COLUMNS: Final[dict[str, Any]] = {_AS_TEXT: ColumnOption | None}
+_PYTHON_ONLY: Final[dict[str, Any]] = {_AS_TEXT: None}
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataOptions:
     """The data: which files, which columns, which rows.
 
     Args:
-        train: The file to train on, or a glob pattern, or a list of either.
-        test: The file to test on, likewise.
-        x: What the model takes: a data set's path, or {path: ..., shape: [...]}, or several of them
-            by name.
-        y: What it should answer, likewise.
-        sample_weight: One weight a row, likewise.
-        batch_size: Rows in a batch.
-        validation: A fraction of the training rows (0.2), a number of rows, or a file.
-        stratify: Keep each label's share in the validation rows.
-        shuffle: rows, chunks, false or auto.
-        seed: Of the order and the split.
-        rows: Train on the first so many rows only.
-        cache: Decoded data to hold: bytes, "2GB", a fraction of free memory, or auto.
-        threads: Reading threads.
-        scratch: A folder for decoded rows that fit no memory, as in `H5Dataset`.
+        train: What to train on: a file, a glob pattern, a list of either, or a `Source`.
+        test: What to test on, likewise, or an `H5Dataset`, which is taken as it is; None for no
+            test. Files without y serve `predict` alone.
+        x: What the model takes: a data set's path, a `Column` (on the command line {path: ...,
+            shape: [...]}), or a tuple or dict of them. In a path, `{split}` stands for "train",
+            for "validation", "valid" or "val", and for "test", so that "X_{split}" names the
+            columns of all three, in one file or in several.
+        y: What the model should answer, likewise.
+        sample_weight: One weight per row, likewise.
+        batch_size: Rows per batch.
+        validation_split: Rows of `train` to validate on: a fraction (0.2) or a number of rows,
+            drawn at random by `seed`; or which ones: a slice such as slice(48000, None), row
+            numbers or a mask.
+        validation_data: What to validate on, in place of rows of `train`: files, a `Source`, or an
+            `H5Dataset`, which is taken as it is.
+        stratify: Keep each label's fraction in the validation rows.
+        rows: The rows of `train` to use, as in `H5Dataset`; a number n means the first n.
+        shuffle: "rows", "chunks", False or "auto", as in `H5Dataset`. Only training is shuffled.
+        seed: Seed of the shuffle order and of the validation split.
+        transform: A function of whole NumPy batches, as in `H5Dataset`; applied to the rows of
+            training, validation and test.
+        train_transform: Likewise, for training alone, such as augmentation; called after
+            `transform`.
+        drop_last: Drop the short last batch of a training epoch.
+        cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto".
+        threads: Number of reading threads; None chooses.
+        shard: (index, count), "auto" or None, as in `H5Dataset`.
+        scratch: A folder for decoded rows that do not fit in memory, as in `H5Dataset`.
+        reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
     """
 
-    train: str | list[str] | None = None
-    test: str | list[str] | None = None
-    x: ColumnOption = "image"
-    y: ColumnOption | None = "label"
-    sample_weight: ColumnOption | None = None
+    train: StrPath | Sequence[StrPath] | Any = field(default=None, metadata=_PATHS)
+    test: StrPath | Sequence[StrPath] | Any = field(default=None, metadata=_PATHS)
+    _: KW_ONLY
+    x: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
+    y: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
+    sample_weight: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
     batch_size: int = 32
-    validation: int | float | str | None = None  # int first: "1000" is a number of rows
+    # int first: "1000" is a number of rows
+    validation_split: float | slice | Sequence[int] | Any = field(
+        default=None, metadata={_AS_TEXT: int | float | None}
+    )
+    validation_data: StrPath | Sequence[StrPath] | Any = field(default=None, metadata=_PATHS)
     stratify: bool = False
-    shuffle: Literal["auto", "rows", "chunks"] | bool = "auto"
+    rows: int | slice | Sequence[int] | Any = field(default=None, metadata={_AS_TEXT: int | None})
+    shuffle: Literal["auto", "rows", "chunks", False] = field(
+        default="auto", metadata={_AS_TEXT: Literal["auto", "rows", "chunks"] | bool}
+    )
     seed: int = 0
-    rows: int | None = None
+    transform: Callable[..., Any] | None = field(default=None, metadata=_PYTHON_ONLY)
+    train_transform: Callable[..., Any] | None = field(default=None, metadata=_PYTHON_ONLY)
+    drop_last: bool = False
     cache: int | float | str = "auto"
     threads: int | None = None
-    scratch: str | None = None
+    shard: tuple[int, int] | Literal["auto"] | None = field(default=None, metadata=_PYTHON_ONLY)
+    scratch: StrPath | None = field(default=None, metadata={_AS_TEXT: str | None})
+    reader: Reader = "auto"
     allow_external: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelOptions:
     """The model: a name of the zoo and what its family takes.
 
     Args:
         name: One of `kerash5.zoo.names()`.
         learning_rate: Adam's step size.
-        options: What the family takes besides, such as {hidden: [256, 64]}.
+        options: Further arguments of the model's family, such as {hidden: [256, 64]}.
     """
 
     name: str = "convnet"
@@ -77,76 +115,152 @@ class ModelOptions:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
     """The training.
 
     Args:
-        max_epochs: Passes over the training rows; 10, or no limit where max_steps or max_time is
-            given.
-        max_steps: Optimizer steps, over all epochs.
-        max_time: Of the whole run: seconds, or a text such as 90s, 10min, 1.5h or DD:HH:MM:SS.
-        precision: float32, bf16-mixed or 16-mixed.
-        run_dir: The folder for everything the run writes; runs/MODEL if not given.
-        monitor: The metric that decides which weights are best; val_loss, or loss without
-            validation.
-        limit_train_batches: Of each epoch, train on so many batches, or such a fraction of them.
-        limit_val_batches: Validate on so many, likewise; 0 for no validation.
-        overfit_batches: Train on the same few batches in every epoch.
-        fast_dev_run: Run one batch (or so many) of training and validation, and be done.
-        num_sanity_val_steps: Batches to validate on before the first step.
-        val_check_interval: Validate after so many steps of an epoch, or such a fraction of it.
-        logger: csv, tensorboard, mlflow, wandb or several of them; true for the first two, false
-            for none.
-        log_every_n_steps: Log the running averages after so many steps, besides those of epochs.
-        profile: simple says where the time went and what would help; trace writes the framework's
-            own trace of some steps.
-        accumulate_grad_batches: Batches whose gradients make one update of the weights.
+        max_epochs: Number of passes over the training rows; None: 10, or no limit where `max_steps`
+            or `max_time` is given.
+        min_epochs: Passes that are made even if `early_stopping` or a callback asks to stop before.
+            `max_steps` and `max_time` still end the run.
+        max_steps: Number of optimizer steps, over all epochs.
+        max_time: Duration of the whole run: seconds, "90s", "10min", "1.5h", "DD:HH:MM:SS" or a
+            timedelta.
+        precision: "float32", "bf16-mixed" or "16-mixed". In Python the model must have been built
+            for it, and None takes the model as it is; on the command line the model is built so.
+        run_dir: The folder for all the run writes: config.yaml, env.json, metrics.csv, model.json,
+            run.json, last and best weights, TensorBoard events. None: runs/MODEL. A folder that
+            already holds a run is left alone, and a number is added to the name.
+        monitor: The metric that decides which weights are best; None: "val_loss", or "loss" without
+            validation. It is one number per epoch: `F1Score(average="macro")`, not `F1Score()`.
+        mode: "min" if a smaller `monitor` is better, "max" if a larger one is, "auto" to decide by
+            its name: accuracies and the like are better when larger, others when smaller.
+        callbacks: Further Keras callbacks. One with hooks for each batch makes the trainer run one
+            step at a time; the trainer says so.
+        limit_train_batches: Train on this many batches of each epoch (an int), or on this fraction
+            of them (a float).
+        limit_val_batches: Validate on this many batches, or this fraction; 0 for no validation.
+        limit_test_batches: Test on this many batches, or this fraction.
+        overfit_batches: Train on the same few batches in every epoch: a model that cannot learn
+            them by heart has a fault.
+        fast_dev_run: Run one batch (or this many) of training and validation, and stop.
+        num_sanity_val_steps: Batches to validate on before the first training step.
+        val_check_interval: Validate after this many steps of an epoch, or this fraction of it, and
+            at its end.
+        check_val_every_n_epoch: Validate in every n-th epoch only. Epochs in between have no
+            validation metrics: they are never the best by one, and count for no `early_stopping`.
+        logger: Where else to write the metrics: "csv", "tensorboard", "mlflow", "wandb", a logger
+            of your own, or a list of these; True for the first two, False for none.
+        log_every_n_steps: Also log the running averages every n steps; None for epochs only.
+        profiler: "simple" reports at the end where the time went, what held the training up and
+            what would help; run.json keeps it. "trace" writes the framework's own trace of some
+            steps into the run's folder.
+        accumulate_grad_batches: Number of batches whose gradients make one update of the weights.
         gradient_clip_val: Clip gradients to this, by their global norm.
-        gradient_clip_algorithm: norm, or value to clip each gradient by itself.
-        ema: Momentum of an average of the weights, which is what is validated and kept.
-        early_stopping: Stop when the monitor has not become better for so many epochs.
-        deterministic: Use nothing that would not repeat bit for bit on a GPU.
-        checkpoint_every_steps: Optimizer steps from one checkpoint to the next.
-        checkpoint_every: Time from one to the next.
-        save_top_k: Keep the checkpoints of so many of the best epochs.
-        enable_checkpointing: Write checkpoints: without them nothing can be resumed.
-        steps_per_dispatch: Steps the device runs at one call; auto finds out what is quick.
-        device_cache: Keep training rows on the device if they take no more than so many bytes (or
-            2GB); 0 for never.
-        enable_progress_bar: Show progress.
-        enable_model_summary: Show the model's layers first.
+        gradient_clip_algorithm: "norm", or "value" to clip each gradient element by itself.
+        ema_momentum: Momentum of an exponential moving average of the weights, such as 0.999. The
+            averages are what is validated and tested, what callbacks see and save in `on_epoch_end`
+            (so that `EarlyStopping` restores and `ModelCheckpoint` saves what was validated), what
+            is saved as the best, and what the model has at the end. Training continues from the
+            weights that are not averaged, which callbacks see within an epoch. An optimizer with
+            `use_ema=True` of its own, without this option, is trained and validated as in `fit`:
+            its averages replace the weights at the end.
+        early_stopping: Stop when `monitor` has not improved for this many epochs.
+        deterministic: Use only operations whose results repeat bit for bit on a GPU.
+        every_n_train_steps: Write a checkpoint every n optimizer steps.
+        train_time_interval: Time between checkpoints, as in `max_time`. One is also written at the
+            end of an epoch, if that costs less than a twentieth of the time since the last.
+        save_top_k: Keep the checkpoints of this many of the best epochs.
+        enable_checkpointing: Write checkpoints: a run without them cannot be resumed.
+        steps_per_dispatch: Number of steps the device runs per call; "auto" measures which is fast.
+        device_cache: Keep the training rows on the device, where steps gather them, if they take at
+            most this many bytes (or "2GB"); "auto": 32 MiB on a CPU, a quarter of a GPU's free
+            memory (and of the host's) on JAX and PyTorch, and nothing for a fit that sees fewer
+            rows than there are. 0 disables it. Results are bit-identical with and without.
+        enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
+        enable_model_summary: Print the model's layers before the first epoch.
     """
 
     max_epochs: int | None = None
+    min_epochs: int | None = None
     max_steps: int | None = None
-    max_time: int | float | str | None = None
-    precision: Literal["float32", "bf16-mixed", "16-mixed"] = "float32"
-    run_dir: str | None = None
+    max_time: int | float | str | timedelta | None = field(
+        default=None, metadata={_AS_TEXT: int | float | str | None}
+    )
+    precision: Literal["float32", "bf16-mixed", "16-mixed"] | None = None
+    run_dir: StrPath | None = field(default=None, metadata={_AS_TEXT: str | None})
     monitor: str | None = None
+    mode: Literal["auto", "min", "max"] = "auto"
+    callbacks: Sequence[Any] = field(default=(), metadata=_PYTHON_ONLY)
     limit_train_batches: int | float | None = None
     limit_val_batches: int | float | None = None
+    limit_test_batches: int | float | None = None
     overfit_batches: int | float | None = None
     fast_dev_run: bool | int = False
     num_sanity_val_steps: int = 0
     val_check_interval: int | float = 1.0
-    logger: bool | str | list[str] = True
+    check_val_every_n_epoch: int = 1
+    logger: bool | str | Sequence[Any] | Any = field(
+        default=True, metadata={_AS_TEXT: bool | str | list[str]}
+    )
     log_every_n_steps: int | None = None
-    profile: Literal["simple", "trace"] | None = None
+    profiler: Literal["simple", "trace"] | None = None
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
-    ema: float | None = None
+    ema_momentum: float | None = None
     early_stopping: int | None = None
     deterministic: bool = False
-    checkpoint_every_steps: int | None = None
-    checkpoint_every: int | float | str = "10min"
+    every_n_train_steps: int | None = None
+    train_time_interval: int | float | str | timedelta = field(
+        default="10min", metadata={_AS_TEXT: int | float | str}
+    )
     save_top_k: int = 1
     enable_checkpointing: bool = True
     steps_per_dispatch: int | Literal["auto"] = "auto"
     device_cache: int | float | str = "auto"
     enable_progress_bar: bool = True
     enable_model_summary: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TextOption:
+    """An option as the command line and config.yaml have it.
+
+    Args:
+        name: Of the field.
+        type: Of its value.
+        default: Where it is not given.
+        help: What it does.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+def text_options(options: type[DataOptions | ModelOptions | TrainerOptions]) -> list[TextOption]:
+    """Return the options of a dataclass whose values can be written as text, in order."""
+    described = {
+        each.arg_name: each.description for each in parse_docstring(options.__doc__).params
+    }
+    hints = get_type_hints(options)
+    return [
+        TextOption(
+            each.name,
+            each.metadata.get(_AS_TEXT, hints[each.name]),
+            _default_of(each),
+            " ".join((described[each.name] or "").split()),
+        )
+        for each in fields(options)
+        if _AS_TEXT not in each.metadata or each.metadata[_AS_TEXT] is not None
+    ]
+
+
+def _default_of(option: Field[Any]) -> Any:  # noqa: ANN401  whatever it is
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def check_aliases(text: str, what: str) -> None:

@@ -11,6 +11,7 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -25,6 +26,9 @@ Status = Literal["running", "done", "stopped", "failed"]
 
 RUN_FILE: Final = "run.json"
 _FORMAT: Final = 1
+# What makes pictures and models of runs stands above this module, and is loaded when asked for.
+_PICTURES: Final = "kerash5.report"
+_MODELS: Final = "kerash5.train"
 _MAX_SHOWN: Final = 8  # elements of an array in a line of text
 
 
@@ -77,7 +81,7 @@ class Run:
         config: What the run was asked for.
         environment: What it ran on: machine, versions, settings.
         error: What ended a failed run, in words.
-        profile: Where the time went, in seconds by kind, with `profile="simple"`; else empty.
+        profile: Where the time went, in seconds by kind, with `profiler="simple"`; else empty.
         engine: Which engine ran the last steps, and why not a faster one; "" before the end.
         class_names: The names behind the class ids that it was trained with, in the order of the
             ids, by column ("y", or "y/KEY" of several); empty where ids have no names.
@@ -112,6 +116,26 @@ class Run:
         return {
             name: [epoch.metrics.get(name, math.nan) for epoch in self.epochs] for name in names
         }
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Draw the metrics of training and validation over the epochs.
+
+        Args:
+            path: The picture, PNG or SVG by its name; None: curves.png in the run's folder.
+
+        Returns:
+            The path.
+        """
+        target = Path(self.run_dir) / "curves.png" if path is None else path
+        return str(_load(_PICTURES).draw_curves(self, target))
+
+    def load_model(self, weights: Literal["best", "last"] = "best") -> Any:  # noqa: ANN401  Keras'
+        """Read the model from the run's folder; as `kerash5.load_model`.
+
+        Args:
+            weights: "best", of the best epoch by `monitor`, or "last", of the last step.
+        """
+        return _load(_MODELS).load_model(self.run_dir, weights)
 
     @property
     def rows_per_second(self) -> float:
@@ -161,6 +185,10 @@ class Run:
         except OSError as error:
             raise FileError(f"{str(file)!r} cannot be read ({error.strerror})") from error
         return _parse_run(text, repr(str(file)))
+
+
+def _load(name: str) -> Any:  # noqa: ANN401  a module
+    return import_module(name)
 
 
 def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:

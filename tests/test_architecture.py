@@ -39,6 +39,7 @@ ORDER: Final = (
     "h5.layouts",
     "h5",
     "order",
+    "_keywords",
     "_options",
     "batches.cache",
     "batches",

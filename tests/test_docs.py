@@ -12,6 +12,7 @@ import pytest
 
 import kerash5
 from kerash5.cli import _main
+from tests import options_table
 from tests.markdown import README, ROOT, Block, find_blocks, read_blocks, without_blocks
 
 PAGES: Final = [
@@ -104,11 +105,11 @@ def test_a_wrong_option_does_not_parse(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def parse(words: list[str]) -> int:
-    """Parse the words as the front desk does, without doing the job; return the exit code."""
+    """Parse the words as the entry point does, without doing the job; return the exit code."""
     if words[0].startswith("-"):
         return _main.main(words)
     try:
-        _main._parsers()[words[0]]().parse_args([word for word in words[1:] if word != "--debug"])
+        _main._parse(words[0], [word for word in words[1:] if word != "--debug"])
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0
@@ -210,32 +211,35 @@ def test_a_public_name_is_documented(name: str) -> None:
 
 
 # The source is read, because these classes import Keras.
-CLASSES: Final = {
-    "H5Dataset": "feeds/_keras.py",
-    "H5DataModule": "feeds/_module.py",
-    "Trainer": "train/_trainer.py",
-}
+CLASSES: Final = {"H5Dataset": "feeds/_keras.py", "Trainer": "train/_trainer.py"}
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_argument_of_a_class_is_documented_with_its_default(name: str) -> None:
+def test_the_tables_of_options_are_as_declared() -> None:
+    text = options_table.PAGE.read_text(encoding="utf-8")
+    assert options_table.with_tables(text) == text, "run python -m tests.options_table"
+
+
+def test_every_argument_of_a_data_set_is_documented_with_its_default() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    section = text.partition(f"### `{name}`")[2].partition("\n##")[0]
-    named = set(_INLINE.findall(section))
-    methods = methods_of(name)
-    made = methods.pop("__init__")
-    docstring = class_of(name).body[0]
+    named = set(_INLINE.findall(text.partition("### `H5Dataset`")[2].partition("\n##")[0]))
+    made = methods_of("H5Dataset")["__init__"]
+    docstring = class_of("H5Dataset").body[0]
     assert [one for one in arguments_of(made) if one not in named] == []
     told = ast.unparse(docstring)
     names = [one.partition("=")[0] for one in arguments_of(made)]
     assert [one for one in names if not re.search(rf"[ ,]{one}[,:]", told)] == []
-    if name == "Trainer":
-        public = {one: method for one, method in methods.items() if is_called(one, method)}
-        assert sorted(public) == sorted(
-            code.partition("(")[0] for code in named if re.match(r"\w+\(model", code)
-        )
-        for method in public.values():
-            assert signature_of(method) in named
+
+
+def test_every_method_of_a_trainer_is_documented_with_its_arguments() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = set(_INLINE.findall(text.partition("### `Trainer`")[2].partition("\n##")[0]))
+    methods = methods_of("Trainer")
+    public = {one: method for one, method in methods.items() if is_called(one, method)}
+    assert sorted(public) == sorted(
+        code.partition("(")[0] for code in named if re.match(r"\w+\(model", code)
+    )
+    for method in public.values():
+        assert signature_of(method) in named
 
 
 def class_of(name: str) -> ast.ClassDef:

@@ -22,10 +22,8 @@ from kerash5.batches._labels import check_labels_fit
 from kerash5.batches._mixing import measure_mixing
 from kerash5.batches._options import (
     BatchOptions,
-    parse_scratch,
-    parse_shard,
-    parse_threads,
-    parse_transform,
+    ParsedOptions,
+    parse_options,
 )
 from kerash5.batches._roles import (
     ROLES,
@@ -47,7 +45,7 @@ from kerash5.batches._strategy import (
 )
 from kerash5.batches._transform import Batch, Transform
 from kerash5.batches._transform_result import ResultCheck
-from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows, parse_cache
+from kerash5.batches.cache import AbstractRows, DirectRows, ResidentRows
 from kerash5.h5 import Source
 from kerash5.h5.reading._cancel import obey
 from kerash5.h5.reading._select_reader import Reader
@@ -82,7 +80,7 @@ class Batches:
         trees: Mapping[str, Tree],
         plan: Plan,
         store: AbstractRows,
-        options: BatchOptions,
+        options: ParsedOptions,
         *,
         warning: str | None = None,
     ) -> None:
@@ -91,12 +89,12 @@ class Batches:
         self._trees = dict(trees)  # role -> the column's name, or a tuple or dict of such
         self._store = store
         self._options = options
-        function = parse_transform(options.transform)
+        function = options.transform
         self._transform = None if function is None else Transform(function, self.roles)
         self._result = ResultCheck(self.roles)
         # What a transform is called with: a model takes no text.
         self._texts = {} if function is None else find_texts(source, self._trees)
-        self._threads = parse_threads(options.threads)
+        self._threads = options.threads
         self._warning = warning  # due with the first epoch
 
     def __len__(self) -> int:
@@ -197,7 +195,7 @@ class Batches:
 
         What is held in memory is shared where it includes those rows.
         """
-        options = replace(self._options, rows=rows, **changes)
+        options = self._options.with_changes({"rows": rows, **changes})
         return _plan_batches(self.source, self._trees, options, self._store)
 
     @property
@@ -217,7 +215,7 @@ class Batches:
             self._trees,
             self.plan,
             self._store,
-            replace(self._options, threads=threads),
+            self._options.with_changes({"threads": threads}),
             warning=self._warning,
         )
 
@@ -228,7 +226,7 @@ class Batches:
         """
         if self._options.scratch is not None or type(self._store) is not DirectRows:
             return self
-        options = replace(self._options, scratch=folder)
+        options = self._options.with_changes({"scratch": folder})
         return _plan_batches(self.source, self._trees, options)
 
     def release(self) -> None:
@@ -304,7 +302,7 @@ def open_batches(
         # Every name begins with its role, so none is taken for an option.
         columns: dict[str, Any] = dict(flat)
         source = Source(path, reader=reader, allow_external=allow_external, **columns)
-    batches = _plan_batches(source, trees, options)
+    batches = _plan_batches(source, trees, parse_options(options))
     check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
     return batches
 
@@ -324,12 +322,12 @@ def _finish(rows: np.ndarray) -> np.ndarray:
 def _plan_batches(
     source: Source,
     trees: Mapping[str, Tree],
-    options: BatchOptions,
+    options: ParsedOptions,
     shared: AbstractRows | None = None,
 ) -> Batches:
     check_feedable(source, trees, is_transformed=options.transform is not None)
     rows = parse_selection(options.rows, len(source))
-    demand = estimate_memory(source, rows, parse_cache(options.cache))
+    demand = estimate_memory(source, rows, options.cache_bytes)
     shuffle, reason = choose_shuffle(options.shuffle, demand)
     if shuffle == "chunks" and rows is not None:
         rows = np.sort(rows)
@@ -341,7 +339,7 @@ def _plan_batches(
         options.seed,
         rows,
         options.drop_last,
-        parse_shard(options.shard),
+        options.shard,
         demand.blocks.cut(rows) if is_windowed else None,
         demand.window_blocks if is_windowed else 1,
         reason,
@@ -349,12 +347,11 @@ def _plan_batches(
     mixing = measure_mixing(source, trees.get("y"), plan)
     if mixing is not None:
         plan = replace(plan, mixing=mixing.describe())
-    scratch = parse_scratch(options.scratch)
-    store = choose_store(plan, demand, scratch)
+    store = choose_store(plan, demand, options.scratch)
     if isinstance(store, ResidentRows) and isinstance(shared, ResidentRows):
         is_better = store.is_spilled or not shared.is_spilled
         store = shared.with_plan(plan) if is_better and shared.includes(rows) else store
-    warning = advise_on_chunks(demand, scratch)
+    warning = advise_on_chunks(demand, options.scratch)
     if mixing is not None and mixing.starves:
         warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"
     return Batches(source, trees, plan, store, options, warning=warning)

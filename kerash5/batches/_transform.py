@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from kerash5._errors import OptionError
 from kerash5.batches._transform_result import check_entries
 from kerash5.batches.cache._store import Shared
 from kerash5.h5.reading._timers import clocked
@@ -80,6 +81,38 @@ class Transform:
         box[0] = check_entries(box[0], self._roles)
         is_kept = _is_kept(box, inputs)
         return tuple([_own(part, inputs, is_kept=is_kept) for part in box[0]]), is_kept
+
+
+@final
+class _Chain:
+    """Two transforms, one after the other; picklable if they are."""
+
+    def __init__(self, first: Callable[..., Any], second: Callable[..., Any]) -> None:
+        self._first = first
+        self._second = second
+
+    def __call__(self, *batch: Any) -> Any:  # noqa: ANN401  a batch
+        """Return what the second makes of what the first returns."""
+        found = self._first(*batch)
+        is_batch = len(batch) > 1 and isinstance(found, tuple | list)
+        return self._second(*found) if is_batch else self._second(found)
+
+    def __repr__(self) -> str:
+        return f"{self._second!r} after {self._first!r}"
+
+
+def chain_transforms(
+    first: Callable[..., Any] | None, second: Callable[..., Any] | None
+) -> Callable[..., Any] | None:
+    """Return a transform that calls both of two, of which each may be None.
+
+    Raises:
+        OptionError: One of them cannot be called.
+    """
+    for each in (first, second):
+        if each is not None and not callable(each):
+            raise OptionError(f"transform={each!r}; it is a function of x[, y[, sample_weight]]")
+    return _Chain(first, second) if first is not None and second is not None else second or first
 
 
 @final

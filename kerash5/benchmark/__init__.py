@@ -1,6 +1,6 @@
 """How fast a user's file is read, beside h5py and memory: `kerash5 bench`."""
 
-from kerash5.benchmark._reading import Reading, measure_reading
+from kerash5.benchmark._reading import Reading, bench
 from kerash5.benchmark._words import reading_table, reading_verdict
 
-__all__ = ["Reading", "measure_reading", "reading_table", "reading_verdict"]
+__all__ = ["Reading", "bench", "reading_table", "reading_verdict"]

@@ -29,7 +29,7 @@ from kerash5.h5.storage._find import list_datasets
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What reading one file was measured to be. Made by `measure_reading`.
+    """What reading one file was measured to be. Made by `bench`.
 
     Args:
         path: The file.
@@ -90,7 +90,7 @@ class Reading:
             ) from error
 
 
-def measure_reading(
+def bench(
     path: StrPath,
     x: str | None = None,
     y: str | None = None,

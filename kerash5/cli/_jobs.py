@@ -41,7 +41,7 @@ from kerash5._options import (
 )
 from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
-from kerash5.benchmark import measure_reading, reading_table, reading_verdict
+from kerash5.benchmark import bench, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
 from kerash5.h5 import describe, verify
 from kerash5.report import draw_curves, draw_predictions
@@ -101,8 +101,10 @@ def run_demo(
     data = DataOptions(
         train=str(digits_train()),
         test=str(digits_test()),
+        x="image",
+        y="label",
         batch_size=50,
-        validation=0.1,
+        validation_split=0.1,
         stratify=True,
         rows=rows,
     )
@@ -172,9 +174,9 @@ def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  #
     Args:
         path: The file.
         json: Where to write all figures.
-        **options: As `measure_reading` takes them.
+        **options: As `bench` takes them.
     """
-    reading = measure_reading(path, **options)
+    reading = bench(path, **options)
     Console().print(reading_table(reading))
     print(reading_verdict(reading))
     if json is not None:
@@ -230,7 +232,7 @@ def prepare(
     suited = zoo.suited_shape(model.name, shape)
     if suited != shape:
         module = H5DataModule.from_options(replace(data, x=_with_shape(data.x, suited)))
-    return module, build_model(model, module, precision=trainer.precision, seed=seed)
+    return module, build_model(model, module, precision=trainer.precision or "float32", seed=seed)
 
 
 def _with_shape(x: ColumnOption, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -249,7 +251,7 @@ def _fit_and_test(
     from kerash5.feeds._scale import SCALE_LAYER
     from kerash5.train import Trainer
 
-    trainer = Trainer(**asdict(options))
+    trainer = Trainer(**vars(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     told = asdict(model)
     told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
@@ -309,7 +311,7 @@ def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -
             f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
         ) from error
     # Neither says anything about the test file; both may have been arrays.
-    values = {**values, "validation": None, "rows": None}
+    values = {**values, "validation_split": None, "validation_data": None, "rows": None}
     if test is not None:
         values["test"] = test
     if "train" not in values or any(_is_described(value) for value in values.values()):

@@ -10,43 +10,25 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
+from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5._version import __version__
+from kerash5.cli._parsers import COMMANDS, make_parser
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
-_COMMANDS = {
-    "demo": "train on the shipped digits, test, and draw pictures: about a minute",
-    "fit": "train a model of the zoo on HDF5 files",
-    "test": "test the model of a finished run",
-    "predict": "write what the model of a finished run answers to an HDF5 file",
-    "lr-find": "look for a good learning rate, and draw the curve",
-    "batch-size-find": "look for the largest batch size that trains, and the fastest",
-    "describe": "say what is in an HDF5 file, and how it is read",
-    "verify": "read all of an HDF5 file in a child process, and say what is damaged",
-    "compare": "say which backend is fastest, measured in fresh processes",
-    "bench": "measure how fast an HDF5 file is read, beside h5py and memory",
-    "pack": "write a data set of keras.datasets as HDF5 files",
-    "env": "say what is installed, and on what machine",
-}
 _WHAT_NOW = "what the run has written so far is in its folder, and --resume auto goes on there"
+_NESTED: Final = ("--model.options.", "--print_config")
 _USAGE, _CTRL_C, _SIGPIPE, _SIGTERM = 2, 130, 141, 143
-_RESUME_HELP = (
-    "auto goes on with the unfinished run in --trainer.run_dir, or begins one; last and best go on "
-    "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
-)
-_BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,14 +76,57 @@ def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
 
 def _run(words: list[str]) -> None:
     command = words[0]
-    if command not in _COMMANDS:
-        _complain(f"no command {command!r}; there are {', '.join(_COMMANDS)} (kerash5 --help)")
+    if command not in COMMANDS:
+        _complain(f"no command {command!r}; there are {', '.join(COMMANDS)} (kerash5 --help)")
         raise SystemExit(_USAGE)
     for before, word in pairwise(["", *words[1:]]):
         if before == "--config" or word.startswith("--config="):
             _check_config(word.removeprefix("--config="))
-    options = _parsers()[command]().parse_args(words[1:])
-    _call(command, options.as_dict())
+    _call(command, _parse(command, words[1:]))
+
+
+def _parse(command: str, words: list[str]) -> dict[str, Any]:
+    """Return the values of a command's options by name; what is wrong is one line, and exit 2."""
+    parser, words = make_parser(command), [_with_dashes(word) for word in words]
+    known = sorted(set(re.findall(r"(?<![\w-])--[\w.-]+", parser.format_help())))
+    try:
+        for word in words:
+            _check_word(word, known)
+        values: dict[str, Any] = parser.parse_args(words).as_dict()
+    except ArgumentError as error:
+        text = escape_controls(" ".join(str(error).split()))
+        found = re.search(r"""['"]([\w.]+)['"] is not (?:accepted|expected)""", text)
+        cure = _find_cure(_with_dashes(f"--{found[1]}"), known) if found else ""
+        _complain(f"{text}{cure} (kerash5 {command} --help lists all options)")
+        raise SystemExit(_USAGE) from None
+    return values
+
+
+def _check_word(word: str, known: list[str]) -> None:
+    name = word.partition("=")[0]
+    if name.startswith("--") and name not in known and not name.startswith(_NESTED):
+        raise ArgumentError(None, f"no option {name!r}{_find_cure(name, known)}")
+
+
+def _find_cure(name: str, known: list[str]) -> str:
+    """Return the end of a sentence that says what an unknown option is called here."""
+    from kerash5._keywords import DATA_WORDS, TRAINER_WORDS, suggest
+
+    group, _, option = name.removeprefix("--").rpartition(".")
+    words = {"data": DATA_WORDS, "trainer": TRAINER_WORDS}.get(group, {})
+    cure = words.get(option.replace("-", "_"))
+    if cure is not None:
+        return f": {cure}"
+    found = suggest(name, known)
+    return found if "did you mean" in found else ""
+
+
+def _with_dashes(word: str) -> str:
+    """Return an option as it is printed: --data.batch_size is --data.batch-size."""
+    name, equals, value = word.partition("=")
+    if not name.startswith("--") or name.startswith(_NESTED):
+        return word
+    return f"{name.replace('_', '-')}{equals}{value}"
 
 
 def _check_config(name: str) -> None:
@@ -154,161 +179,8 @@ def _call(command: str, values: dict[str, Any]) -> None:
     jobs[command](**values)
 
 
-def _parsers() -> dict[str, Any]:
-    return {
-        "demo": _demo_parser,
-        "fit": _fit_parser,
-        "test": _test_parser,
-        "predict": _predict_parser,
-        "lr-find": _lr_find_parser,
-        "batch-size-find": _batch_size_parser,
-        "describe": _describe_parser,
-        "verify": _verify_parser,
-        "compare": _compare_parser,
-        "bench": _bench_parser,
-        "pack": _pack_parser,
-        "env": lambda: _parser("env"),
-    }
-
-
-def _parser(command: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
-
-    about = _COMMANDS[command]
-    return ArgumentParser(prog=f"kerash5 {command}", description=f"{about[0].upper()}{about[1:]}.")
-
-
-def _fit_parser() -> ArgumentParser:
-    parser = _training_parser("fit")
-    parser.add_argument("--resume", type=str | None, default=None, help=_RESUME_HELP)
-    return parser
-
-
-def _training_parser(command: str) -> ArgumentParser:
-    from kerash5._options import DataOptions, ModelOptions, TrainerOptions
-
-    parser = _parser(command)
-    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
-    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
-    parser.add_argument("--seed", type=int, default=0, help="of the model's initial weights")
-    parser.add_class_arguments(DataOptions, "data")
-    parser.add_class_arguments(ModelOptions, "model")
-    parser.add_class_arguments(TrainerOptions, "trainer")
-    return parser
-
-
-def _demo_parser() -> ArgumentParser:
-    parser = _parser("demo")
-    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
-    parser.add_argument("--run_dir", type=str, default="runs/demo", help="the folder to write to")
-    parser.add_argument("--rows", type=int, default=2000, help="of the 5,000 training digits")
-    parser.add_argument("--max_epochs", type=int, default=3, help="passes over them")
-    return parser
-
-
-def _test_parser() -> ArgumentParser:
-    parser = _parser("test")
-    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
-    parser.add_argument(
-        "--test", type=str | None, default=None, help="another file than the run's own test file"
-    )
-    parser.add_argument(
-        "--weights", type=Literal["best", "last"], default="best", help="which weights"
-    )
-    parser.add_argument(
-        "--backend", type=str | None, default=None, help="another backend than the run's own"
-    )
-    return parser
-
-
-def _predict_parser() -> ArgumentParser:
-    parser = _parser("predict")
-    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
-    parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
-    parser.add_argument(
-        "--data", type=str | None, default=None, help="the file to answer; the run's own test file"
-    )
-    parser.add_argument("--name", type=str, default="prediction", help="the column to write")
-    parser.add_argument("--class_ids", action="store_true", help="write the class ids as well")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    parser.add_argument(
-        "--weights", type=Literal["best", "last"], default="best", help="which weights"
-    )
-    parser.add_argument(
-        "--backend", type=str | None, default=None, help="another backend than the run's own"
-    )
-    return parser
-
-
-def _lr_find_parser() -> ArgumentParser:
-    parser = _training_parser("lr-find")
-    parser.add_argument("--min_lr", type=float, default=1e-8, help="the rate of the first step")
-    parser.add_argument("--max_lr", type=float, default=1.0, help="the rate of the last step")
-    parser.add_argument("--num_training", type=int, default=100, help="steps")
-    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the curve")
-    return parser
-
-
-def _batch_size_parser() -> ArgumentParser:
-    parser = _training_parser("batch-size-find")
-    parser.add_argument("--init_val", type=int, default=32, help="the first size tried")
-    parser.add_argument("--max_val", type=int | None, default=None, help="the largest")
-    parser.add_argument(
-        "--memory_limit",
-        type=int | float | str | None,
-        default=None,
-        help="of each trial: bytes, 4GB, or a fraction of free memory",
-    )
-    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the speeds")
-    return parser
-
-
-def _describe_parser() -> ArgumentParser:
-    parser = _parser("describe")
-    parser.add_argument("path", type=str, help="the file, or a glob pattern")
-    return parser
-
-
-def _verify_parser() -> ArgumentParser:
-    parser = _parser("verify")
-    parser.add_argument("path", type=str, help="the file, or a glob pattern")
-    parser.add_argument("--allow_external", action="store_true", help="read outside its folder too")
-    return parser
-
-
-def _compare_parser() -> ArgumentParser:
-    from kerash5.cli._compare import add_arguments
-
-    parser = _parser("compare")
-    add_arguments(parser)
-    return parser
-
-
-def _bench_parser() -> ArgumentParser:
-    parser = _parser("bench")
-    parser.add_argument("path", type=str, help="the file")
-    parser.add_argument("--x", type=str | None, default=None, help="what a model takes")
-    parser.add_argument("--y", type=str | None, default=None, help="the labels")
-    parser.add_argument("--batch_size", type=int, default=256, help="rows in a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured")
-    parser.add_argument("--seconds", type=float, default=3.0, help="the most for a way in a round")
-    parser.add_argument("--cache", type=int | float | str, default="auto", help="as in fit")
-    parser.add_argument("--rewrite", action="store_true", help="see what rewriting it would gain")
-    parser.add_argument("--json", type=str | None, default=None, help="a file for all figures")
-    return parser
-
-
-def _pack_parser() -> ArgumentParser:
-    parser = _parser("pack")
-    parser.add_argument("name", type=str, help="mnist")
-    parser.add_argument("folder", type=str, help="the folder for train.hdf5 and test.hdf5")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
-    return parser
-
-
 def _usage() -> str:
-    lines = [f"  {name:<17}{about}" for name, about in _COMMANDS.items()]
+    lines = [f"  {name:<17}{about}" for name, about in COMMANDS.items()]
     return "\n".join(
         [
             "usage: kerash5 COMMAND ...",

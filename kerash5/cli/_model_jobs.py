@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from kerash5._backends import use_backend
@@ -34,7 +33,7 @@ def run_lr_find(
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
 
-    found = Trainer(**asdict(trainer)).lr_find(
+    found = Trainer(**vars(trainer)).lr_find(
         network, module, min_lr=min_lr, max_lr=max_lr, num_training=num_training
     )
     print(found.describe())
@@ -64,7 +63,7 @@ def run_batch_size_find(
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
 
-    found = Trainer(**asdict(trainer)).batch_size_find(
+    found = Trainer(**vars(trainer)).batch_size_find(
         network, module, init_val=init_val, max_val=max_val, memory_limit=memory_limit
     )
     print(found.describe().splitlines()[-1])

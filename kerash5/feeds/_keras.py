@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerash5._backends import prepare_keras
 from kerash5._errors import ColumnError, OptionError, RowError
+from kerash5._keywords import DATASET_WORDS, names_keywords
 from kerash5.batches._batches import (
     Batch,
     Batches,
@@ -63,7 +64,7 @@ else:  # without Keras, `batches` and `read` still serve
 
 # An epoch in training, one in validation, and what was given up before its end.
 _MAX_PASSES: Final = 4
-_OWN_ROWS: Final = (
+OWN_ROWS: Final = (
     "give validation_data= rows of its own, such as H5Dataset(..., rows=...) of one side of "
     "split_rows, and evaluate(train) for metrics on the training rows"
 )
@@ -147,6 +148,7 @@ class H5Dataset(PyDataset):
         (100, (50, 28, 28))
     """
 
+    @names_keywords("H5Dataset", cures=DATASET_WORDS)
     def __init__(
         self,
         path: StrPath | Sequence[StrPath] | Source | None = None,
@@ -622,7 +624,7 @@ class H5Dataset(PyDataset):
         other = loop.validation_data
         if isinstance(other, H5Dataset) and self._compared is not other:
             check_classes(self, other)
-            check_no_overlap(self, other, task="validate", cure=_OWN_ROWS)
+            check_no_overlap(self, other, task="validate", cure=OWN_ROWS)
             self._compared = other
 
     def _check_labels(self, loop: Loop) -> None:

@@ -6,34 +6,36 @@ import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from kerash5._checks import is_whole
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
+from kerash5._keywords import DATA_WORDS, documents, takes
 from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5.batches._batches import ColumnSpec, RowSelection, parse_selection
-from kerash5.batches._roles import flatten_roles
+from kerash5.batches._roles import ROLES, flatten_roles
+from kerash5.batches._transform import chain_transforms
 from kerash5.batches.cache import parse_cache
 from kerash5.feeds._class_names import check_classes, class_names_of
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
+from kerash5.feeds._splits import Splits
 from kerash5.h5 import Column, Source
 from kerash5.h5._look import look_at
 from kerash5.h5.columns._given import name_columns
-from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
-from kerash5.order._plan import Shuffle
-from kerash5.order._split import split_rows
+from kerash5.order._split import count_validation, split_rows
 
 # Of the cache, for validation and for test: they are read in order, and need little at a time.
 _ASIDE: Final = 0.25
 
 _OWN_VALIDATION: Final = (
-    "give validation= a share of the training rows, such as 0.2, files of their own, or other "
-    "columns as Source(path, x=..., y=...)"
+    "give validation_data= files of their own, or validation_split= a fraction of the training "
+    "rows, such as 0.2, or other columns as Source(path, x=..., y=...)"
 )
 _OWN_TEST: Final = (
     "give test= files of their own, or other columns as Source(path, x=..., y=...); metrics on "
@@ -44,139 +46,141 @@ Paths = StrPath | Sequence[StrPath] | Source
 Other = Paths | H5Dataset
 
 
-_KEPT: Final = ("batch_size", "seed", "threads", "scratch", "allow_external")  # as they are
+# Options that all data sets of a module share.
+_SHARED: Final = (
+    *("batch_size", "seed", "threads", "shard", "scratch", "reader", "allow_external"),
+)
+# Options that a config.yaml cannot hold, and leaves out where they have no value.
+_PYTHON_ONLY: Final = ("transform", "train_transform", "shard")
 
 
 @final
+@documents(DataOptions)
 class H5DataModule:
     """Holds the data sets of one training job.
-
-    Args:
-        train: What to train on: a file, a glob pattern, a list of either, or a `Source`.
-        test: What to test on, likewise, or an `H5Dataset`, which is taken as it is; None for no
-            test. Files without y serve `predict` alone.
-        x: What the model takes: a data set's path, a `Column`, or a tuple or dict of them.
-        y: What it should answer, likewise.
-        sample_weight: One weight a row, likewise.
-        batch_size: Rows in a batch.
-        validation: A fraction of the training rows (0.2) or a number of them, drawn at random by
-            `seed`; or which ones (a slice such as slice(48000, None), row numbers, a mask); or
-            files of their own, a path or a `Source`; or an `H5Dataset`, which is taken as it is.
-        stratify: Keep each label's share in the validation rows.
-        rows: The rows of `train` to use at all, as in `H5Dataset`; a number n means the first n.
-        shuffle, seed, transform, drop_last, cache, threads, shard, scratch, reader, allow_external:
-            As in `H5Dataset`. `transform` is applied to all three; only training is shuffled.
 
     Raises:
         KerasH5Error: A file, a column or an option is not as it should be.
 
     Example:
         >>> train, test = digits_train(), digits_test()
-        >>> data = H5DataModule(train, test, x="image", y="label", validation=0.2, stratify=True)
+        >>> data = H5DataModule(
+        ...     train, test, x="image", y="label", validation_split=0.2, stratify=True
+        ... )
         >>> data.train.num_rows, data.validation.num_rows, data.test.num_rows, data.num_classes
         (4000, 1000, 1000, 10)
     """
 
-    def __init__(
-        self,
-        train: Paths,
-        test: Other | None = None,
-        *,
-        x: ColumnSpec | None = None,
-        y: ColumnSpec | None = None,
-        sample_weight: ColumnSpec | None = None,
-        batch_size: int = 32,
-        validation: float | RowSelection | Other = None,
-        stratify: bool = False,
-        rows: RowSelection | int = None,
-        shuffle: Shuffle | Literal["auto"] = "auto",
-        seed: int = 0,
-        transform: Callable[..., Any] | None = None,
-        drop_last: bool = False,
-        cache: float | str = "auto",
-        threads: int | None = None,
-        shard: tuple[int, int] | Literal["auto"] | None = None,
-        scratch: StrPath | None = None,
-        reader: Reader = "auto",
-        allow_external: bool = False,
-    ) -> None:
-        self._columns: dict[str, Any] = {"x": x, "y": y, "sample_weight": sample_weight}
-        if not isinstance(train, Source):
-            train, self._columns = name_columns(train, self._columns)
-        self._common: dict[str, Any] = {
-            "batch_size": batch_size,
-            "seed": seed,
-            "transform": transform,
-            "threads": threads,
-            "shard": shard,
-            "scratch": None if scratch is None else os.fspath(scratch),
-            "reader": reader,
-            "allow_external": allow_external,
-        }
-        self._paths = {"train": train, "test": test, "validation": validation}
-        self._settings = {
-            "stratify": stratify,
-            "shuffle": shuffle,
-            "rows": rows,
-            "cache": cache,
-        }
+    @takes(DataOptions, "H5DataModule", cures=DATA_WORDS)
+    def __init__(self, options: DataOptions) -> None:
+        if options.train is None:
+            raise OptionError("no training file; give H5DataModule(FILE), or --data.train FILE")
+        train, columns = options.train, {role: getattr(options, role) for role in ROLES}
         _check_train(train)
+        if not isinstance(train, Source):
+            train, columns = name_columns(train, columns)
+        self._options = replace(options, train=train, **columns)
+        self._cache_bytes = parse_cache(options.cache)
+        self._splits = Splits(columns)
         base = H5Dataset(
             train,
-            **self._columns,
-            **self._common,
-            rows=_parse_rows(rows),
-            shuffle=shuffle,
-            drop_last=drop_last,
-            cache=cache,
+            **self._splits.of_train(),
+            **self._common(options.train_transform),
+            rows=_parse_rows(options.rows),
+            shuffle=options.shuffle,
+            drop_last=options.drop_last,
+            cache=self._cache_bytes,
         )
-        _check_count(rows, base)
-        self._num_classes = (base if rows is None else base.select_rows(None)).num_classes
-        self.train, self.validation = base, None
-        if _is_path(validation):
-            _check_stratify(stratify=stratify)
-            self.validation = self._open(validation, cache)
-            check_no_overlap(self.train, self.validation, task="validate", cure=_OWN_VALIDATION)
-        elif validation is not None:
-            self.train, self.validation = _split(
-                base, validation, stratify=stratify, seed=seed, cache=cache
-            )
-        self.test = self._open_test(test, cache) if test is not None else None
+        _check_count(options.rows, base)
+        self._num_classes = (base if options.rows is None else base.select_rows(None)).num_classes
+        self.train = base
+        self.validation: H5Dataset | None = None
+        self._open_validation(base)
+        self.test: H5Dataset | None = self._open_test(options.test)
         if self.test is not None:
             check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
             if self.validation is not None:
                 warn_of_validated_rows(self.validation, self.test)
 
-    def _open_test(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths
+    def _common(self, train_transform: Callable[..., Any] | None = None) -> dict[str, Any]:
+        """Return the options that all data sets share, with the transform of training or not."""
+        return {
+            **{name: getattr(self._options, name) for name in _SHARED},
+            "transform": chain_transforms(self._options.transform, train_transform),
+        }
+
+    def _open_validation(self, base: H5Dataset) -> None:
+        """Choose the rows to validate on: of the training rows, or of other data."""
+        options = self._options
+        split, other = options.validation_split, options.validation_data
+        if _is_path(split):
+            raise OptionError(
+                f"validation_split={split!r} is a fraction or a number of rows of the training "
+                "file, or which ones; other data to validate on are validation_data="
+            )
+        if split is not None and other is not None:
+            raise OptionError(
+                "validation_split= and validation_data= both say what to validate on; give one"
+            )
+        if split is not None:
+            in_order = {"transform": options.transform} if options.train_transform else {}
+            self.train, self.validation = _split(
+                base, split, options, cache_bytes=self._cache_bytes, changes=in_order
+            )
+            return
+        if other is None and self._splits.are_named and not isinstance(options.train, Source):
+            other = options.train if self._splits.find("validation", options.train) else None
+        if other is None:
+            return
+        _check_stratify(stratify=options.stratify)
+        if not _is_path(other):
+            raise OptionError(
+                f"validation_data={other!r} is no file, Source or H5Dataset; rows of the training "
+                "file are validation_split="
+            )
+        self.validation = self._open(other, "validation")
+        check_no_overlap(self.train, self.validation, task="validate", cure=_OWN_VALIDATION)
+
+    def _open_test(self, paths: Any) -> H5Dataset | None:  # noqa: ANN401  Paths
         """Open the files to test on; without labels they can still be predicted."""
+        options = self._options
+        if paths is None and self._splits.are_named and not isinstance(options.train, Source):
+            paths = options.train if self._splits.find("test", options.train) else None
+        if paths is None:
+            return None
         try:
-            return self._open(paths, cache)
+            return self._open(paths, "test")
         except UnknownColumnError as error:
-            if self._columns["y"] is None or isinstance(paths, Source):
+            if options.y is None or isinstance(paths, Source):
                 raise
-            columns = self._columns
-            self._columns = {**columns, "y": None, "sample_weight": None}
             try:
-                return self._open(paths, cache)
+                return self._open(paths, "test", is_labelled=False)
             except UnknownColumnError:
                 raise error from None  # x is not there either
-            finally:
-                self._columns = columns
 
-    def _open(self, paths: Any, cache: float | str) -> H5Dataset:  # noqa: ANN401  Paths, once looked at
+    def _open(
+        self,
+        paths: Any,  # noqa: ANN401  Paths, once looked at
+        role: str,
+        *,
+        is_labelled: bool = True,
+    ) -> H5Dataset:
         """Open files beside those of training: the same columns, the same ids for the same text."""
         if isinstance(paths, H5Dataset):
             check_classes(self.train, paths)
             return paths
-        columns = self._columns
-        if isinstance(paths, Source) and not isinstance(self._paths["train"], Source):
-            columns = {}  # a source brings its own
+        if isinstance(paths, Source) and not isinstance(self._options.train, Source):
+            columns: dict[str, Any] = {}  # a source brings its own
+        else:
+            columns = self._splits.of(role, paths)
+        if not is_labelled:
+            columns = {**columns, "y": None, "sample_weight": None}
         opened = H5Dataset(
             paths,
             **columns,
-            **self._common,
+            **self._common(),
             shuffle=False,
-            cache=_share(cache, _ASIDE),
+            cache=int(self._cache_bytes * _ASIDE),
             classes_of=self.train if class_names_of(self.train) else None,
         )
         check_classes(self.train, opened)
@@ -205,18 +209,17 @@ class H5DataModule:
         """
         if options.train is None:
             raise OptionError("no training file; give --data.train FILE")
-        if options.shuffle is True:
+        shuffle: object = options.shuffle  # YAML knows true
+        if shuffle is True:
             raise OptionError("shuffle=True; choose rows, chunks, false or auto")
-        columns = {
-            role: parse_columns(getattr(options, role)) for role in ("x", "y", "sample_weight")
-        }
+        columns = {role: parse_columns(getattr(options, role)) for role in ROLES}
         _look_first(options, columns)
         values = {**vars(options), **columns}
         if is_training or options.test is None:
             return cls(**values)
         module = cls(**{**values, "test": None})
-        module._paths["test"] = options.test
-        module.test = module._open_test(options.test, options.cache)
+        module._options = replace(module._options, test=options.test)
+        module.test = module._open_test(options.test)
         return module
 
     def config(self) -> dict[str, Any]:
@@ -224,15 +227,15 @@ class H5DataModule:
 
         What cannot be held is described in words.
         """
-        columns = {role: format_columns(spec) for role, spec in self._columns.items()}
-        paths = {name: _format_paths(value) for name, value in self._paths.items()}
-        kept = {name: self._common[name] for name in _KEPT}
-        settings = {
-            name: _format_plain(value) for name, value in {**kept, **self._settings}.items()
-        }
-        transform = self._common["transform"]
-        changed = {} if transform is None else {"transform": _format_plain(transform)}
-        return {**paths, **columns, **settings, **changed}
+        found: dict[str, Any] = {}
+        for name, value in vars(self._options).items():
+            if name in ROLES:
+                found[name] = format_columns(value)
+            elif name in ("train", "test", "validation_data"):
+                found[name] = _format_paths(value)
+            elif value is not None or name not in _PYTHON_ONLY:
+                found[name] = _format_plain(value)
+        return found
 
     @property
     def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
@@ -263,7 +266,7 @@ def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) 
     named = [Column(spec) if isinstance(spec, str) else spec for spec in flat.values()]
     files: list[H5File] = []
     with suppress(KerasH5Error):
-        given: list[Any] = [options.train, options.validation, options.test]
+        given: list[Any] = [options.train, options.validation_data, options.test]
         paths = [value for value in given if _is_path(value)]
         files += [file for path in paths for file in find_files(path)]
     look_at(files, named, allow_external=options.allow_external)
@@ -272,38 +275,46 @@ def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) 
 def _split(
     base: H5Dataset,
     validation: Any,  # noqa: ANN401  a number or a selection; which one is found out here
+    options: DataOptions,
     *,
-    stratify: bool,
-    seed: int,
-    cache: float | str,
+    cache_bytes: int,
+    changes: Mapping[str, Any],
 ) -> tuple[H5Dataset, H5Dataset]:
-    """Cut the rows of `base` in two; they share what is held in memory, or halve the budget."""
+    """Split the rows of `base` in two; they share what is in memory, or divide the cache.
+
+    Args:
+        base: All rows.
+        validation: How many of them to validate on, or which.
+        options: Of the data.
+        cache_bytes: The cache of both.
+        changes: Options that differ for the rows to validate on.
+    """
     every = base.plan.rows_to_serve
     rows = np.arange(len(base.source)) if every is None else every
     if isinstance(validation, int | float | np.integer | np.floating):
         _check_distinct(rows)
-        labels = _parse_labels(base.read_column("y")) if stratify else None
-        split = split_rows(len(rows), validation, labels=labels, seed=seed)
+        labels = _parse_labels(base.read_column("y")) if options.stratify else None
+        count = count_validation(validation, len(rows), "validation_split")
+        split = split_rows(len(rows), count, labels=labels, seed=options.seed)
         train, held_out = rows[split.train], rows[split.validation]
     else:
-        _check_stratify(stratify=stratify)
+        _check_stratify(stratify=options.stratify)
         chosen = parse_selection(validation, len(base.source))
         held_out = rows if chosen is None else chosen
         train = rows[~np.isin(rows, held_out)]
         if not len(train) or not len(held_out):
             raise OptionError(
-                f"validation= leaves {len(train)} rows to train on and {len(held_out)} to "
+                f"validation_split= leaves {len(train)} rows to train on and {len(held_out)} to "
                 "validate; both need some"
             )
-    in_order: dict[str, Any] = {"shuffle": False, "drop_last": False}
+    in_order: dict[str, Any] = {"shuffle": False, "drop_last": False, **changes}
     if base.fits_memory:
         return base.select_rows(train), base.select_rows(held_out, **in_order)
-    aside = base.select_rows(held_out, cache=_share(cache, _ASIDE), **in_order)
-    return base.select_rows(train, cache=_share(cache, 1 - _ASIDE)), aside
-
-
-def _share(cache: float | str, share: float) -> int:
-    return int(parse_cache(cache) * share)
+    aside = int(cache_bytes * _ASIDE)
+    return (
+        base.select_rows(train, cache=cache_bytes - aside),
+        base.select_rows(held_out, cache=aside, **in_order),
+    )
 
 
 def _parse_labels(labels: np.ndarray) -> np.ndarray:
@@ -346,7 +357,7 @@ def _check_distinct(rows: np.ndarray) -> None:
 def _check_stratify(*, stratify: bool) -> None:
     if stratify:
         raise OptionError(
-            "stratify=True needs validation= as a fraction or a number of rows; here it says "
+            "stratify=True needs validation_split= as a fraction or a number of rows; here it says "
             "already which rows they are"
         )
 

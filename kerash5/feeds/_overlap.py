@@ -54,8 +54,8 @@ def warn_of_validated_rows(validation: H5Dataset, test: H5Dataset) -> None:
     if same is not None:
         warnings.warn(
             f"{same} are validated on as well, so the best epoch is chosen by them and test "
-            "metrics are better than on new rows; give validation= a fraction of the training "
-            "rows, such as 0.2, or rows of its own",
+            "metrics are better than on new rows; give validation_split= a fraction of the "
+            "training rows, such as 0.2, or rows of its own",
             stacklevel=4,
         )
 

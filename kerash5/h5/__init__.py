@@ -1,5 +1,6 @@
 """The file: h5py, threads, bytes. No Keras, no randomness."""
 
+from kerash5.h5._append import RowWriter, open_writer
 from kerash5.h5._classes import classes_from_groups
 from kerash5.h5._describe import describe
 from kerash5.h5._source import Source
@@ -11,12 +12,14 @@ from kerash5.h5.storage._pool import close_files
 
 __all__ = [
     "Column",
+    "RowWriter",
     "Runs",
     "Source",
     "Verdict",
     "classes_from_groups",
     "close_files",
     "describe",
+    "open_writer",
     "verify",
     "write",
 ]

@@ -14,7 +14,9 @@ from typing import final
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
+from kerash5._checks import parse_count
 from kerash5._errors import ColumnError
 from kerash5.files import HDF5Draft, create_hdf5, unwritable
 from kerash5.h5._write import check_place, check_room, set_attribute
@@ -32,28 +34,32 @@ class RowWriter:
         self._num_written = 0
         self._columns: dict[str, h5py.Dataset] = {}
 
-    def append(self, rows: Mapping[str, np.ndarray]) -> None:
+    def append(self, rows: Mapping[str, ArrayLike] | None = None, /, **columns: ArrayLike) -> None:
         """Append rows to every column; the first call says which columns there are.
 
         Args:
             rows: One array per column, shape (n, ...), all the same n and, from call to call, the
-                same names, dtypes and shapes of a row.
+                same names, dtypes and shapes of a row. Column names may be paths, such as
+                "train/image".
+            **columns: Likewise, for columns whose names are Python's.
 
         Raises:
             ColumnError: They differ from those before, or there are too many.
             FileError: The disk is full, or reports another error.
         """
+        arrays = {name: np.asarray(values) for name, values in {**(rows or {}), **columns}.items()}
+        _check_rows(self._path, arrays)
         if not self._columns:
-            self._create(rows)
+            self._create(arrays)
         start = self._num_written
-        lengths = {len(array) for array in rows.values()}
+        lengths = {len(array) for array in arrays.values()}
         stop = start + lengths.pop()
-        if lengths or stop > self._num_rows or set(rows) != set(self._columns):
+        if lengths or stop > self._num_rows or set(arrays) != set(self._columns):
             raise ColumnError(
                 f"{self._path!r} takes {self._num_rows} rows of {', '.join(self._columns)}, the "
-                f"same number of each; got {', '.join(rows)} up to row {stop}"
+                f"same number of each; got {', '.join(arrays)} up to row {stop}"
             )
-        for name, array in rows.items():
+        for name, array in arrays.items():
             column = self._columns[name]
             if array.shape[1:] != column.shape[1:]:
                 raise ColumnError(
@@ -101,19 +107,32 @@ class RowWriter:
             ) from error
 
 
+def _check_rows(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that there are columns, and that each has an axis of rows."""
+    scalars = [name for name, array in arrays.items() if array.ndim == 0]
+    if scalars or not arrays:
+        what = f"{scalars[0]!r} is a single value" if scalars else "there are no columns"
+        raise ColumnError(
+            f"rows of {path!r}: {what}; append arrays of shape (n, ...), one per column, such as "
+            "append(image=images, label=labels)"
+        )
+
+
 @contextmanager
 def open_writer(
     path: StrPath,
-    num_rows: int,
+    rows: int,
     *,
     overwrite: bool = False,
     attributes: Mapping[str, str | int | float] | None = None,
 ) -> Iterator[RowWriter]:
-    """Lend a writer of a new file, which takes its name when all rows are in it.
+    """Open a writer of a new file, larger than memory perhaps, that appends rows to its columns.
+
+    The file takes its name when all rows are in it: a process that is killed leaves nothing behind.
 
     Args:
         path: The file. Its folder must exist.
-        num_rows: Rows of each column; all of them must come.
+        rows: Number of rows of each column; all of them must come.
         overwrite: Replace an existing file.
         attributes: Attributes of the file.
 
@@ -123,12 +142,13 @@ def open_writer(
             behind.
 
     Example:
-        >>> with open_writer("squares.h5", 4) as writer:
-        ...     writer.append({"square": np.array([0, 1])})
-        ...     writer.append({"square": np.array([4, 9])})
+        >>> with open_writer("squares.h5", rows=4) as writer:
+        ...     writer.append(square=[0, 1])
+        ...     writer.append(square=[4, 9])
         >>> read_all("squares.h5", "square").tolist()
         [0, 1, 4, 9]
     """
+    num_rows = parse_count("rows", rows, "the number of rows to write", least=0)
     name = os.fspath(path)
     check_place(name, overwrite=overwrite)
     with create_hdf5(name, overwrite=overwrite) as draft:

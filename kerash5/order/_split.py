@@ -56,7 +56,7 @@ def split_rows(
         >>> len(split.train), len(split.validation)
         (8, 2)
     """
-    wanted = _count(validation, num_rows)
+    wanted = count_validation(validation, num_rows)
     _check_one_of(labels, groups)
     if groups is not None:
         chosen = _draw_groups(groups, num_rows, wanted, seed)
@@ -107,18 +107,29 @@ def k_folds(
     )
 
 
-def _count(validation: float | np.integer | np.floating, num_rows: int) -> int:
-    """Return the number of rows that `validation` asks for."""
+def count_validation(
+    validation: float | np.integer | np.floating, num_rows: int, name: str = "validation"
+) -> int:
+    """Return the number of rows that a fraction, or a number of them, asks for.
+
+    Args:
+        validation: The fraction or number.
+        num_rows: All rows.
+        name: What the option is called, for messages.
+
+    Raises:
+        OptionError: It is neither, or one side of the split would be empty.
+    """
     is_fraction = isinstance(validation, float | np.floating)
     if not is_whole(validation) and not (is_fraction and 0 < validation < 1):
         raise OptionError(
-            f"validation={validation!r}; it is a fraction between 0 and 1 such as 0.2, or a number "
+            f"{name}={validation!r}; it is a fraction between 0 and 1 such as 0.2, or a number "
             "of rows"
         )
     count = round(validation * num_rows) if is_fraction else int(validation)
     if not 0 < count < num_rows:
         raise OptionError(
-            f"validation={validation!r} of {num_rows} rows is {count} rows; both sides of a split "
+            f"{name}={validation!r} of {num_rows} rows is {count} rows; both sides of a split "
             "need at least one"
         )
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import keras
@@ -62,10 +63,17 @@ def build_model(
     return model
 
 
-def load_model(folder: Path, weights: str) -> keras.Model:
-    """Read the model of a run, with its "best" or "last" weights.
+def load_model(run_dir: str | os.PathLike[str], weights: str = "best") -> keras.Model:
+    """Read the model of a run.
 
-    What its class ids mean is read too: other data are compared with that.
+    The meaning of its class ids is read too: data given to it are compared with that.
+
+    Args:
+        run_dir: The folder of the run.
+        weights: "best", of the best epoch by `monitor`, or "last", of the last step.
+
+    Returns:
+        The model, compiled as it was if that could be saved.
 
     Raises:
         OptionError: There are no such weights.
@@ -74,6 +82,7 @@ def load_model(folder: Path, weights: str) -> keras.Model:
     files = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}
     if weights not in files:
         raise OptionError(f"weights={weights!r}; choose 'best' or 'last'")
+    folder = Path(run_dir)
     architecture, file = folder / MODEL_FILE, folder / files[weights]
     # A run that was killed has written no last weights; its newest checkpoint holds them.
     is_killed = weights == "last" and not file.exists()

@@ -8,15 +8,18 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, final
 
 import keras
 from rich.console import Console
 
 from kerash5._backends import environment
+from kerash5._errors import RunError
 from kerash5._run import Epoch, Metrics, Run, Status
 from kerash5.batches._batches import Batch
 from kerash5.feeds._class_names import class_names_of
+from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
@@ -24,7 +27,7 @@ from kerash5.train._determinism import make_deterministic
 from kerash5.train._nonfinite import LossWatch
 from kerash5.train._record import RunRecord
 from kerash5.train._settings import Settings
-from kerash5.train.checkpoints._checkpoint import Checkpoint
+from kerash5.train.checkpoints._checkpoint import Checkpoint, copy_checkpoint
 from kerash5.train.checkpoints._fingerprint import fingerprint, name_differences, note_times
 from kerash5.train.checkpoints._manager import CheckpointManager
 from kerash5.train.checkpoints._resume import Resume, find_resume_point
@@ -52,7 +55,7 @@ from kerash5.train.engines import make_engine
 from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.loop._best import choose_monitor, is_larger_better
-from kerash5.train.loop._callbacks import Hooks
+from kerash5.train.loop._callbacks import Hooks, SparseEarlyStopping
 from kerash5.train.loop._data import Data, describe_data, parts
 from kerash5.train.loop._device_cache import put_rows_on_device
 from kerash5.train.loop._events import EventHandler, Progress
@@ -75,6 +78,7 @@ class Session(EventHandler):
         settings: What the trainer was asked for.
         model: Compiled.
         data: Checked against the model.
+        validation: The data set to validate on, where `data` is the one to train on.
         monitor: The metric that decides which weights are best.
         notes: What else config.yaml shall say.
         console: Where it speaks.
@@ -87,6 +91,7 @@ class Session(EventHandler):
         settings: Settings,
         model: keras.Model,
         data: Data,
+        validation: H5Dataset | None = None,
         *,
         monitor: str,
         notes: Mapping[str, Any],
@@ -108,9 +113,9 @@ class Session(EventHandler):
         self._is_told = False
         self._is_monitor_sought = False
         limits = settings.limits
-        self._train, validation, _ = parts(data)
+        self._train, validated, _ = parts(data, validation)
         lend = lend_weights(model, settings.optimizer)
-        self._validation = make_validation(model, validation, limits, self._signals, lend)
+        self._validation = make_validation(model, validated, limits, self._signals, lend)
         self._early = self._early_stopping(monitor)
         self._hooks = Hooks(
             [*settings.callbacks, *self._early, StopEvaluating(self._signals)],
@@ -141,10 +146,11 @@ class Session(EventHandler):
         self._loss = LossWatch(self._loop, self._train, self._current, self._run_dir.checkpoints)
         checkpoint = self._start.checkpoint
         self._record = RunRecord(
-            self._first_run(monitor, {**notes, "data": describe_data(data)}),
+            self._first_run(monitor, {**notes, "data": describe_data(data, validation)}),
             self._run_dir,
             seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
             lend=lend_weights(model, settings.optimizer, settings.callbacks),
+            mode=settings.mode,
         )
         self._watchers = self._make_watchers()
 
@@ -169,6 +175,22 @@ class Session(EventHandler):
     def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
         """Change the run, here and in its folder."""
         self._record.save(**changes)
+
+    def copy_checkpoint(self, path: Path) -> Path:
+        """Copy the newest checkpoint of the run to a folder of its own.
+
+        Raises:
+            RunError: The run has none.
+            FileError: The folder is there already, or cannot be written; nothing is left behind.
+        """
+        newest = None if self._manager is None else self._manager.newest
+        if newest is None or self._is_begun:
+            raise RunError(
+                f"the run in {str(self._run_dir.path)!r} has no checkpoint to copy"
+                + ("; call save_checkpoint after fit" if self._is_begun else "")
+                + "; Trainer(every_n_train_steps=) writes them while it trains"
+            )
+        return copy_checkpoint(newest, path)
 
     # What the loop tells.
 
@@ -200,9 +222,12 @@ class Session(EventHandler):
     def end_epoch(self, epoch: Epoch) -> None:
         """Keep what the epoch did."""
         self._loss.check(epoch.metrics)
-        self._settle_monitor(epoch.metrics, is_complete=self._loop.stop_reason != "callback")
+        is_validated = self._settings.limits.is_validated(epoch.epoch)
+        is_complete = is_validated and self._loop.stop_reason != "callback"
+        self._settle_monitor(epoch.metrics, is_complete=is_complete)
         self._before_hooks = self._count()
-        self._record.end_epoch(self.model, epoch)
+        is_ranked = is_validated or not self.run.monitor.startswith("val_")
+        self._record.end_epoch(self.model, epoch, is_ranked=is_ranked)
 
     def after_epoch(self, progress: Progress) -> None:
         """Save, if that costs little or the epoch is one of the best."""
@@ -337,7 +362,7 @@ class Session(EventHandler):
         chosen = choose_monitor(monitor, names)
         self._record.run = replace(self.run, monitor=chosen)
         for callback in self._early:
-            callback.monitor, callback.mode = chosen, _mode_of(chosen)
+            callback.monitor, callback.mode = chosen, self._mode_of(chosen)
         self._say(
             f"the model reports no {monitor!r}, so {chosen!r} decides which weights are best; pass "
             "monitor= to choose another"
@@ -521,9 +546,9 @@ class Session(EventHandler):
     def _make_watchers(self) -> list[EventHandler]:
         settings = self._settings
         watchers: list[EventHandler] = []
-        if settings.profile == "simple":
+        if settings.profiler == "simple":
             watchers.append(SimpleProfiler(self._train, self._is_held, self._keep_profile))
-        elif settings.profile == "trace":
+        elif settings.profiler == "trace":
             watchers.append(Tracer(lambda: self.run.run_dir, self._say))
         watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
         if settings.enable_progress_bar:
@@ -534,7 +559,13 @@ class Session(EventHandler):
         patience = self._settings.early_stopping
         if patience is None:
             return []
-        return [keras.callbacks.EarlyStopping(monitor, patience=patience, mode=_mode_of(monitor))]
+        mode = self._mode_of(monitor)
+        is_sparse = self._settings.limits.epochs_per_check > 1
+        kind = SparseEarlyStopping if is_sparse else keras.callbacks.EarlyStopping
+        return [kind(monitor, patience=patience, mode=mode)]
+
+    def _mode_of(self, monitor: str) -> str:
+        return "max" if is_larger_better(monitor, self._settings.mode) else "min"
 
     def _say_why_not_faster(self) -> None:
         """Say once that steps are Keras' own, and why."""
@@ -557,7 +588,3 @@ class Session(EventHandler):
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _mode_of(monitor: str) -> str:
-    return "max" if is_larger_better(monitor) else "min"

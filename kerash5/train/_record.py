@@ -13,7 +13,7 @@ import keras
 
 from kerash5._run import Epoch, Run
 from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS, RunDir
-from kerash5.train.loop._best import is_best, rank
+from kerash5.train.loop._best import Mode, is_best, rank
 from kerash5.train.loop._optimizer import Lend
 
 
@@ -26,9 +26,13 @@ class RunRecord:
         run_dir: Its folder.
         seconds: That earlier parts of it have taken.
         lend: Gives the model the weights that are kept as the best.
+        mode: Whether a smaller or a larger value of the monitor is better.
     """
 
-    def __init__(self, run: Run, run_dir: RunDir, *, seconds: float, lend: Lend) -> None:
+    def __init__(
+        self, run: Run, run_dir: RunDir, *, seconds: float, lend: Lend, mode: Mode
+    ) -> None:
+        self._mode = mode
         self.run = run
         self._run_dir = run_dir
         self._began = time.perf_counter()
@@ -45,7 +49,7 @@ class RunRecord:
         """Of the last epoch, smaller is better; NaN where it has none."""
         last = self.run.epochs[-1:]
         has_rank = bool(last) and self.run.monitor in last[0].metrics
-        return rank(self.run.monitor, last[0]) if has_rank else math.nan
+        return rank(self.run.monitor, last[0], self._mode) if has_rank else math.nan
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
         """Change the run, here and in its folder."""
@@ -57,15 +61,17 @@ class RunRecord:
         """As `save`, with the time it is."""
         self.save(seconds=self.seconds, **changes)
 
-    def end_epoch(self, model: keras.Model, epoch: Epoch) -> None:
+    def end_epoch(self, model: keras.Model, epoch: Epoch, *, is_ranked: bool = True) -> None:
         """Keep what an epoch did, and the weights if they are the best so far.
 
         Args:
             model: With the weights that the epoch ended with.
             epoch: What it did.
+            is_ranked: Whether it may be the best: not where it was not validated, and the metric
+                that decides is one of validation.
         """
         earlier = self.run.epochs
-        is_better = is_best(self.run.monitor, epoch, earlier)
+        is_better = is_ranked and is_best(self.run.monitor, epoch, earlier, self._mode)
         is_saved = is_better and self.keep(lambda: self._save_best(model))
         best_epoch = epoch.epoch if is_saved else self.run.best_epoch
         self.run = replace(self.run, epochs=(*earlier, epoch), best_epoch=best_epoch)

@@ -7,14 +7,15 @@ where the thing is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Literal, final
+from pathlib import Path
+from typing import Any, final
 
 import keras
 from rich.console import Console
 
-from kerash5._errors import OptionError
+from kerash5._errors import OptionError, RunError
+from kerash5._keywords import FIT_WORDS, TRAINER_WORDS, documents, names_keywords, takes
+from kerash5._options import TrainerOptions
 from kerash5._run import Metrics, Run
 from kerash5.distributed import check_single_writer
 from kerash5.feeds._class_names import check_trained_classes, remember_classes
@@ -31,7 +32,14 @@ from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
-from kerash5.train.loop._data import Data, call_keras, check_has_labels, choose, parts
+from kerash5.train.loop._data import (
+    Data,
+    call_keras,
+    check_has_labels,
+    choose,
+    first_batches,
+    parts,
+)
 from kerash5.train.loop._model_checks import (
     check_compiled,
     check_monitor,
@@ -39,70 +47,14 @@ from kerash5.train.loop._model_checks import (
     check_shapes,
 )
 from kerash5.train.loop._optimizer import tuned
-from kerash5.train.monitors._logging import LoggerOption
-from kerash5.train.monitors._profile import ProfileOption
 from kerash5.train.search._batch_size import SearchOptions, find_batch_size
 from kerash5.train.search._lr_find import find_learning_rate
 
 
 @final
+@documents(TrainerOptions)
 class Trainer:
     """Trains, validates, tests and predicts.
-
-    Args:
-        max_epochs: Passes over the training rows; None: 10, or no limit where `max_steps` or
-            `max_time` is given.
-        max_steps: Optimizer steps, over all epochs.
-        max_time: Of the whole run: seconds, "90s", "10min", "1.5h", "DD:HH:MM:SS" or a timedelta.
-        precision: "float32", "bf16-mixed" or "16-mixed", which the model must have been built for;
-            None takes it as it is.
-        run_dir: The folder for all the run writes: config.yaml, env.json, metrics.csv, model.json,
-            run.json, last and best weights, TensorBoard events. None: runs/MODEL. A folder that
-            holds a run is left alone, and a number added to the name.
-        monitor: The metric that decides which weights are best; None: "val_loss", or "loss" without
-            validation. Accuracies and their like are better when larger, others when smaller. It is
-            one number per epoch: `F1Score(average="macro")`, not `F1Score()`.
-        callbacks: Keras callbacks to call besides. One with hooks for each batch makes the trainer
-            run one step at a time, which it says.
-        limit_train_batches: Of each epoch, train on so many batches, or such a fraction of them.
-        limit_val_batches: Validate on so many, likewise; 0 for no validation.
-        overfit_batches: Train on the same few batches in every epoch: a model that cannot learn
-            them by heart is wrong somewhere.
-        fast_dev_run: Run one batch (or so many) of training and validation, and be done.
-        num_sanity_val_steps: Batches to validate on before the first step.
-        val_check_interval: Validate after so many steps of an epoch, or such a fraction of it, and
-            at its end.
-        logger: Where the numbers go besides: "csv", "tensorboard", "mlflow", "wandb", a logger of
-            your own, or a list of such; True for the first two, False for none.
-        log_every_n_steps: Log the running averages after so many steps as well; None for epochs
-            alone.
-        profile: "simple" says at the end where the time went, what held the training up and what
-            would help; run.json keeps it. "trace" writes the framework's own trace of some steps
-            into the run's folder.
-        accumulate_grad_batches: Batches whose gradients make one update of the weights.
-        gradient_clip_val: Clip gradients to this, by their global norm.
-        gradient_clip_algorithm: "norm", or "value" to clip each gradient by itself.
-        ema: Momentum of an average of the weights, such as 0.999. The averages are what is
-            validated and tested, what callbacks see and save in `on_epoch_end` (so that
-            `EarlyStopping` restores and `ModelCheckpoint` saves what was validated), what is saved
-            as the best, and what the model has at the end; training goes on from its own weights,
-            which callbacks see within an epoch. An optimizer compiled with `use_ema=True` without
-            this option is trained and validated as in `fit`: its averages replace the weights at
-            the end.
-        early_stopping: Stop when the monitor has not become better for so many epochs.
-        deterministic: Let the backend use nothing that would not repeat bit for bit on a GPU.
-        checkpoint_every_steps: Optimizer steps from one checkpoint to the next.
-        checkpoint_every: Time from one to the next, as in `max_time`. One is also written at the
-            end of an epoch, where that costs less than a twentieth of the time since the last.
-        save_top_k: Keep the checkpoints of so many of the best epochs.
-        enable_checkpointing: Write checkpoints: without them nothing can be resumed.
-        steps_per_dispatch: Steps the device runs at one call; "auto" finds out what is quick.
-        device_cache: Keep the training rows on the device, where steps pick them, if they take no
-            more than so many bytes (or "2GB"); "auto": 32 MiB on a CPU, a quarter of a GPU's free
-            memory (and of the host's) on JAX and PyTorch, and nothing for a fit that sees fewer
-            rows than there are. 0: never. No bit of the training depends on it.
-        enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
-        enable_model_summary: Show the model's layers before the first epoch.
 
     Attributes:
         settings: The options, checked and parsed.
@@ -118,61 +70,30 @@ class Trainer:
         ('done', 2)
     """
 
-    def __init__(
-        self,
-        *,
-        max_epochs: int | None = None,
-        max_steps: int | None = None,
-        max_time: float | str | timedelta | None = None,
-        precision: str | None = None,
-        run_dir: str | os.PathLike[str] | None = None,
-        monitor: str | None = None,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
-        limit_train_batches: float | None = None,
-        limit_val_batches: float | None = None,
-        overfit_batches: float | None = None,
-        fast_dev_run: bool | int = False,
-        num_sanity_val_steps: int = 0,
-        val_check_interval: float = 1.0,
-        logger: LoggerOption = True,
-        log_every_n_steps: int | None = None,
-        profile: ProfileOption | None = None,
-        accumulate_grad_batches: int = 1,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
-        ema: float | None = None,
-        early_stopping: int | None = None,
-        deterministic: bool = False,
-        checkpoint_every_steps: int | None = None,
-        checkpoint_every: float | str | timedelta = "10min",
-        save_top_k: int = 1,
-        enable_checkpointing: bool = True,
-        steps_per_dispatch: int | Literal["auto"] = "auto",
-        device_cache: float | str = "auto",
-        enable_progress_bar: bool = True,
-        enable_model_summary: bool = True,
-    ) -> None:
-        options = {name: value for name, value in locals().items() if name != "self"}
+    @takes(TrainerOptions, "Trainer", cures=TRAINER_WORDS)
+    def __init__(self, options: TrainerOptions) -> None:
         self.settings = parse_settings(options)
         self.notes: dict[str, Any] = {}
         self.console = Console(stderr=True)
         self._session: Session | None = None
 
+    @names_keywords("Trainer.fit", cures=FIT_WORDS)
     def fit(
         self,
         model: keras.Model,
         data: Data,
+        validation: H5Dataset | None = None,
         *,
         resume: str | os.PathLike[str] | None = None,
         class_weight: ClassWeight | None = None,
     ) -> Run:
-        """Train the model on `data.train`, validating on `data.validation` after each epoch.
-
-        Where there is no validation data, it is left out.
+        """Train the model, and validate it after each epoch if there is data to validate on.
 
         Args:
             model: A compiled Keras model.
-            data: A data module, or a single data set to train on.
+            data: A data module, which holds the rows to train on and to validate on; or the data
+                set to train on.
+            validation: The data set to validate on, where `data` is a data set.
             resume: None begins a new run. "auto" goes on with the unfinished run in `run_dir`,
                 exactly as if it had never been stopped; begins one if there is none; and says so,
                 without training, if it is finished. "last" and "best" go on from the newest or the
@@ -192,21 +113,22 @@ class Trainer:
                 (those to test on included), or reading fails. Whatever is raised, the run's folder
                 says how far it came.
         """
-        train, validation, test = parts(data)
+        train, validated, test = parts(data, validation)
         if self.settings.limits.validation_batches == 0:
-            validation = None
-        monitor = self.settings.monitor or ("loss" if validation is None else "val_loss")
-        check_monitor(monitor, is_validated=validation is not None)
-        check_trainer("Trainer.fit", model, train, validation)
+            validated = None
+        monitor = self.settings.monitor or ("loss" if validated is None else "val_loss")
+        check_monitor(monitor, is_validated=validated is not None)
+        check_trainer("Trainer.fit", model, train, validated)
         # A test file without labels can still be predicted; `test` says that it has none.
         is_tested = test is not None and (test.has_labels or not train.has_labels)
-        self._check(model, train, validation, test if is_tested else None)
+        self._check(model, train, validated, test if is_tested else None)
         remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
             self._session = Session(
                 self.settings,
                 model,
                 data,
+                validation,
                 monitor=monitor,
                 notes=self.notes,
                 console=self.console,
@@ -227,6 +149,7 @@ class Trainer:
         """
         dataset = choose(data, "test")
         check_has_labels(data, dataset)
+        dataset = first_batches(dataset, self.settings.limits.test_steps(len(dataset)))
         metrics = self._evaluate(model, dataset)
         if self._session is not None and self._session.model is model:
             self._session.save(test=metrics)
@@ -358,6 +281,31 @@ class Trainer:
     def run(self) -> Run | None:
         """The run of the last `fit`, with the test metrics if it was tested; None before."""
         return self._session.run if self._session else None
+
+    @property
+    def callback_metrics(self) -> Metrics:
+        """The metrics of the last epoch of the last `fit`, by name; empty before."""
+        epochs = self._session.run.epochs if self._session else ()
+        return dict(epochs[-1].metrics) if epochs else {}
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> str:
+        """Copy the last checkpoint of the last `fit`: everything that exact resume needs.
+
+        `fit(..., resume=path)` begins a new run from it. For the model alone there is `model.save`.
+
+        Args:
+            path: The folder to make; it must not exist.
+
+        Returns:
+            The path.
+
+        Raises:
+            RunError: Nothing was trained yet, or without checkpoints.
+            FileError: The folder exists, or cannot be written; nothing is left behind.
+        """
+        if self._session is None:
+            raise RunError("save_checkpoint before fit: there is nothing to save; call fit first")
+        return str(self._session.copy_checkpoint(Path(path)))
 
     def config(self) -> dict[str, Any]:
         """Return the options as config.yaml holds them."""

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kerash5._errors import ColumnError, FileError, FileMissingError, OptionError
-from kerash5.benchmark import Reading, measure_reading, reading_table, reading_verdict
+from kerash5.benchmark import Reading, bench, reading_table, reading_verdict
 from kerash5.benchmark import _ways as ways
 
 QUICK: Any = {"rounds": 2, "seconds": 0.05, "batch_size": 32}
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_every_way_has_one_speed_per_round(path: Path) -> None:
-    reading = measure_reading(path, cache="1MB", **QUICK)
+    reading = bench(path, cache="1MB", **QUICK)
     assert reading.columns == ("image", "label")
     assert (reading.num_rows, reading.row_bytes) == (400, 64 + 8)
     assert reading.fits
@@ -39,22 +39,22 @@ def test_every_way_has_one_speed_per_round(path: Path) -> None:
 
 
 def test_what_does_not_fit_the_cache_is_measured_with_one_that_holds_it(path: Path) -> None:
-    reading = measure_reading(path, cache="8KB", rewrite=True, **QUICK)
+    reading = bench(path, cache="8KB", rewrite=True, **QUICK)
     assert not reading.fits
     assert {ways.HELD, ways.SAMPLE, ways.REWRITTEN} < set(reading.speeds)
     assert reading.num_sampled == 400
 
 
 def test_the_columns_can_be_named(path: Path) -> None:
-    assert measure_reading(path, x="label", **QUICK).columns == ("label",)
-    assert measure_reading(path, x="image", y="label", **QUICK).columns == ("image", "label")
+    assert bench(path, x="label", **QUICK).columns == ("label",)
+    assert bench(path, x="image", y="label", **QUICK).columns == ("image", "label")
 
 
 def test_memory_is_left_alone_where_rows_would_not_fit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "_MEMORY_SHARE", 0.0)
-    reading = measure_reading(path, **QUICK)
+    reading = bench(path, **QUICK)
     assert ways.MEMORY not in reading.speeds
     assert "all rows take 0.0 GB" in reading.skipped[ways.MEMORY]
     assert reading.share(ways.LATER, ways.MEMORY) is None
@@ -62,7 +62,7 @@ def test_memory_is_left_alone_where_rows_would_not_fit(
 
 
 def test_all_figures_are_written_as_json(path: Path, tmp_path: Path) -> None:
-    reading = measure_reading(path, **QUICK)
+    reading = bench(path, **QUICK)
     reading.save(tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert written["speeds"] == reading.speeds
@@ -73,15 +73,15 @@ def test_all_figures_are_written_as_json(path: Path, tmp_path: Path) -> None:
 
 def test_bad_input_is_refused_in_words(path: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="rounds=0"):
-        measure_reading(path, rounds=0)
+        bench(path, rounds=0)
     with pytest.raises(FileMissingError, match=r"gone\.h5"):
-        measure_reading(tmp_path / "gone.h5")
+        bench(tmp_path / "gone.h5")
     with pytest.raises(ColumnError, match="'imag'"):
-        measure_reading(path, x="imag", **QUICK)
+        bench(path, x="imag", **QUICK)
     with h5py.File(tmp_path / "words.h5", "w") as file:
         file["words"] = ["a", "b"]
     with pytest.raises(ColumnError, match="no data set of numbers"):
-        measure_reading(tmp_path / "words.h5")
+        bench(tmp_path / "words.h5")
 
 
 def made(speeds: Mapping[str, Sequence[float]], **changes: Any) -> Reading:

@@ -6,6 +6,7 @@ disk, and only then is it renamed; the one before is kept, and taken where the n
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ import h5py
 import numpy as np
 
 from kerash5._errors import DamagedFileError, FileMissingError
+from kerash5.files import unwritable
 
 ARRAYS_FILE: Final = "state.weights.h5"
 STATE_FILE: Final = "state.json"
@@ -121,6 +123,29 @@ class Checkpoints:
                 shutil.rmtree(gone, ignore_errors=True)
             elif path.name.startswith(_PARTIAL):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def copy_checkpoint(path: Path, target: Path) -> Path:
+    """Copy a checkpoint to a new folder, whole or not at all; return it.
+
+    Raises:
+        FileError: The folder is there already, or cannot be written.
+    """
+    partial = target.with_name(f"{_PARTIAL}{target.name}")
+    try:
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        for file in path.iterdir():
+            _write(partial / file.name, file.read_bytes())
+        force_to_disk(partial)
+        partial.rename(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

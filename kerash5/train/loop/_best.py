@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from kerash5._errors import RunError
 from kerash5._run import Epoch
@@ -16,8 +16,18 @@ _LARGER_IS_BETTER: Final = (
 )
 
 
-def is_larger_better(monitor: str) -> bool:
-    """Say whether a metric of this name is better when larger: accuracies and their like."""
+Mode = Literal["auto", "min", "max"]
+
+MODES: Final = ("auto", "min", "max")
+
+
+def is_larger_better(monitor: str, mode: Mode = "auto") -> bool:
+    """Say whether a metric is better when larger: by `mode`, or by its name where that is "auto".
+
+    Accuracies and their like are.
+    """
+    if mode != "auto":
+        return mode == "max"
     return not monitor.endswith("loss") and any(word in monitor for word in _LARGER_IS_BETTER)
 
 
@@ -36,8 +46,13 @@ def choose_monitor(monitor: str, names: Iterable[str]) -> str:
     return next((name for name in alike if name.endswith("loss")), alike[0])
 
 
-def rank(monitor: str, epoch: Epoch) -> float:
+def rank(monitor: str, epoch: Epoch, mode: Mode = "auto") -> float:
     """Return a number that is smaller for a better epoch, and NaN where there is none.
+
+    Args:
+        monitor: The metric.
+        epoch: What it did.
+        mode: As in `Trainer`.
 
     Raises:
         RunError: The metric is none of this run, or an array.
@@ -48,7 +63,7 @@ def rank(monitor: str, epoch: Epoch) -> float:
     value = epoch.metrics[monitor]
     if isinstance(value, list):
         raise RunError(describe_array_monitor(monitor))
-    return -value if is_larger_better(monitor) else value
+    return -value if is_larger_better(monitor, mode) else value
 
 
 def describe_array_monitor(monitor: str) -> str:
@@ -60,7 +75,7 @@ def describe_array_monitor(monitor: str) -> str:
     )
 
 
-def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch]) -> bool:
+def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch], mode: Mode = "auto") -> bool:
     """Say whether an epoch is better than all before it.
 
     The first is the best so far, whatever it is; after that any number is better than NaN.
@@ -68,7 +83,7 @@ def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch]) -> bool:
     Raises:
         RunError: The metric is none of this run.
     """
-    now = rank(monitor, epoch)
-    ranks = [rank(monitor, past) for past in earlier if monitor in past.metrics]
+    now = rank(monitor, epoch, mode)
+    ranks = [rank(monitor, past, mode) for past in earlier if monitor in past.metrics]
     known = min((value for value in ranks if not math.isnan(value)), default=math.nan)
     return not ranks or (not math.isnan(now) and (math.isnan(known) or now < known))

@@ -66,6 +66,10 @@ class Hooks:
         """Whether a callback has asked for the end of the training."""
         return bool(self._model.stop_training)
 
+    def withdraw_stop(self) -> None:
+        """Go on although a callback has asked for the end; it may ask again."""
+        self._model.stop_training = False
+
     def describe(self) -> str | None:
         """Say which callbacks need every step, and what that costs; None if none does."""
         if not self.waiting:
@@ -110,6 +114,16 @@ class Hooks:
         """
         for index in range(first, first + count):
             self.list.on_train_batch_end(index, to_arrays(logs))
+
+
+@final
+class SparseEarlyStopping(keras.callbacks.EarlyStopping):
+    """Counts the epochs that were validated; Keras' own warns of each that was not."""
+
+    def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
+        """Count an epoch whose logs have the metric."""
+        if self.monitor in (logs or {}):
+            super().on_epoch_end(epoch, logs)
 
 
 def _watches_steps(callback: keras.callbacks.Callback) -> bool:

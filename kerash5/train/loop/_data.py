@@ -9,24 +9,50 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kerash5._errors import OptionError, RunError
-from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._class_names import check_classes
+from kerash5.feeds._keras import OWN_ROWS, H5Dataset
 from kerash5.feeds._module import H5DataModule
+from kerash5.feeds._overlap import check_no_overlap
 from kerash5.h5 import Source
 
 Data = H5DataModule | H5Dataset
 T = TypeVar("T")
 
 
-def parts(data: Data) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:
+def parts(
+    data: Data, validation: H5Dataset | None = None
+) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:
     """Return what to train, validate and test on.
 
+    Args:
+        data: A data module, or what to train on.
+        validation: What to validate on, where `data` does not say it.
+
     Raises:
-        OptionError: It is something else than a data module or a data set.
+        OptionError: It is something else than a data module or a data set, or both say what to
+            validate on.
     """
     _check_kind(data)
     if isinstance(data, H5Dataset):
-        return data, None, None
+        if validation is not None:
+            _check_validation(data, validation)
+        return data, validation, None
+    if validation is not None:
+        raise OptionError(
+            "a data module says itself what to validate on, and validation= was given too; give "
+            "H5DataModule(..., validation_data=), or two H5Datasets"
+        )
     return data.train, data.validation, data.test
+
+
+def _check_validation(train: H5Dataset, validation: object) -> None:
+    if not isinstance(validation, H5Dataset):
+        raise OptionError(
+            f"validation is a {type(validation).__name__}; give an H5Dataset, or an H5DataModule "
+            "that holds both"
+        )
+    check_classes(train, validation)
+    check_no_overlap(train, validation, task="validate", cure=OWN_ROWS)
 
 
 def choose(data: Data, role: str) -> H5Dataset:
@@ -41,7 +67,8 @@ def choose(data: Data, role: str) -> H5Dataset:
         return data
     found: H5Dataset | None = getattr(data, role)
     if found is None:
-        raise RunError(f"the data module has no {role} data; give H5DataModule {role}=")
+        option = {"validation": "validation_split= or validation_data"}.get(role, role)
+        raise RunError(f"the data module has no {role} data; give H5DataModule {option}=")
     return found
 
 
@@ -51,7 +78,7 @@ def _check_kind(data: object) -> None:
     kind = type(data).__name__
     cure = "give an H5DataModule or an H5Dataset"
     if isinstance(data, str | os.PathLike | Source):
-        cure += f", such as H5DataModule({data!r}, x=..., y=..., validation=0.2)"
+        cure += f", such as H5DataModule({data!r}, x=..., y=..., validation_split=0.2)"
     else:
         cure += "; model.fit takes arrays in memory, and k5.write puts them into a file"
     raise OptionError(f"data is a {kind}, and a Trainer reads HDF5 files: {cure}")
@@ -80,9 +107,12 @@ def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
     return dataset.select_rows(rows[: count * dataset.batch_size], shuffle=False, drop_last=False)
 
 
-def describe_data(data: Data) -> dict[str, Any]:
+def describe_data(data: Data, validation: H5Dataset | None = None) -> dict[str, Any]:
     """Return what config.yaml says about the data."""
-    return data.config() if isinstance(data, H5DataModule) else {"described": data.describe()}
+    if isinstance(data, H5DataModule):
+        return data.config()
+    described = {"described": data.describe()}
+    return described if validation is None else {**described, "validation": validation.describe()}
 
 
 def call_keras(function: Callable[[], T], *datasets: H5Dataset | None) -> T:

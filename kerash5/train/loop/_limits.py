@@ -13,6 +13,7 @@ from typing import Final, final
 
 from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
+from kerash5._options import TrainerOptions
 
 Share = int | float  # a number of batches, or a fraction of them
 Duration = str | float | timedelta
@@ -33,10 +34,13 @@ class Limits:
         max_seconds: Of the whole run, over all its resumed parts; None for no limit.
         train_batches: Of each epoch: a number, a fraction, or None for all.
         validation_batches: Likewise; 0 for no validation.
+        test_batches: Likewise, of the test data.
         overfit_batches: Train on these batches of epoch 0, in every epoch; None for none of that.
         check_interval: Validate after so many steps, or such a fraction of an epoch; and at its
             end.
         sanity_steps: Batches to validate on before the first step.
+        min_epochs: Epochs before which no callback ends the fit.
+        epochs_per_check: Validate in every so many epochs only.
     """
 
     max_epochs: int | None = DEFAULT_EPOCHS
@@ -44,9 +48,12 @@ class Limits:
     max_seconds: float | None = None
     train_batches: Share | None = None
     validation_batches: Share | None = None
+    test_batches: Share | None = None
     overfit_batches: Share | None = None
     check_interval: Share = 1.0
     sanity_steps: int = 0
+    min_epochs: int = 0
+    epochs_per_check: int = 1
 
     def steps_per_epoch(self, available: int) -> int:
         """Return how many of the batches of an epoch are trained on."""
@@ -65,6 +72,14 @@ class Limits:
         share = self.validation_batches
         return _count(self.overfit_batches if share is None else share, available)
 
+    def test_steps(self, available: int) -> int:
+        """Return how many batches of the test data are used."""
+        return _count(self.test_batches, available)
+
+    def is_validated(self, epoch: int) -> bool:
+        """Say whether there is a validation in an epoch, counted from 0, as in Keras' `fit`."""
+        return (epoch + 1) % self.epochs_per_check == 0
+
     def check_steps(self, steps_per_epoch: int) -> int:
         """Return after how many steps of an epoch validation is due, within the epoch.
 
@@ -80,52 +95,67 @@ class Limits:
         return steps
 
 
-def parse_limits(
-    *,
-    max_epochs: int | None,
-    max_steps: int | None,
-    max_time: Duration | None,
-    limit_train_batches: Share | None,
-    limit_val_batches: Share | None,
-    overfit_batches: Share | None,
-    fast_dev_run: bool | int,
-    num_sanity_val_steps: int,
-    val_check_interval: Share,
-) -> Limits:
+def parse_limits(options: TrainerOptions) -> Limits:
     """Check the trainer's limits.
 
     Raises:
         OptionError: One of them makes no sense; the message names it.
     """
-    check_count("max_epochs", max_epochs, "the number of passes over the data")
-    check_count("max_steps", max_steps, "the number of optimizer steps")
-    _check_share("limit_train_batches", limit_train_batches, least=1)
-    _check_share("limit_val_batches", limit_val_batches, least=0)
-    _check_share("overfit_batches", overfit_batches, least=1)
-    _check_share("val_check_interval", val_check_interval, least=1)
-    parse_count("num_sanity_val_steps", num_sanity_val_steps, "a number of batches", least=0)
-    if not isinstance(fast_dev_run, bool):
-        parse_count("fast_dev_run", fast_dev_run, "True, or a number of batches", least=0)
-    if overfit_batches is not None and limit_train_batches is not None:
+    check_count("max_epochs", options.max_epochs, "the number of passes over the data")
+    check_count("min_epochs", options.min_epochs, "a number of passes over the data")
+    check_count("max_steps", options.max_steps, "the number of optimizer steps")
+    _check_share("limit_train_batches", options.limit_train_batches, least=1)
+    _check_share("limit_val_batches", options.limit_val_batches, least=0)
+    _check_share("limit_test_batches", options.limit_test_batches, least=1)
+    _check_share("overfit_batches", options.overfit_batches, least=1)
+    _check_share("val_check_interval", options.val_check_interval, least=1)
+    parse_count("check_val_every_n_epoch", options.check_val_every_n_epoch, "a number of epochs")
+    parse_count(
+        "num_sanity_val_steps", options.num_sanity_val_steps, "a number of batches", least=0
+    )
+    if not isinstance(options.fast_dev_run, bool):
+        parse_count("fast_dev_run", options.fast_dev_run, "True, or a number of batches", least=0)
+    if options.overfit_batches is not None and options.limit_train_batches is not None:
         raise OptionError(
             "overfit_batches and limit_train_batches both say how much to train on; give one"
         )
-    if fast_dev_run:
-        few = int(fast_dev_run)
-        return Limits(1, None, None, few, few, None, 1.0, 0)
-    seconds = None if max_time is None else parse_duration("max_time", max_time)
-    if max_epochs is None and max_steps is None and seconds is None:
-        max_epochs = DEFAULT_EPOCHS
+    if options.fast_dev_run:
+        few = int(options.fast_dev_run)
+        return Limits(max_epochs=1, train_batches=few, validation_batches=few, test_batches=few)
     return Limits(
-        max_epochs,
-        max_steps,
-        seconds,
-        limit_train_batches,
-        limit_val_batches,
-        overfit_batches,
-        val_check_interval,
-        num_sanity_val_steps,
+        max_epochs=_parse_max_epochs(options),
+        max_steps=options.max_steps,
+        max_seconds=_parse_max_time(options.max_time),
+        train_batches=options.limit_train_batches,
+        validation_batches=options.limit_val_batches,
+        test_batches=options.limit_test_batches,
+        overfit_batches=options.overfit_batches,
+        check_interval=options.val_check_interval,
+        sanity_steps=options.num_sanity_val_steps,
+        min_epochs=options.min_epochs or 0,
+        epochs_per_check=options.check_val_every_n_epoch,
     )
+
+
+def _parse_max_time(max_time: Duration | None) -> float | None:
+    return None if max_time is None else parse_duration("max_time", max_time)
+
+
+def _parse_max_epochs(options: TrainerOptions) -> int | None:
+    """Return the number of epochs, of which there are 10 where nothing else limits a fit."""
+    most, least = options.max_epochs, options.min_epochs or 0
+    if most is None and options.max_steps is None and options.max_time is None:
+        most = max(DEFAULT_EPOCHS, least)
+    if most is not None and least > most:
+        raise OptionError(
+            f"min_epochs={least} is more than max_epochs={most}; give at most max_epochs"
+        )
+    if most is not None and options.check_val_every_n_epoch > most:
+        raise OptionError(
+            f"check_val_every_n_epoch={options.check_val_every_n_epoch} is more than the {most} "
+            "epochs of max_epochs, so nothing would be validated; give at most those"
+        )
+    return most
 
 
 def parse_duration(name: str, value: Duration) -> float:

@@ -165,7 +165,7 @@ class Loop:
         self._is_fresh = False
         if self.position.index == 0:
             self.engine.reset_metrics()
-            is_checked = self._validate is not None and self.position.epoch > 0
+            is_checked = self.position.epoch > 0 and self._is_validated(self.position.epoch - 1)
             draw_loader_seeds(4 if is_checked else 2)
         self._hooks.begin_epoch(self.position.epoch)
 
@@ -209,10 +209,15 @@ class Loop:
         if self.stop_reason is None and position.index < self.num_steps:
             self._check_if_due()
 
-    def _note_stop(self) -> None:
-        if self._hooks.is_stopped:
-            self.is_stopped = True
-            self.stop_reason = self.stop_reason or "callback"
+    def _note_stop(self, *, is_complete: bool = False) -> None:
+        """End the fit if a callback asks for it, once there are as many epochs as must be."""
+        if not self._hooks.is_stopped:
+            return
+        if self.position.epoch + is_complete < self._limits.min_epochs:
+            self._hooks.withdraw_stop()
+            return
+        self.is_stopped = True
+        self.stop_reason = self.stop_reason or "callback"
 
     def _note_max_steps(self) -> None:
         most = self._limits.max_steps
@@ -246,7 +251,7 @@ class Loop:
         step, index = self.step, self.position.index
         periods = [each.every_steps for each in self.event_handlers if each.every_steps]
         due = [self.num_steps - index, *(period - step % period for period in periods)]
-        if self._validate is not None:
+        if self._is_validated(self.position.epoch):
             due.append(self._check_steps - index % self._check_steps)
         if self._limits.max_steps is not None:
             due.append(self._limits.max_steps - step)
@@ -255,7 +260,8 @@ class Loop:
     def _check_if_due(self) -> None:
         """Validate within the epoch, where that was asked for."""
         position = self.position
-        if self._validate is None or position.index // self._check_steps <= position.checks:
+        is_due = position.index // self._check_steps > position.checks
+        if not is_due or not self._is_validated(position.epoch):
             return
         with _kept_metrics(self._model, self.engine):
             metrics = self._check()
@@ -300,7 +306,7 @@ class Loop:
 
         The averages of training are kept for the case that it is broken off.
         """
-        if self._validate is None:
+        if not self._is_validated(self.position.epoch):
             return {}
         with _kept_metrics(self._model, self.engine):
             return self._check()
@@ -322,7 +328,7 @@ class Loop:
             listener.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
-        self._note_stop()
+        self._note_stop(is_complete=True)
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
         progress = self.progress()
@@ -369,6 +375,9 @@ class Loop:
         rate = learning_rate_of(self._model.optimizer)
         self.engine.begin()
         return rate
+
+    def _is_validated(self, epoch: int) -> bool:
+        return self._validate is not None and self._limits.is_validated(epoch)
 
     def _plan_epoch(self, epoch: int) -> int:
         return 0 if self._limits.overfit_batches is not None else epoch

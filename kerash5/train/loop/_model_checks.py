@@ -91,8 +91,8 @@ def check_monitor(monitor: str, *, is_validated: bool) -> None:
     """Raise `RunError` if the metric that decides is one of validation, and there is none."""
     if monitor.startswith("val_") and not is_validated:
         raise RunError(
-            f"monitor={monitor!r} needs validation data; give H5DataModule validation=0.2, or "
-            f"monitor {monitor.removeprefix('val_')!r}"
+            f"monitor={monitor!r} needs validation data; give H5DataModule validation_split=0.2, "
+            f"or monitor {monitor.removeprefix('val_')!r}"
         )
 
 

@@ -36,17 +36,17 @@ class OptimizerSettings:
         accumulate: Batches whose gradients make one update; None for each its own.
         clip: What gradients are clipped to; None leaves it to the optimizer.
         clipping: The optimizer's attribute for that.
-        ema: Momentum of the averaged weights; None for none.
+        ema_momentum: Momentum of the averaged weights; None for none.
     """
 
     accumulate: int | None = None
     clip: float | None = None
     clipping: str = "global_clipnorm"
-    ema: float | None = None
+    ema_momentum: float | None = None
 
 
 def parse_optimizer(
-    accumulate: object, clip: object, algorithm: object, ema: object
+    accumulate: object, clip: object, algorithm: object, ema_momentum: object
 ) -> OptimizerSettings:
     """Check what is asked of the optimizer.
 
@@ -60,7 +60,7 @@ def parse_optimizer(
         num_batches if num_batches > 1 else None,
         _parse_number("gradient_clip_val", clip, most=None),
         _ALGORITHMS[str(algorithm)],
-        _parse_number("ema", ema, most=1.0),
+        _parse_number("ema_momentum", ema_momentum, most=1.0),
     )
 
 
@@ -75,13 +75,13 @@ def tuned(model: keras.Model, settings: OptimizerSettings) -> Iterator[None]:
             one.
     """
     if settings != OptimizerSettings():
-        check_single_optimizer(model, "gradient clipping, accumulation or ema")
+        check_single_optimizer(model, "gradient clipping, accumulation or ema_momentum")
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of a loss scale
     if settings.accumulate is not None:
         _set_before_built(model, optimizer, "gradient_accumulation_steps", settings.accumulate)
-    if settings.ema is not None:
+    if settings.ema_momentum is not None:
         _set_before_built(model, optimizer, "use_ema", True)
-        optimizer.ema_momentum = settings.ema
+        optimizer.ema_momentum = settings.ema_momentum
     if settings.clip is None:
         yield
         return
@@ -110,7 +110,11 @@ def lend_weights(
             `SwapEMAWeights` puts averages in for validation alone.
     """
     swaps = any(isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in callbacks)
-    return partial(averaged_weights, model) if swaps or settings.ema is not None else nullcontext
+    return (
+        partial(averaged_weights, model)
+        if swaps or settings.ema_momentum is not None
+        else nullcontext
+    )
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def failing_line(words: list[str], console: Console) -> str:
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a finished run, and what its command printed."""
     run_dir = tmp_path_factory.mktemp("runs") / "mlp"
-    return run_dir, run_quietly(*fit_words(run_dir, "--data.validation", "50"))
+    return run_dir, run_quietly(*fit_words(run_dir, "--data.validation-split", "50"))
 
 
 # fit, and test of its run.
@@ -137,7 +137,7 @@ def test_a_config_makes_the_same_run_again(
     path = run_dir / "config.yaml"
     if source == "print_config":
         path = tmp_path / "run.yaml"
-        words = fit_words(run_dir, "--data.validation", "50")
+        words = fit_words(run_dir, "--data.validation-split", "50")
         path.write_text(run_quietly(*words, "--print_config"))
     again = tmp_path / "again"
     run_quietly("fit", "--config", str(path), "--trainer.run_dir", str(again))
@@ -148,7 +148,7 @@ def test_a_config_makes_the_same_run_again(
 
 
 def test_another_seed_draws_other_weights(fitted: tuple[Path, str], tmp_path: Path) -> None:
-    words = ("--data.validation", "50", "--trainer.max_epochs", "1", "--seed", "1")
+    words = ("--data.validation-split", "50", "--trainer.max_epochs", "1", "--seed", "1")
     run_quietly(*fit_words(tmp_path / "run", *words, test=None))
     losses = [k5.Run.load(folder).history["loss"][0] for folder in (fitted[0], tmp_path / "run")]
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
@@ -191,7 +191,7 @@ def test_images_get_the_channel_axis_that_a_model_needs(name: str, x: Any, tmp_p
     train = write_rows(
         tmp_path / "train.h5", image=np.zeros((4, 12, 12), np.uint8), label=[0, 1, 0, 1]
     )
-    data = DataOptions(train=train, x=x)
+    data = DataOptions(train=train, x=x, y="label")
     module, model = prepare(data, ModelOptions(name=name), TrainerOptions(), 0)
     wanted = zoo.suited_shape(name, (12, 12))
     assert len(wanted) == (2 if name == "mlp" else 3)
@@ -245,7 +245,7 @@ BAD_TRAINING: Final[dict[str, tuple[dict[str, Any], list[str], str]]] = {
     "seed": ({}, ["--seed", "-1"], "seed=-1"),
     "no epochs": ({}, ["--trainer.max_epochs", "0"], "max_epochs=0"),
     "monitor": ({}, ["--trainer.monitor", "val_loss"], "needs validation data"),
-    "validation": ({}, ["--data.validation", "1.5"], "validation=1.5"),
+    "validation": ({}, ["--data.validation-split", "1.5"], "validation_split=1.5"),
     "shuffle": ({}, ["--data.shuffle", "true"], "choose rows, chunks, false or auto"),
 }
 
@@ -276,7 +276,7 @@ BAD_TEST: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 
 @pytest.mark.parametrize(("columns", "said"), BAD_TEST.values(), ids=BAD_TEST)
-@pytest.mark.parametrize("role", ["test", "validation"])
+@pytest.mark.parametrize("role", ["test", "validation-data"])
 def test_what_is_wrong_with_a_second_file_is_said_before_training(
     role: str, columns: dict[str, Any], said: str, tmp_path: Path, capsys: Console
 ) -> None:
@@ -359,7 +359,7 @@ def fit_in_python(run_dir: Path, **options: Any) -> None:
 def test_a_run_made_in_python_can_be_tested_where_its_files_tell_everything(
     tmp_path: Path,
 ) -> None:
-    fit_in_python(tmp_path / "run", rows=slice(0, 60), validation=[1, 2, 3])
+    fit_in_python(tmp_path / "run", rows=slice(0, 60), validation_split=[1, 2, 3])
     assert "test: accuracy" in run_quietly("test", "--run", str(tmp_path / "run"))
 
 

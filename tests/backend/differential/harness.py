@@ -194,7 +194,7 @@ def _data(kind: Kind) -> k5.H5Dataset | k5.H5DataModule:
     if kind.transform is not None:
         options["transform"] = kind.transform
     if kind.is_validated:
-        return k5.H5DataModule(row_file(), validation=VALIDATION, **options)
+        return k5.H5DataModule(row_file(), validation_split=VALIDATION, **options)
     return k5.H5Dataset(row_file(), **options)
 
 

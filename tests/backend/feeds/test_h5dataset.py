@@ -249,7 +249,7 @@ def test_an_option_that_makes_no_sense_is_named(
 
 
 def test_an_option_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
+    with pytest.raises(k5.OptionError, match="did you mean 'batch_size'"):
         open_rows(tmp_path, batchsize=3)
     ds = open_rows(tmp_path)
     with pytest.raises(k5.OptionError, match="threads=-2"):

@@ -97,7 +97,7 @@ def test_a_transform_gets_text_in_training_validation_and_test(tmp_path: Path) -
         return np.array([[ord(text)] for text in x], "f4"), y
 
     train, test = tmp_path / "train.h5", tmp_path / "test.h5"
-    data = k5.H5DataModule(train, test, x="text", y="y", transform=encode, validation=0.25)
+    data = k5.H5DataModule(train, test, x="text", y="y", transform=encode, validation_split=0.25)
     assert data.test is not None
     assert data.test.read(0)[0][:, 0].tolist() == [ord(text) for text in "abxy"]
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])

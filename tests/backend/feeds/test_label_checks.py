@@ -351,7 +351,9 @@ def test_one_hot_labels_have_a_number_of_classes(dtype: str, tmp_path: Path) -> 
     data = open_rows(tmp_path, np.eye(6)[np.arange(ROWS) % 6].astype(dtype))
     assert data.num_classes == 6
     assert data.class_names is None
-    module = k5.H5DataModule(data.source.paths[0], x="x", y="y", validation=0.25, stratify=True)
+    module = k5.H5DataModule(
+        data.source.paths[0], x="x", y="y", validation_split=0.25, stratify=True
+    )
     assert (module.num_classes, module.class_names) == (6, None)
 
 

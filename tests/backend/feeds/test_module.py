@@ -87,7 +87,7 @@ VALIDATIONS: Final[dict[str, tuple[Any, int]]] = {
 def test_training_and_validation_are_disjoint_and_together_complete(
     train: str, validation: Any, count: int
 ) -> None:
-    data = open_module(train, validation=validation)
+    data = open_module(train, validation_split=validation)
     trained, validated = rows_of(data.train), rows_of(data.validation)
     assert len(validated) == count
     assert sorted([*trained, *validated]) == list(range(NUM_ROWS))
@@ -101,11 +101,13 @@ def test_training_and_validation_are_disjoint_and_together_complete(
 def test_rows_that_were_named_are_validated_in_their_order(
     train: str, validation: Any, rows: Any
 ) -> None:
-    assert_array_equal(rows_of(open_module(train, validation=validation).validation), list(rows))
+    assert_array_equal(
+        rows_of(open_module(train, validation_split=validation).validation), list(rows)
+    )
 
 
 def test_only_training_is_shuffled(train: str) -> None:
-    data = open_module(train, copy_of(train), validation=0.5)
+    data = open_module(train, copy_of(train), validation_split=0.5)
     assert list(rows_of(data.train)) != sorted(rows_of(data.train))
     assert list(rows_of(data.validation)) == sorted(rows_of(data.validation))
     assert_array_equal(rows_of(data.test), np.arange(NUM_ROWS))
@@ -113,7 +115,7 @@ def test_only_training_is_shuffled(train: str) -> None:
 
 def test_the_seed_draws_the_split_and_the_same_seed_the_same(train: str) -> None:
     def drawn(seed: int) -> list[int]:
-        return list(rows_of(open_module(train, validation=0.5, seed=seed).validation))
+        return list(rows_of(open_module(train, validation_split=0.5, seed=seed).validation))
 
     assert drawn(1) == drawn(1) != drawn(2)
 
@@ -123,7 +125,7 @@ def test_files_of_their_own_validate_whole_and_leave_training_whole(
 ) -> None:
     other = write_rows(tmp_path / "valid.h5", LABELS[:12])
     for validation in (other, Path(other), [other]):
-        data = open_module(train, validation=validation)
+        data = open_module(train, validation_data=validation)
         assert sorted(rows_of(data.train)) == list(range(NUM_ROWS))
         assert_array_equal(rows_of(data.validation), np.arange(12))
 
@@ -134,21 +136,21 @@ def test_without_validation_and_test_there_is_none(train: str) -> None:
 
 
 def test_stratify_keeps_each_labels_share_to_within_a_row(train: str) -> None:
-    data = open_module(train, validation=0.5, stratify=True)
+    data = open_module(train, validation_split=0.5, stratify=True)
     shares = Counter(labels_of(data.validation).tolist())
     assert shares == {0: 10, 1: 5, 2: 4, 3: 1}
 
 
 def test_stratify_takes_one_hot_and_text_labels_too(train: str, tmp_path: Path) -> None:
-    one_hot = open_module(train, y=k5.Column("y", one_hot=4), validation=0.5, stratify=True)
+    one_hot = open_module(train, y=k5.Column("y", one_hot=4), validation_split=0.5, stratify=True)
     assert labels_of(one_hot.validation).sum(axis=0).tolist() == [10, 5, 4, 1]
     text = write_rows(tmp_path / "text.h5", [f"class {label}" for label in LABELS])
-    named = open_module(text, validation=0.5, stratify=True)
+    named = open_module(text, validation_split=0.5, stratify=True)
     assert Counter(labels_of(named.validation).tolist()) == {0: 10, 1: 5, 2: 4, 3: 1}
 
 
 def test_rows_cut_the_training_file_before_it_is_split(train: str) -> None:
-    data = open_module(train, copy_of(train), rows=20, validation=0.25)
+    data = open_module(train, copy_of(train), rows=20, validation_split=0.25)
     together = [*rows_of(data.train), *rows_of(data.validation)]
     assert len(together) == len(set(together)) == 20
     assert max(together) == 19
@@ -165,12 +167,12 @@ def test_rows_are_a_selection_or_a_number(train: str, rows: Any, count: int) -> 
 
 
 def test_rows_given_in_an_order_keep_it_around_the_validation_rows(train: str) -> None:
-    data = open_module(train, rows=[9, 2, 9, 5, 1], validation=[5], shuffle=False)
+    data = open_module(train, rows=[9, 2, 9, 5, 1], validation_split=[5], shuffle=False)
     assert rows_of(data.train).tolist() == [9, 2, 9, 1]
 
 
 def test_validation_serves_every_row_where_training_drops_the_short_batch(train: str) -> None:
-    data = open_module(train, copy_of(train), validation=10, drop_last=True)
+    data = open_module(train, copy_of(train), validation_split=10, drop_last=True)
     assert len(rows_of(data.train)) == 28  # of 30, in batches of seven
     assert (len(rows_of(data.validation)), len(rows_of(data.test))) == (10, NUM_ROWS)
 
@@ -181,7 +183,7 @@ def test_validation_serves_every_row_where_training_drops_the_short_batch(train:
 def test_both_sides_of_a_split_share_what_is_held_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "packed.h5"
     k5.write(path, x=np.arange(NUM_ROWS), y=LABELS, chunk_rows=8)
-    data = open_module(str(path), validation=0.25)
+    data = open_module(str(path), validation_split=0.25)
     assert data.train.fits_memory
     assert data.validation is not None
     stores = [part._batches._store for part in (data.train, data.validation)]
@@ -193,19 +195,21 @@ def test_both_sides_of_a_split_share_what_is_held_in_memory(tmp_path: Path) -> N
 def test_a_split_that_does_not_fit_divides_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "packed.h5"
     k5.write(path, x=np.arange(4000), y=np.zeros(4000, np.int64), chunk_rows=8)
-    data = open_module(str(path), validation=0.25, cache=20_000)
+    data = open_module(str(path), validation_split=0.25, cache=20_000)
     assert not data.train.fits_memory
     assert sorted([*rows_of(data.train), *rows_of(data.validation)]) == list(range(4000))
 
 
 def test_transform_is_applied_to_all_three(train: str) -> None:
-    data = open_module(train, copy_of(train), validation=0.25, transform=lambda x, y: (x, y + 100))
+    data = open_module(
+        train, copy_of(train), validation_split=0.25, transform=lambda x, y: (x, y + 100)
+    )
     for part in (data.train, data.validation, data.test):
         assert labels_of(part).min() >= 100
 
 
 def test_shape_classes_and_description_are_those_of_the_training_file(train: str) -> None:
-    data = open_module(train, copy_of(train), x=k5.Column("x", shape=(1,)), validation=0.25)
+    data = open_module(train, copy_of(train), x=k5.Column("x", shape=(1,)), validation_split=0.25)
     assert data.input_shape == (1,)
     assert data.num_classes == 4
     assert data.class_names is None
@@ -216,7 +220,7 @@ def test_shape_classes_and_description_are_those_of_the_training_file(train: str
 def test_classes_are_counted_over_the_whole_file_not_over_the_rows_taken(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "sorted.h5", np.repeat([0, 1, 2, 3], 10))
     assert open_module(path, rows=5).num_classes == 4
-    assert open_module(path, rows=5, validation=2).num_classes == 4
+    assert open_module(path, rows=5, validation_split=2).num_classes == 4
 
 
 def test_values_that_are_no_labels_have_no_classes(tmp_path: Path) -> None:
@@ -231,7 +235,7 @@ def test_a_test_file_takes_the_ids_of_the_training_file(tmp_path: Path) -> None:
     train = write_rows(tmp_path / "train.h5", ["cat", "dog", "emu"] * 4)
     test = write_rows(tmp_path / "test.h5", ["emu", "cat", "emu"])
     valid = write_rows(tmp_path / "valid.h5", ["dog"])
-    data = open_module(train, test, validation=valid)
+    data = open_module(train, test, validation_data=valid)
     assert data.class_names == ("cat", "dog", "emu")
     assert labels_of(data.test).tolist() == [2, 0, 2]
     assert labels_of(data.validation).tolist() == [1]
@@ -281,12 +285,12 @@ def write_groups(path: Path, *classes: str) -> k5.Source:
 def test_sources_bring_their_columns_and_take_the_ids_of_training(tmp_path: Path) -> None:
     train = write_groups(tmp_path / "train.h5", "cat", "dog", "emu")
     same = write_groups(tmp_path / "same.h5", "cat", "dog", "emu")
-    data = k5.H5DataModule(train, same, validation=1 / 3, stratify=True)
+    data = k5.H5DataModule(train, same, validation_split=1 / 3, stratify=True)
     assert labels_of(data.validation).tolist() == [0, 1, 2]
     assert labels_of(data.test).tolist() == [0] * 3 + [1] * 3 + [2] * 3
     # By itself its "emu" would have the id of "dog".
     fewer = write_groups(tmp_path / "fewer.h5", "cat", "emu")
-    data = k5.H5DataModule(train, fewer, validation=1 / 3, stratify=True)
+    data = k5.H5DataModule(train, fewer, validation_split=1 / 3, stratify=True)
     assert labels_of(data.test).tolist() == [0] * 3 + [2] * 3
     assert data.test is not None
     assert (data.test.class_names, data.test.num_classes) == (("cat", "dog", "emu"), 3)
@@ -301,7 +305,7 @@ def test_text_of_sources_takes_the_ids_of_training_too(tmp_path: Path) -> None:
         columns: Any = {} if isinstance(source, k5.Source) else {"x": "x", "y": "y"}
         other = k5.Source(test, x="x", y="y")
         held = k5.Source(copy_of(test), y="y", x="x")
-        data = k5.H5DataModule(source, other, validation=held, **columns)
+        data = k5.H5DataModule(source, other, validation_data=held, **columns)
         assert labels_of(data.test).tolist() == labels_of(data.validation).tolist() == [2, 1, 2]
     groups = write_groups(tmp_path / "groups.h5", "dog", "emu")
     data = k5.H5DataModule(k5.Source(train, x="x", y="y"), groups)
@@ -319,19 +323,19 @@ def test_sources_with_labels_that_were_told_are_refused_with_a_cure(tmp_path: Pa
 def test_data_sets_can_validate_and_test(tmp_path: Path, train: str) -> None:
     other = k5.H5Dataset(copy_of(train, "other.h5"), x="x", y="y", rows=slice(0, 9), batch_size=4)
     test = k5.H5Dataset(copy_of(train), x="x", y="y", batch_size=5)
-    data = open_module(train, test, validation=other)
+    data = open_module(train, test, validation_data=other)
     assert (data.validation, data.test) == (other, test)
     assert sorted(rows_of(data.train)) == list(range(NUM_ROWS))
-    assert set(data.config()["validation"]) == {"described"}
+    assert set(data.config()["validation_data"]) == {"described"}
     source = k5.Source(train, x="x", y="y")
-    assert k5.H5DataModule(source, validation=other).validation is other
+    assert k5.H5DataModule(source, validation_data=other).validation is other
     mine = k5.H5Dataset(train, x="x", y="y", rows=slice(0, 9))
     with pytest.raises(OptionError, match=r"9 of the 9 rows to validate on.*trained on"):
-        open_module(train, validation=mine)
+        open_module(train, validation_data=mine)
     text = write_rows(tmp_path / "text.h5", ["cat", "dog", "emu"])
     fewer = k5.H5Dataset(write_rows(tmp_path / "fewer.h5", ["dog"]), x="x", y="y")
     with pytest.raises(ColumnError, match=r"one id would mean two things.*classes_of=train"):
-        open_module(text, validation=fewer)
+        open_module(text, validation_data=fewer)
     with pytest.raises(OptionError, match=r"train=.* is an H5Dataset.*give its file or Source"):
         open_module(test)  # type: ignore[arg-type]  # on purpose
 
@@ -345,7 +349,7 @@ def test_config_makes_the_same_module_again(train: str, tmp_path: Path) -> None:
         copy_of(train),
         x=k5.Column("x", shape=(1,), dtype=np.float32),
         y=k5.Column("y", labels={0: 0, 1: 1, 2: 1, 3: 0}),
-        validation=0.25,
+        validation_split=0.25,
         stratify=True,
         rows=np.int64(20),
         seed=np.int64(5),
@@ -371,15 +375,19 @@ def test_config_names_files_from_the_root(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     copies = [copy_of(train, name) for name in ("valid.h5", "test.h5")]
-    config = open_module("train.h5", ["test.h5"], validation="valid.h5").config()
-    assert [config["train"], config["validation"], config["test"]] == [train, copies[0], copies[1:]]
+    config = open_module("train.h5", ["test.h5"], validation_data="valid.h5").config()
+    assert [config["train"], config["validation_data"], config["test"]] == [
+        train,
+        copies[0],
+        copies[1:],
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("validation", slice(30, None)),
-        ("validation", [1, 2, 3]),
+        ("validation_split", slice(30, None)),
+        ("validation_split", [1, 2, 3]),
         ("rows", np.arange(30)),
         ("transform", lambda x, y: (x, y)),
     ],
@@ -395,24 +403,28 @@ def test_what_yaml_cannot_hold_is_described_in_words(train: str, name: str, valu
 # Errors.
 
 ERRORS: Final[dict[str, tuple[dict[str, Any], type[KerasH5Error], str]]] = {
-    "fraction of one": ({"validation": 1.0}, OptionError, "fraction between 0 and 1"),
-    "true": ({"validation": True}, OptionError, "validation=True"),
-    "every row": ({"validation": NUM_ROWS}, OptionError, "both sides of a split"),
-    "all by a slice": ({"validation": slice(None)}, OptionError, "0 rows to train on and 40"),
-    "none by a slice": ({"validation": slice(0, 0)}, OptionError, "40 rows to train on and 0"),
-    "a row too far": ({"validation": [NUM_ROWS]}, RowError, "selects row 40"),
+    "fraction of one": ({"validation_split": 1.0}, OptionError, "fraction between 0 and 1"),
+    "true": ({"validation_split": True}, OptionError, "validation_split=True"),
+    "every row": ({"validation_split": NUM_ROWS}, OptionError, "both sides of a split"),
+    "all by a slice": ({"validation_split": slice(None)}, OptionError, "0 rows to train on and 40"),
+    "none by a slice": (
+        {"validation_split": slice(0, 0)},
+        OptionError,
+        "40 rows to train on and 0",
+    ),
+    "a row too far": ({"validation_split": [NUM_ROWS]}, RowError, "selects row 40"),
     "no rows": ({"rows": 0}, OptionError, "rows=0.*at least 1"),
     "more rows than there are": ({"rows": 41}, OptionError, "rows=41, and .* has only 40"),
-    "repeated rows": ({"rows": [1, 1, 2, 3], "validation": 0.5}, OptionError, "repeats row"),
+    "repeated rows": ({"rows": [1, 1, 2, 3], "validation_split": 0.5}, OptionError, "repeats row"),
     "stratified slice": (
-        {"validation": slice(0, 9), "stratify": True},
+        {"validation_split": slice(0, 9), "stratify": True},
         OptionError,
-        "stratify=True needs validation= as a fraction",
+        "stratify=True needs validation_split= as a fraction",
     ),
-    "no such file": ({"validation": "no.h5"}, FileMissingError, "no.h5"),
+    "no such file": ({"validation_data": "no.h5"}, FileMissingError, "no.h5"),
     "no such column": ({"y": "yy"}, UnknownColumnError, "'yy'"),
     "batch size": ({"batch_size": 0}, OptionError, "batch_size=0"),
-    "cache": ({"cache": "much", "validation": 0.5}, OptionError, "cache='much'"),
+    "cache": ({"cache": "much", "validation_split": 0.5}, OptionError, "cache='much'"),
 }
 
 
@@ -434,10 +446,10 @@ def test_options_without_a_training_file_say_which_flag(train: str) -> None:
     with pytest.raises(OptionError, match=r"--data\.train"):
         k5.H5DataModule.from_options(DataOptions())
     with pytest.raises(OptionError, match="choose rows, chunks, false or auto"):
-        k5.H5DataModule.from_options(DataOptions(train=train, shuffle=True))
+        k5.H5DataModule.from_options(DataOptions(train=train, shuffle=True))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("role", ["train", "test", "validation"])
+@pytest.mark.parametrize("role", ["train", "test", "validation_data"])
 def test_the_command_line_opens_files_in_a_child_process_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
@@ -466,7 +478,7 @@ def test_data_outside_the_folder_need_a_yes(tmp_path: Path) -> None:
     paths = tmp_path / "in" / "train.h5", tmp_path / "in" / "test.h5"
     with pytest.raises(ExternalDataError, match="allow_external=True"):
         k5.H5DataModule(*paths, x="x", y="y")
-    data = k5.H5DataModule(*paths, x="x", y="y", validation=0.25, allow_external=True)
+    data = k5.H5DataModule(*paths, x="x", y="y", validation_split=0.25, allow_external=True)
     assert data.test is not None
     assert (data.train.num_rows, data.test.num_rows, data.num_classes) == (9, 12, 3)
     assert data.config()["allow_external"] is True

@@ -96,7 +96,7 @@ NAMES: Final[dict[str, Callable[[str], Any]]] = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-@pytest.mark.parametrize("role", ["test", "validation"])
+@pytest.mark.parametrize("role", ["test", "validation_data"])
 def test_a_file_that_is_trained_on_is_refused_by_any_name(
     train: str, role: str, name: Callable[[str], Any]
 ) -> None:
@@ -121,26 +121,26 @@ def test_only_rows_that_both_serve_are_counted(train: str) -> None:
     with pytest.raises(OptionError, match=r"2 of the 30 rows to test on \(rows 4, 7 of 'x' in"):
         open_module(train, train, rows=[7, 4])
     with pytest.raises(OptionError, match=r"1 of the 30 rows to validate on \(row 9 of"):
-        open_module(train, validation=train, rows=[9])
+        open_module(train, validation_data=train, rows=[9])
 
 
 def test_other_columns_and_other_files_are_no_leak(train: str, tmp_path: Path) -> None:
-    data = open_module(train, k5.Source(train, x="other", y="y"), validation=0.2)
+    data = open_module(train, k5.Source(train, x="other", y="y"), validation_split=0.2)
     assert len(find_overlap(data.train, parts(data)[2] or data.train)) == 0
     copy = shutil.copy(train, tmp_path / "copy.h5")
-    assert open_module(train, copy, validation=0.2).test is not None
+    assert open_module(train, copy, validation_split=0.2).test is not None
 
 
 def test_rows_that_are_validated_and_tested_on_are_warned_of(train: str, tmp_path: Path) -> None:
     copy = shutil.copy(train, tmp_path / "copy.h5")
     words = r"30 of the 30 rows to test on \(rows 0, .*copy.h5'\) are validated on as well.*0\.2"
     with pytest.warns(UserWarning, match=words) as noted:
-        assert open_module(train, copy, validation=copy).test is not None
+        assert open_module(train, copy, validation_data=copy).test is not None
     assert [each.filename for each in noted] == [__file__]
     some = open_rows(copy, rows=[3, 29])
     with pytest.warns(UserWarning, match=r"2 of the 30 rows to test on \(rows 3, 29 of 'x'"):
-        open_module(train, copy, validation=some)
-    open_module(train, open_rows(copy, rows=slice(0, 3)), validation=some)
+        open_module(train, copy, validation_data=some)
+    open_module(train, open_rows(copy, rows=slice(0, 3)), validation_data=some)
 
 
 def test_inputs_that_share_one_table_are_no_leak(train: str) -> None:
@@ -191,7 +191,7 @@ def test_fit_takes_rows_that_are_not_trained_on(train: str) -> None:
 
 
 def test_training_rows_can_be_evaluated_on_purpose(train: str, tmp_path: Path) -> None:
-    model, data = make_model(), open_module(train, validation=0.2)
+    model, data = make_model(), open_module(train, validation_split=0.2)
     model.fit(data.train, verbose=0)
     assert model.evaluate(data.train, verbose=0) > 0
     trainer = k5.Trainer(max_epochs=1, run_dir=tmp_path / "run", enable_progress_bar=False)

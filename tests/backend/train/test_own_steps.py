@@ -107,7 +107,7 @@ def test_x_alone_is_validated_as_an_array(
         rows().source.paths[0],
         x="x",
         batch_size=BATCH_SIZE,
-        validation=range(32, 44),
+        validation_split=range(32, 44),
         shuffle=False,
     )
     run = trainer(tmp_path / "run", max_epochs=1).fit(model, data)
@@ -182,7 +182,9 @@ def pairs(rows: Callable[..., k5.H5Dataset]) -> k5.H5Dataset:
 
 
 @pytest.mark.parametrize(
-    "options", [{"gradient_clip_val": 1.0}, {"accumulate_grad_batches": 2}, {"ema": 0.9}], ids=str
+    "options",
+    [{"gradient_clip_val": 1.0}, {"accumulate_grad_batches": 2}, {"ema_momentum": 0.9}],
+    ids=str,
 )
 def test_what_acts_on_one_optimizer_is_refused_where_others_train(
     options: dict[str, Any], rows: Callable[..., k5.H5Dataset], tmp_path: Path

@@ -126,7 +126,7 @@ FILES: Final = {
 
 def test_a_run_keeps_everything_in_its_folder(train: str, run_dir: Path) -> None:
     trainer = make_trainer(run_dir, max_epochs=2)
-    run = trainer.fit(build(is_compiled=True), open_module(train, validation=8))
+    run = trainer.fit(build(is_compiled=True), open_module(train, validation_split=8))
     assert {path.name for path in run_dir.iterdir() if path.is_file()} == FILES
     assert run.status == "done"
     assert run.backend == keras.backend.backend()
@@ -230,7 +230,7 @@ def test_the_files_of_a_run_say_what_was_asked_for_and_what_happened(
 
 def test_tensorboard_finds_the_metrics_of_every_epoch(train: str, run_dir: Path) -> None:
     pytest.importorskip("tensorboardX")
-    make_trainer(run_dir, max_epochs=2).fit(build(), open_module(train, validation=8))
+    make_trainer(run_dir, max_epochs=2).fit(build(), open_module(train, validation_split=8))
     (events,) = (run_dir / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents")
     written = events.read_bytes()
@@ -326,7 +326,7 @@ def test_best_weights_are_those_of_the_best_epoch_by_the_monitor(
     weights: list[list[np.ndarray]] = []
     keep = AtEpochEnd(lambda _, model: weights.append(model.get_weights()))
     trainer = make_trainer(run_dir, max_epochs=len(values), monitor=monitor, callbacks=[keep])
-    run = trainer.fit(build(), open_module(train, validation=8))
+    run = trainer.fit(build(), open_module(train, validation_split=8))
     assert run.best_epoch == best
     for name, epoch in (("best", best), ("last", len(values) - 1)):
         loaded = load_model(run_dir, name)
@@ -339,7 +339,7 @@ def test_unasked_the_loss_decides_that_of_validation_if_there_is_one(
 ) -> None:
     trainer = make_trainer(run_dir)
     assert trainer.fit(build(), open_module(train)).monitor == "loss"
-    assert trainer.fit(build(), open_module(train, validation=8)).monitor == "val_loss"
+    assert trainer.fit(build(), open_module(train, validation_split=8)).monitor == "val_loss"
 
 
 def test_a_monitor_that_is_no_metric_is_refused_with_those_there_are(
@@ -365,7 +365,7 @@ def test_validate_test_and_predict_answer_for_the_stored_rows_in_their_order(
     train: str, tmp_path: Path, run_dir: Path
 ) -> None:
     test = write_rows(tmp_path / "test.h5", LABELS[::-1].copy(), STORED[::-1].copy())
-    data, trainer = open_module(train, test, validation=8), make_trainer(run_dir)
+    data, trainer = open_module(train, test, validation_split=8), make_trainer(run_dir)
     model = build(is_compiled=True)
     trainer.fit(model, data)
     assert data.validation is not None
@@ -411,7 +411,7 @@ def test_a_trainer_that_never_fitted_tests_and_keeps_nothing(train: str, run_dir
 
 @pytest.mark.parametrize(("task", "role"), [("validate", "validation"), ("test", "test")])
 def test_what_the_module_lacks_is_named(train: str, run_dir: Path, task: str, role: str) -> None:
-    with pytest.raises(RunError, match=f"no {role} data; give H5DataModule {role}="):
+    with pytest.raises(RunError, match=f"no {role} data; give H5DataModule {role}"):
         getattr(make_trainer(run_dir), task)(build(), open_module(train))
 
 
@@ -457,7 +457,9 @@ def test_the_error_of_a_data_set_is_raised_as_it_was_on_every_backend(
     images[:, 0, 0] = 0
     images[20 if role == "validation" else 12, 0, 0] = 7
     path = write_rows(Path(train), images=images)
-    data = open_module(path, validation=[20, 21], transform=spoil, batch_size=1, shuffle=False)
+    data = open_module(
+        path, validation_split=[20, 21], transform=spoil, batch_size=1, shuffle=False
+    )
     with pytest.raises(WeatherError, match=r"^hail$"):
         make_trainer(run_dir).fit(build(is_compiled=True), data)
     run = k5.Run.load(run_dir)
@@ -534,7 +536,7 @@ BAD: Final[dict[str, tuple[Callable[[], keras.Model], dict[str, Any], type[Excep
     ),
     "label too large in validation": (
         build,
-        {"labels": np.r_[LABELS[:-1], 9], "validation": [NUM_ROWS - 1]},
+        {"labels": np.r_[LABELS[:-1], 9], "validation_split": [NUM_ROWS - 1]},
         LabelError,
         "holds label 9, outside the 3 classes",
     ),
@@ -608,7 +610,7 @@ def test_the_test_file_is_checked_before_training_begins(
 
 @pytest.mark.parametrize("task", ["test", "validate", "predict"])
 def test_evaluation_checks_shapes_too(train: str, run_dir: Path, task: str) -> None:
-    data = open_module(train, copy_of(train), validation=8)
+    data = open_module(train, copy_of(train), validation_split=8)
     with pytest.raises(ShapeError, match="would fit"):
         getattr(make_trainer(run_dir), task)(build((2, 8)), data)
 

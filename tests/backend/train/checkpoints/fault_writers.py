@@ -51,11 +51,11 @@ def fit(folder: Path) -> None:
     trainer = k5.Trainer(
         max_epochs=2,
         run_dir=folder / "run",
-        checkpoint_every_steps=4,
+        every_n_train_steps=4,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    data = k5.H5DataModule(folder / "train.h5", x="x", y="y", batch_size=10, validation=0.2)
+    data = k5.H5DataModule(folder / "train.h5", x="x", y="y", batch_size=10, validation_split=0.2)
     trainer.fit(build(), data)
 
 

@@ -30,7 +30,7 @@ from tests.backend.train.handed import engines_that_tell
 def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) -> None:
     watch(Path(log), seconds)
     data = k5.H5DataModule(
-        train, x="image", y="label", batch_size=8, validation=0.2, seed=1, shuffle="rows"
+        train, x="image", y="label", batch_size=8, validation_split=0.2, seed=1, shuffle="rows"
     )
     model = build()
     trainer = k5.Trainer(
@@ -40,7 +40,7 @@ def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) 
             keras.callbacks.EarlyStopping(patience=9),
             keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5, min_delta=1.0),
         ],
-        checkpoint_every_steps=3,
+        every_n_train_steps=3,
         device_cache=device_cache,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -68,7 +68,13 @@ def write(path: Path, images: np.ndarray = IMAGES) -> str:
 
 
 def open_module(train: str, **options: Any) -> k5.H5DataModule:
-    asked = {"x": "image", "y": "label", "batch_size": BATCH_SIZE, "validation": 10, **options}
+    asked = {
+        "x": "image",
+        "y": "label",
+        "batch_size": BATCH_SIZE,
+        "validation_split": 10,
+        **options,
+    }
     return k5.H5DataModule(train, **asked)
 
 
@@ -93,7 +99,7 @@ def build(seed: int = 7, units: int = 5, optimizer: str = "adam") -> keras.Model
 
 def make_trainer(run_dir: Path, **options: Any) -> k5.Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 3}
-    return k5.Trainer(**{**quiet, "run_dir": run_dir, "checkpoint_every_steps": 2, **options})
+    return k5.Trainer(**{**quiet, "run_dir": run_dir, "every_n_train_steps": 2, **options})
 
 
 def counting_callbacks() -> list[keras.callbacks.Callback]:
@@ -489,7 +495,7 @@ def interrupted(train: str, run_dir: Path, **options: Any) -> None:
 CHANGES: Final[dict[str, tuple[dict[str, Any], dict[str, Any], str]]] = {
     "batch size": ({"batch_size": 5}, {}, r"batch_size was 6 and is 5"),
     "seed": ({"seed": 1}, {}, r"seed was 0 and is 1"),
-    "rows": ({"validation": 9}, {}, r"rows was '.*' and is '"),
+    "rows": ({"validation_split": 9}, {}, r"rows was '.*' and is '"),
     "a wider layer": ({}, {"units": 6}, r"units was 5 and is 6"),
     "another optimizer": ({}, {"optimizer": "sgd"}, r"kind was 'Adam' and is 'SGD'"),
 }
@@ -674,7 +680,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_its_rows(tmp_path: Path, va
     images = np.minimum(IMAGES, 250)
     images[17, 0, 0] = 251
     path = write(tmp_path / "train.h5", images)
-    data = open_module(path, transform=spoil, validation=None)
+    data = open_module(path, transform=spoil, validation_split=None)
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [keras.Input((4, 4)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
@@ -707,8 +713,8 @@ def test_the_newest_two_and_the_best_are_kept(train: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"checkpoint_every_steps": 0}, "checkpoint_every_steps=0"),
-        ({"checkpoint_every": "soon"}, "checkpoint_every='soon'.*'10min'"),
+        ({"every_n_train_steps": 0}, "every_n_train_steps=0"),
+        ({"train_time_interval": "soon"}, "train_time_interval='soon'.*'10min'"),
         ({"save_top_k": -1}, "save_top_k=-1"),
     ],
     ids=str,

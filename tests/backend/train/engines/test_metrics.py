@@ -74,7 +74,7 @@ def make_trainer(folder: Path, **options: Any) -> k5.Trainer:
 
 
 def data_module(rows: Path, y: str) -> k5.H5DataModule:
-    return k5.H5DataModule(rows, x="x", y=y, batch_size=8, validation=12, shuffle=False)
+    return k5.H5DataModule(rows, x="x", y=y, batch_size=8, validation_split=12, shuffle=False)
 
 
 class Heard(keras.callbacks.Callback):
@@ -223,7 +223,7 @@ class Halt(keras.callbacks.Callback):
 def test_a_resumed_fit_records_the_same(rows: Path, tmp_path: Path, kind: str) -> None:
     y, build = KINDS[kind]
     data, monitor = data_module(rows, y), "half" if kind == "nested logs" else "loss"
-    options: dict[str, Any] = {"max_epochs": 3, "checkpoint_every_steps": 1, "monitor": monitor}
+    options: dict[str, Any] = {"max_epochs": 3, "every_n_train_steps": 1, "monitor": monitor}
     whole = make_trainer(tmp_path / "whole", **options).fit(build(), data)
     with pytest.raises(OSError, match="halt"):
         make_trainer(tmp_path / "run", callbacks=[Halt()], **options).fit(build(), data)

@@ -23,7 +23,7 @@ NUM_ROWS: Final = 60
 IMAGES: Final = np.random.default_rng(4).integers(0, 256, (NUM_ROWS, 4, 4), dtype=np.uint8)
 PLANS: Final[dict[str, dict[str, Any]]] = {
     "all rows": {},
-    "a split, the last batch short": {"validation": 13},
+    "a split, the last batch short": {"validation_split": 13},
     "chunks": {"shuffle": "chunks", "cache": 200},
     "given rows in their order": {"rows": [9, 3, 50, 7, 21, 22], "shuffle": False},
 }
@@ -175,7 +175,7 @@ def test_an_order_that_mixes_classes_badly_is_warned_of(
 
 def test_no_time_is_put_down_to_a_way_that_no_batch_takes(path: str, tmp_path: Path) -> None:
     profiles = [
-        fit(path, tmp_path / str(cache), {}, device_cache=cache, profile="simple")[0].profile
+        fit(path, tmp_path / str(cache), {}, device_cache=cache, profiler="simple")[0].profile
         for cache in (0, "1MB")
     ]
     assert [profile["transfer"] > 0 for profile in profiles if profile] == [True, False]

@@ -1,7 +1,7 @@
 """Averaged weights: what is validated is what is kept, saved and restored.
 
-With `Trainer(ema=...)` these are the averages; with an optimizer that keeps averages of its own and
-without that option, everything is as in `fit`.
+With `Trainer(ema_momentum=...)` these are the averages; with an optimizer that keeps averages of
+its own and without that option, everything is as in `fit`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def data(tmp_path: Path) -> k5.H5DataModule:
     x = random.standard_normal((44, 5)).astype(np.float32)
     with h5py.File(tmp_path / "rows.h5", "w") as file:
         file["x"], file["y"] = x, (x.sum(axis=1) > 0).astype(np.int64)
-    return k5.H5DataModule(tmp_path / "rows.h5", x="x", y="y", batch_size=8, validation=12)
+    return k5.H5DataModule(tmp_path / "rows.h5", x="x", y="y", batch_size=8, validation_split=12)
 
 
 def build(**options: Any) -> keras.Model:
@@ -203,7 +203,7 @@ def test_the_best_weights_are_those_that_were_validated(
         assert validated(model, data) == pytest.approx(expected, rel=1e-4)
 
 
-# `Trainer(ema=...)`: the averages.
+# `Trainer(ema_momentum=...)`: the averages.
 
 
 def train_averaged(
@@ -211,7 +211,9 @@ def train_averaged(
 ) -> tuple[keras.Model, list[float]]:
     """Return the model at the end, and the validation losses."""
     model = build()
-    trainer = make_trainer(folder / "run", ema=MOMENTUM, callbacks=list(callbacks), **options)
+    trainer = make_trainer(
+        folder / "run", ema_momentum=MOMENTUM, callbacks=list(callbacks), **options
+    )
     losses: list[float] = trainer.fit(model, data).history["val_loss"]
     return model, losses
 
@@ -335,7 +337,7 @@ def test_a_fit_with_averages_is_resumed_exactly(
         callbacks: list[Any] = [stock.EarlyStopping(patience=9, restore_best_weights=True), *more]
         if kind.startswith("swapped"):
             callbacks.append(stock.SwapEMAWeights(swap_on_epoch=kind == "swapped to save"))
-        options = {"ema": MOMENTUM} if kind == "ema" else {}
+        options = {"ema_momentum": MOMENTUM} if kind == "ema" else {}
         trainer = make_trainer(tmp_path / name, callbacks=callbacks, **options)
         trainer.fit(model, data, resume=resume)
         return model
@@ -354,14 +356,17 @@ def test_a_fit_with_averages_is_resumed_exactly(
 @pytest.mark.parametrize(
     ("callback", "words"),
     [
-        (stock.SwapEMAWeights(), "ema= cannot be combined with SwapEMAWeights: .* leave that"),
+        (
+            stock.SwapEMAWeights(),
+            "ema_momentum= cannot be combined with SwapEMAWeights: .* leave that",
+        ),
         (stock.BackupAndRestore("there"), "BackupAndRestore: .* resume='auto'"),
     ],
     ids=["SwapEMAWeights", "BackupAndRestore"],
 )
 def test_callbacks_that_swap_by_themselves_are_refused(callback: Any, words: str) -> None:
     with pytest.raises(OptionError, match=words):
-        k5.Trainer(ema=0.9, callbacks=[callback])
+        k5.Trainer(ema_momentum=0.9, callbacks=[callback])
 
 
 def test_callbacks_know_the_last_epoch_of_a_fit_of_steps(

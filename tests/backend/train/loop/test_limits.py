@@ -30,7 +30,9 @@ def data(tmp_path: Path) -> k5.H5DataModule:
     """Four batches of five rows to train on, two to validate on."""
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["image"], file["label"] = IMAGES, LABELS
-    return k5.H5DataModule(tmp_path / "train.h5", x="image", y="label", batch_size=5, validation=10)
+    return k5.H5DataModule(
+        tmp_path / "train.h5", x="image", y="label", batch_size=5, validation_split=10
+    )
 
 
 def build(optimizer: Any = "sgd") -> keras.Model:
@@ -195,7 +197,12 @@ def test_validation_can_be_tried_before_the_first_step(
     held_out = np.asarray(data.validation.plan.rows_to_serve)
     first = list(IMAGES[held_out[0]].ravel())
     spoiled = k5.H5DataModule(
-        tmp_path / "train.h5", x="image", y="label", batch_size=5, validation=10, transform=spoil
+        tmp_path / "train.h5",
+        x="image",
+        y="label",
+        batch_size=5,
+        validation_split=10,
+        transform=spoil,
     )
     counter = Counter()
     trainer = k5.Trainer(
@@ -259,7 +266,7 @@ def test_averaged_weights_are_validated_saved_and_kept(
     data: k5.H5DataModule, tmp_path: Path
 ) -> None:
     model = build(keras.optimizers.SGD(1.0))
-    run, _, counter = fit(data, tmp_path, model, ema=0.5, max_epochs=1)
+    run, _, counter = fit(data, tmp_path, model, ema_momentum=0.5, max_epochs=1)
     average = counter.weights[0]  # as Keras begins it: the weights after the first step
     for weights in counter.weights[1:]:
         average = 0.5 * average + 0.5 * weights
@@ -313,7 +320,7 @@ def test_class_weights_weigh_the_rows_of_their_class(data: k5.H5DataModule, tmp_
         ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0"),
         ({"gradient_clip_val": 0}, "gradient_clip_val=0"),
         ({"gradient_clip_algorithm": "both"}, "gradient_clip_algorithm='both'"),
-        ({"ema": 1}, "ema=1; it is a number between 0 and 1"),
+        ({"ema_momentum": 1}, "ema_momentum=1; it is a number between 0 and 1"),
         ({"early_stopping": 0}, "early_stopping=0"),
         ({"steps_per_dispatch": 0}, "steps_per_dispatch=0"),
         ({"callbacks": [print]}, "callbacks holds <built-in function print>"),

@@ -63,7 +63,7 @@ def data(tmp_path: Path) -> k5.H5DataModule:
     x = random.standard_normal((44, 5)).astype(np.float32)
     with h5py.File(tmp_path / "rows.h5", "w") as file:
         file["x"], file["y"] = x, (x.sum(axis=1) > 0).astype(np.int64)
-    return k5.H5DataModule(tmp_path / "rows.h5", x="x", y="y", batch_size=8, validation=12)
+    return k5.H5DataModule(tmp_path / "rows.h5", x="x", y="y", batch_size=8, validation_split=12)
 
 
 def build(learning_rate: float = 0.5) -> keras.Model:

@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def fit(
-    path: Path, folder: Path, *, profile: Any, callbacks: Any = (), **options: Any
+    path: Path, folder: Path, *, profiler: Any, callbacks: Any = (), **options: Any
 ) -> tuple[k5.Run, str]:
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -39,7 +39,7 @@ def fit(
     trainer = k5.Trainer(
         max_epochs=2,
         run_dir=folder,
-        profile=profile,
+        profiler=profiler,
         logger=False,
         callbacks=callbacks,
         enable_progress_bar=False,
@@ -60,7 +60,7 @@ def sleep_in_transform(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def test_a_slow_transform_is_named_and_kept_in_the_run(path: Path, tmp_path: Path) -> None:
     run, said = fit(
-        path, tmp_path / "run", profile="simple", transform=sleep_in_transform, threads=1
+        path, tmp_path / "run", profiler="simple", transform=sleep_in_transform, threads=1
     )
     profile = run.profile
     assert profile["bottleneck"] == "transform"
@@ -75,19 +75,19 @@ def test_a_slow_transform_is_named_and_kept_in_the_run(path: Path, tmp_path: Pat
 
 def test_a_slow_callback_is_named(path: Path, tmp_path: Path) -> None:
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: time.sleep(1.0))
-    run, _ = fit(path, tmp_path / "run", profile="simple", callbacks=[callback])
+    run, _ = fit(path, tmp_path / "run", profiler="simple", callbacks=[callback])
     assert run.profile["other"] > 2.0 * 0.9
 
 
 def test_off_nothing_is_counted(path: Path, tmp_path: Path) -> None:
-    run, said = fit(path, tmp_path / "run", profile=None)
+    run, said = fit(path, tmp_path / "run", profiler=None)
     assert run.profile == {}
     assert "where the time went" not in said
     assert _timers._COUNTERS == []
 
 
 def test_a_trace_of_the_framework_is_in_the_folder(path: Path, tmp_path: Path) -> None:
-    run, said = fit(path, tmp_path / "run", profile="trace")
+    run, said = fit(path, tmp_path / "run", profiler="trace")
     files = [each for each in (tmp_path / "run" / "trace").rglob("*") if each.is_file()]
     assert max(each.stat().st_size for each in files) > 1000
     assert "trace: " in said
@@ -96,7 +96,7 @@ def test_a_trace_of_the_framework_is_in_the_folder(path: Path, tmp_path: Path) -
 
 def test_another_profile_is_refused() -> None:
     with pytest.raises(OptionError, match="choose 'simple', 'trace' or None"):
-        k5.Trainer(profile="advanced")  # type: ignore[arg-type]  # what is tested
+        k5.Trainer(profiler="advanced")  # type: ignore[arg-type]  # what is tested
 
 
 @pytest.mark.parametrize(

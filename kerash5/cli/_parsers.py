@@ -1,0 +1,232 @@
+"""The commands and their options.
+
+Those of a training are the fields of `DataOptions`, `ModelOptions` and `TrainerOptions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+
+COMMANDS: Final = {
+    "demo": "train on the shipped digits, test, and draw pictures: about a minute",
+    "fit": "train a model of the zoo on HDF5 files",
+    "test": "test the model of a finished run",
+    "predict": "write what the model of a finished run answers to an HDF5 file",
+    "lr-find": "look for a good learning rate, and draw the curve",
+    "batch-size-find": "look for the largest batch size that trains, and the fastest",
+    "describe": "say what is in an HDF5 file, and how it is read",
+    "verify": "read all of an HDF5 file in a child process, and say what is damaged",
+    "compare": "say which backend is fastest, measured in fresh processes",
+    "bench": "measure how fast an HDF5 file is read, beside h5py and memory",
+    "pack": "write a data set of keras.datasets as HDF5 files",
+    "env": "say what is installed, and on what machine",
+}
+_USAGES: Final = {
+    "fit": "--data.train FILE [--data.x COLUMN] [--data.y COLUMN] [--model.name NAME] [OPTION ...]",
+    "test": "--run RUN_DIR [OPTION ...]",
+    "predict": "--run RUN_DIR --out FILE [OPTION ...]",
+    "lr-find": "--data.train FILE [OPTION ...]",
+    "batch-size-find": "--data.train FILE [OPTION ...]",
+    "describe": "FILE",
+    "verify": "FILE [OPTION ...]",
+    "bench": "FILE [OPTION ...]",
+    "pack": "mnist FOLDER [OPTION ...]",
+}
+_RESUME_HELP = (
+    "auto goes on with the unfinished run in --trainer.run_dir, or begins one; last and best go on "
+    "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
+)
+_BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
+
+
+def make_parser(command: str) -> ArgumentParser:
+    """Return the parser of one of `COMMANDS`; what is wrong is an `ArgumentError`."""
+    parsers: dict[str, Callable[[], ArgumentParser]] = {
+        "demo": _demo_parser,
+        "fit": _fit_parser,
+        "test": _test_parser,
+        "predict": _predict_parser,
+        "lr-find": _lr_find_parser,
+        "batch-size-find": _batch_size_parser,
+        "describe": _describe_parser,
+        "verify": _verify_parser,
+        "compare": _compare_parser,
+        "bench": _bench_parser,
+        "pack": _pack_parser,
+        "env": lambda: _parser("env"),
+    }
+    return parsers[command]()
+
+
+def _parser(command: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    about = COMMANDS[command]
+    return ArgumentParser(
+        prog=f"kerash5 {command}",
+        usage=f"kerash5 {command} {_USAGES.get(command, '[OPTION ...]')}",
+        description=f"{about[0].upper()}{about[1:]}.",
+        exit_on_error=False,
+    )
+
+
+def _fit_parser() -> ArgumentParser:
+    parser = _training_parser("fit")
+    parser.add_argument("--resume", type=str | None, default=None, help=_RESUME_HELP)
+    return parser
+
+
+def _training_parser(command: str) -> ArgumentParser:
+    from kerash5._options import DataOptions, ModelOptions, TrainerOptions
+
+    parser = _parser(command)
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    parser.add_argument("--seed", type=int, default=0, help="of the model's initial weights")
+    _add_options(parser, "data", DataOptions, {"x": "image", "y": "label"})
+    _add_options(parser, "model", ModelOptions, {})
+    _add_options(parser, "trainer", TrainerOptions, {})
+    return parser
+
+
+def _add_options(
+    parser: ArgumentParser,
+    name: str,
+    options: type[DataOptions | ModelOptions | TrainerOptions],
+    defaults: Mapping[str, Any],
+) -> None:
+    """Add the options of a dataclass as --NAME.OPTION.
+
+    Args:
+        parser: Of a command.
+        name: Of the group.
+        options: The dataclass.
+        defaults: Of the command line, where they differ.
+    """
+    from kerash5._options import text_options
+
+    about = (options.__doc__ or "").splitlines()[0]
+    group = parser.add_argument_group(about)
+    for each in text_options(options):
+        group.add_argument(
+            f"--{name}.{each.name.replace('_', '-')}",
+            type=each.type,
+            default=defaults.get(each.name, each.default),
+            help=each.help,
+        )
+
+
+def _demo_parser() -> ArgumentParser:
+    parser = _parser("demo")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    parser.add_argument("--run-dir", type=str, default="runs/demo", help="the folder to write to")
+    parser.add_argument("--rows", type=int, default=2000, help="of the 5,000 training digits")
+    parser.add_argument("--max-epochs", type=int, default=3, help="passes over them")
+    return parser
+
+
+def _test_parser() -> ArgumentParser:
+    parser = _parser("test")
+    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
+    parser.add_argument(
+        "--test", type=str | None, default=None, help="another file than the run's own test file"
+    )
+    parser.add_argument(
+        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+    )
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help="another backend than the run's own"
+    )
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = _parser("predict")
+    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
+    parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
+    parser.add_argument(
+        "--data", type=str | None, default=None, help="the file to answer; the run's own test file"
+    )
+    parser.add_argument("--name", type=str, default="prediction", help="the column to write")
+    parser.add_argument("--class-ids", action="store_true", help="write the class ids as well")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+    )
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help="another backend than the run's own"
+    )
+    return parser
+
+
+def _lr_find_parser() -> ArgumentParser:
+    parser = _training_parser("lr-find")
+    parser.add_argument("--min-lr", type=float, default=1e-8, help="the rate of the first step")
+    parser.add_argument("--max-lr", type=float, default=1.0, help="the rate of the last step")
+    parser.add_argument("--num-training", type=int, default=100, help="steps")
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the curve")
+    return parser
+
+
+def _batch_size_parser() -> ArgumentParser:
+    parser = _training_parser("batch-size-find")
+    parser.add_argument("--init-val", type=int, default=32, help="the first size tried")
+    parser.add_argument("--max-val", type=int | None, default=None, help="the largest")
+    parser.add_argument(
+        "--memory-limit",
+        type=int | float | str | None,
+        default=None,
+        help="of each trial: bytes, 4GB, or a fraction of free memory",
+    )
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the speeds")
+    return parser
+
+
+def _describe_parser() -> ArgumentParser:
+    parser = _parser("describe")
+    parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    return parser
+
+
+def _verify_parser() -> ArgumentParser:
+    parser = _parser("verify")
+    parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    parser.add_argument("--allow-external", action="store_true", help="read outside its folder too")
+    return parser
+
+
+def _compare_parser() -> ArgumentParser:
+    from kerash5.cli._compare import add_arguments
+
+    parser = _parser("compare")
+    add_arguments(parser)
+    return parser
+
+
+def _bench_parser() -> ArgumentParser:
+    parser = _parser("bench")
+    parser.add_argument("path", type=str, help="the file")
+    parser.add_argument("--x", type=str | None, default=None, help="what a model takes")
+    parser.add_argument("--y", type=str | None, default=None, help="the labels")
+    parser.add_argument("--batch-size", type=int, default=256, help="rows in a batch")
+    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured")
+    parser.add_argument("--seconds", type=float, default=3.0, help="the most for a way in a round")
+    parser.add_argument("--cache", type=int | float | str, default="auto", help="as in fit")
+    parser.add_argument("--rewrite", action="store_true", help="see what rewriting it would gain")
+    parser.add_argument("--json", type=str | None, default=None, help="a file for all figures")
+    return parser
+
+
+def _pack_parser() -> ArgumentParser:
+    parser = _parser("pack")
+    parser.add_argument("name", type=str, help="mnist")
+    parser.add_argument("folder", type=str, help="the folder for train.hdf5 and test.hdf5")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    return parser
