@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,9 @@ _MADE_ANEW: Final = (
     "_facts",
     "_are_one_hot",
     "_model",
+    "_fitted",
+    "_first_of",
+    "_is_repeat_told",
     "error",
     "wait_seconds",
 )
@@ -213,6 +217,9 @@ class H5Dataset(PyDataset):
         self._are_one_hot: dict[str, bool] = {}
         # That gets its first batch next, which a transform makes; and whether y is compared.
         self._model: tuple[Any, bool] | None = None
+        self._fitted: ref[Any] | None = None  # the model of the last fit
+        self._first_of: ref[Any] | None = None  # that model, if the last epoch was its first
+        self._is_repeat_told = False
         self.error: BaseException | None = None
         self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
 
@@ -590,6 +597,8 @@ class H5Dataset(PyDataset):
                     stacklevel=2,
                 )
         self._check_group(position.task, loop)
+        is_epoch = loop is not None and loop.task == "fit" and loop.is_begun
+        self._fitted = ref(loop.model) if loop is not None and is_epoch else None
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 self._release(position.task)
@@ -673,6 +682,7 @@ class H5Dataset(PyDataset):
             if here is None:
                 batches = self._batches_for(self._position.task)
                 here = Pass(indices, batches, self._position)
+                self._warn_of_repeats()
                 self._passes = [*self._passes[1 - _MAX_PASSES :], here]
             for other in self._passes:
                 if other is not here:
@@ -682,7 +692,25 @@ class H5Dataset(PyDataset):
                 self.check_answerable(batch, index)
             if here.is_finished:
                 self._passes.remove(here)
+                is_first = self._position == Position("fit", 0)
+                self._first_of = self._fitted if is_first else None
             return batch
+
+    def _warn_of_repeats(self) -> None:
+        """Warn, once, of a loop of `fit(epochs=1)`: each call begins at epoch 0, in its order."""
+        if self._position != Position("fit", 0):
+            return
+        model = None if self._fitted is None else self._fitted()
+        first = None if self._first_of is None else self._first_of()
+        is_again = model is not None and first is model and self.plan.shuffle is not False
+        if is_again and not self._is_repeat_told:
+            self._is_repeat_told = True
+            warnings.warn(
+                "fit begins at epoch 0 again, as the fit before of this model and data, which was "
+                "one epoch: the rows come in the same order; for another order give fit(epochs=n), "
+                "or fit(initial_epoch=e, epochs=e + 1)",
+                stacklevel=4,
+            )
 
     def _batches_for(self, task: str) -> Batches:
         if task == "fit" or (self.plan.shuffle is False and not self.plan.drop_last):

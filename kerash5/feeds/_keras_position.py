@@ -42,6 +42,7 @@ class Loop:
 
     task: Task
     position: Position | None
+    is_begun: bool  # False while `fit` builds the model, before its first epoch
     model: Any
     data: Any
     validation_data: Any = None
@@ -69,7 +70,8 @@ def find_loop() -> Loop | None:
     given = frame.f_locals
     names = ("self", "x", "validation_data", "class_weight")
     arguments = map(given.get, names if task == "fit" else names[:2])
-    return Loop(task, _read_position(task, frame), *arguments)
+    is_begun = task != "fit" or "epoch" in given
+    return Loop(task, _read_position(task, frame), is_begun, *arguments)
 
 
 def _find_frame() -> tuple[Task, FrameType] | None:

@@ -333,3 +333,31 @@ def test_a_program_ends_without_a_traceback_after_an_interrupted_fit(tmp_path: P
     [(out, err)] = run_together(INTERRUPTED, keras.backend.backend(), path, count=1)
     assert out == "interrupted\n", err
     assert "Traceback" not in err
+
+
+def compiled() -> keras.Model:
+    model = keras.Sequential([keras.Input(()), keras.layers.Reshape((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_a_loop_of_single_epochs_is_warned_of_once(tmp_path: Path) -> None:
+    ds = open_rows(tmp_path)
+    model = compiled()
+    model.fit(ds, epochs=1, verbose=0)
+    with pytest.warns(UserWarning, match=r"same order; .*fit\(initial_epoch=e"):
+        model.fit(ds, epochs=1, verbose=0)
+    model.fit(ds, epochs=1, verbose=0)  # once is enough
+
+
+def test_epochs_in_turn_and_other_models_are_no_loop_of_single_epochs(tmp_path: Path) -> None:
+    ds = open_rows(tmp_path)
+    model = compiled()
+    for epoch in range(3):
+        model.fit(ds, initial_epoch=epoch, epochs=epoch + 1, verbose=0)
+    model.fit(ds, epochs=2, verbose=0)
+    compiled().fit(ds, epochs=1, verbose=0)
+    compiled().fit(ds, epochs=1, verbose=0)
+    ordered = open_rows(tmp_path, shuffle=False)
+    for _ in range(2):
+        model.fit(ordered, epochs=1, verbose=0)
