@@ -51,11 +51,19 @@ class DataOptions:
         batch_size: Rows per batch.
         validation_split: Rows of `train` to validate on: a fraction (0.2) or a number of rows,
             drawn at random by `seed`; or which ones: a slice such as slice(48000, None), row
-            numbers or a mask.
+            numbers, a mask, or what the file says, as in `rows`.
         validation_data: What to validate on, in place of rows of `train`: files, a `Source`, or an
             `H5Dataset`, which is taken as it is.
         stratify: Keep each label's fraction in the validation rows.
-        rows: The rows of `train` to use, as in `H5Dataset`; a number n means the first n.
+        groups: A column of the training file, such as "patient": rows with one value of it are all
+            trained on or all validated on. The validation rows are then only about as many as asked
+            for.
+        balance: Repeat training rows so that every class of y has as many as the largest: with m
+            rows there and c in another class, each of its rows comes m // c times, and m % c of
+            them, drawn by `seed`, once more. Validation and test rows stay as they are.
+        rows: The rows of `train` to use: a slice, row numbers or a mask; a number n means the first
+            n; or what the file says: the path of a data set of row numbers or of a mask, or a
+            column and a value, such as ("split", "train").
         shuffle: "rows", "chunks", False or "auto", as in `H5Dataset`. Only training is shuffled.
         seed: Seed of the shuffle order and of the validation split.
         transform: A function of whole NumPy batches, as in `H5Dataset`; applied to the rows of
@@ -80,11 +88,15 @@ class DataOptions:
     batch_size: int = 32
     # int first: "1000" is a number of rows
     validation_split: float | slice | Sequence[int] | Any = field(
-        default=None, metadata={_AS_TEXT: int | float | None}
+        default=None, metadata={_AS_TEXT: int | float | list[str | int] | None}
     )
     validation_data: StrPath | Sequence[StrPath] | Any = field(default=None, metadata=_PATHS)
     stratify: bool = False
-    rows: int | slice | Sequence[int] | Any = field(default=None, metadata={_AS_TEXT: int | None})
+    groups: str | None = None
+    balance: bool = False
+    rows: int | slice | Sequence[int] | Any = field(
+        default=None, metadata={_AS_TEXT: int | str | list[str | int] | None}
+    )
     shuffle: Literal["auto", "rows", "chunks", False] = field(
         default="auto", metadata={_AS_TEXT: Literal["auto", "rows", "chunks"] | bool}
     )

@@ -37,6 +37,7 @@ from kerash5.batches._roles import (
     flatten_roles,
     names_in,
 )
+from kerash5.batches._row_choice import find_rows
 from kerash5.batches._strategy import (
     advise_on_chunks,
     choose_shuffle,
@@ -302,6 +303,7 @@ def open_batches(
         # Every name begins with its role, so none is taken for an option.
         columns: dict[str, Any] = dict(flat)
         source = Source(path, reader=reader, allow_external=allow_external, **columns)
+    options = replace(options, rows=find_rows(options.rows, source))
     batches = _plan_batches(source, trees, parse_options(options))
     check_labels_fit(source, names_in(trees.get("y", ())), batches.plan.rows_to_serve)
     return batches

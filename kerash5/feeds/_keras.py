@@ -115,8 +115,9 @@ class H5Dataset(PyDataset):
             given order; "auto", "rows" where single rows are cheap to reach or the data fit the
             cache, else "chunks". `plan.describe()` says which, and why.
         seed: Of the order.
-        rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split. None:
-            all.
+        rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split; or
+            what the file says: the path of a data set of row numbers or of a mask, or a column and
+            a value, such as ("split", "train"). None: all.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
             reading threads; returns the same: arrays with a row for each row, or tuples or dicts
             of them, the same in every batch. All may have fewer rows or more, but for `predict`,

@@ -16,11 +16,18 @@ from kerash5._checks import is_whole
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._keywords import DATA_WORDS, documents, takes
 from kerash5._options import DataOptions, format_columns, parse_columns
-from kerash5.batches._batches import ColumnSpec, RowSelection, parse_selection
+from kerash5.batches._batches import ColumnSpec, RowSelection
 from kerash5.batches._roles import ROLES, flatten_roles
 from kerash5.batches._transform import chain_transforms
 from kerash5.batches.cache import parse_cache
 from kerash5.feeds._class_names import check_classes, class_names_of
+from kerash5.feeds._held_out import (
+    ASIDE,
+    balanced,
+    check_no_groups,
+    check_not_stratified,
+    split_training_rows,
+)
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._overlap import check_no_overlap, warn_of_validated_rows
 from kerash5.feeds._splits import Splits
@@ -28,10 +35,7 @@ from kerash5.h5 import Column, Source
 from kerash5.h5._look import look_at
 from kerash5.h5.columns._given import name_columns
 from kerash5.h5.storage._file import H5File, StrPath, find_files
-from kerash5.order._split import count_validation, split_rows
-
-# Of the cache, for validation and for test: they are read in order, and need little at a time.
-_ASIDE: Final = 0.25
+from kerash5.h5.storage._find import has_object
 
 _OWN_VALIDATION: Final = (
     "give validation_data= files of their own, or validation_split= a fraction of the training "
@@ -96,6 +100,10 @@ class H5DataModule:
         self.train = base
         self.validation: H5Dataset | None = None
         self._open_validation(base)
+        if options.balance:
+            self.train = balanced(self.train, options.seed)
+        elif options.groups is not None and self.validation is None:
+            raise OptionError(f"groups={options.groups!r} needs validation_split=, a fraction")
         self.test: H5Dataset | None = self._open_test(options.test)
         if self.test is not None:
             check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
@@ -109,11 +117,19 @@ class H5DataModule:
             "transform": chain_transforms(self._options.transform, train_transform),
         }
 
+    def _is_named_in_file(self, split: Any) -> bool:  # noqa: ANN401  a selection, or a mistake
+        """Say whether a data set of the training file names rows, by itself or with a value."""
+        path = split[0] if isinstance(split, tuple | list) and len(split) == 2 else split
+        if not isinstance(path, str):
+            return False
+        source = self.train.source
+        return any(has_object(file, path) for file in find_files(list(source.paths))[:1])
+
     def _open_validation(self, base: H5Dataset) -> None:
         """Choose the rows to validate on: of the training rows, or of other data."""
         options = self._options
         split, other = options.validation_split, options.validation_data
-        if _is_path(split):
+        if _is_path(split) and not self._is_named_in_file(split):
             raise OptionError(
                 f"validation_split={split!r} is a fraction or a number of rows of the training "
                 "file, or which ones; other data to validate on are validation_data="
@@ -124,7 +140,7 @@ class H5DataModule:
             )
         if split is not None:
             in_order = {"transform": options.transform} if options.train_transform else {}
-            self.train, self.validation = _split(
+            self.train, self.validation = split_training_rows(
                 base, split, options, cache_bytes=self._cache_bytes, changes=in_order
             )
             return
@@ -132,7 +148,8 @@ class H5DataModule:
             other = options.train if self._splits.find("validation", options.train) else None
         if other is None:
             return
-        _check_stratify(stratify=options.stratify)
+        check_not_stratified(stratify=options.stratify)
+        check_no_groups(options.groups)
         if not _is_path(other):
             raise OptionError(
                 f"validation_data={other!r} is no file, Source or H5Dataset; rows of the training "
@@ -180,7 +197,7 @@ class H5DataModule:
             **columns,
             **self._common(),
             shuffle=False,
-            cache=int(self._cache_bytes * _ASIDE),
+            cache=int(self._cache_bytes * ASIDE),
             classes_of=self.train if class_names_of(self.train) else None,
         )
         check_classes(self.train, opened)
@@ -272,57 +289,6 @@ def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) 
     look_at(files, named, allow_external=options.allow_external)
 
 
-def _split(
-    base: H5Dataset,
-    validation: Any,  # noqa: ANN401  a number or a selection; which one is found out here
-    options: DataOptions,
-    *,
-    cache_bytes: int,
-    changes: Mapping[str, Any],
-) -> tuple[H5Dataset, H5Dataset]:
-    """Split the rows of `base` in two; they share what is in memory, or divide the cache.
-
-    Args:
-        base: All rows.
-        validation: How many of them to validate on, or which.
-        options: Of the data.
-        cache_bytes: The cache of both.
-        changes: Options that differ for the rows to validate on.
-    """
-    every = base.plan.rows_to_serve
-    rows = np.arange(len(base.source)) if every is None else every
-    if isinstance(validation, int | float | np.integer | np.floating):
-        _check_distinct(rows)
-        labels = _parse_labels(base.read_column("y")) if options.stratify else None
-        count = count_validation(validation, len(rows), "validation_split")
-        split = split_rows(len(rows), count, labels=labels, seed=options.seed)
-        train, held_out = rows[split.train], rows[split.validation]
-    else:
-        _check_stratify(stratify=options.stratify)
-        chosen = parse_selection(validation, len(base.source))
-        held_out = rows if chosen is None else chosen
-        train = rows[~np.isin(rows, held_out)]
-        if not len(train) or not len(held_out):
-            raise OptionError(
-                f"validation_split= leaves {len(train)} rows to train on and {len(held_out)} to "
-                "validate; both need some"
-            )
-    in_order: dict[str, Any] = {"shuffle": False, "drop_last": False, **changes}
-    if base.fits_memory:
-        return base.select_rows(train), base.select_rows(held_out, **in_order)
-    aside = int(cache_bytes * _ASIDE)
-    return (
-        base.select_rows(train, cache=cache_bytes - aside),
-        base.select_rows(held_out, cache=aside, **in_order),
-    )
-
-
-def _parse_labels(labels: np.ndarray) -> np.ndarray:
-    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
-        return np.asarray(labels.argmax(axis=1))
-    return labels.reshape(len(labels))
-
-
 def _parse_rows(rows: RowSelection | int) -> RowSelection:
     if not is_whole(rows):
         return rows
@@ -346,22 +312,6 @@ def _check_count(rows: RowSelection | int, base: H5Dataset) -> None:
         raise OptionError(f"rows={rows}, and {base.source!r} has only {len(base.source)}")
 
 
-def _check_distinct(rows: np.ndarray) -> None:
-    if len(np.unique(rows)) < len(rows):
-        raise OptionError(
-            "rows= repeats row numbers, so validation rows drawn from them would also be trained "
-            "on; say which rows are for validation, as a slice, row numbers, a mask or a file"
-        )
-
-
-def _check_stratify(*, stratify: bool) -> None:
-    if stratify:
-        raise OptionError(
-            "stratify=True needs validation_split= as a fraction or a number of rows; here it says "
-            "already which rows they are"
-        )
-
-
 def _is_path(value: object) -> bool:
     if isinstance(value, str | os.PathLike | Source | H5Dataset):
         return True
@@ -383,5 +333,7 @@ def _format_plain(value: object) -> object:
     """Return what YAML can hold as it is, and anything else in words."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], str):
+        return [_format_plain(part) for part in value]  # a column and its value
     is_plain = value is None or isinstance(value, bool | int | float | str)
     return value if is_plain else {"described": reprlib.repr(value)}

@@ -11,7 +11,7 @@ from kerash5.batches._batches import ColumnSpec
 from kerash5.batches._roles import flatten_roles
 from kerash5.h5 import Column
 from kerash5.h5.storage._file import find_files
-from kerash5.h5.storage._find import find_object
+from kerash5.h5.storage._find import has_object
 
 FIELD: Final = "{split}"
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -68,14 +68,7 @@ class Splits:
             ColumnError: They have columns of several.
         """
         file, path = find_files(paths)[0], self._first_path()
-        with file.open() as handle:
-            found = []
-            for word in _WORDS[role]:
-                try:
-                    find_object(handle, path.replace(FIELD, word), allow_external=True)
-                except UnknownColumnError:
-                    continue
-                found.append(word)
+        found = [word for word in _WORDS[role] if has_object(file, path.replace(FIELD, word))]
         if len(found) > 1:
             names = " and ".join(repr(path.replace(FIELD, word)) for word in found)
             raise ColumnError(

@@ -6,6 +6,7 @@ every machine.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,33 @@ class Split:
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+
+    def to_json(self) -> str:
+        """Return the row numbers as JSON text."""
+        return json.dumps({"train": self.train.tolist(), "validation": self.validation.tolist()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Split:
+        """Return the split that `to_json` wrote.
+
+        Raises:
+            OptionError: The text is no split, or a row is on both sides.
+        """
+        try:
+            values = json.loads(text)
+            train, held_out = (
+                np.asarray(values[name]).astype(np.int64, casting="safe")
+                if len(values[name])
+                else np.zeros(0, np.int64)
+                for name in ("train", "validation")
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(f"this is no split ({error!r}); Split.to_json writes one") from error
+        if train.ndim != 1 or held_out.ndim != 1 or np.intersect1d(train, held_out).size:
+            raise OptionError(
+                "this is no split: its sides are two flat lists of row numbers that share none"
+            )
+        return cls(train, held_out)
 
 
 def split_rows(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import keras
 from rich.console import Console
@@ -34,6 +34,7 @@ from kerash5.train.engines.common._private import bare_test_batches
 from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.loop._data import (
     Data,
+    balance_weights,
     call_keras,
     check_has_labels,
     choose,
@@ -85,7 +86,7 @@ class Trainer:
         validation: H5Dataset | None = None,
         *,
         resume: str | os.PathLike[str] | None = None,
-        class_weight: ClassWeight | None = None,
+        class_weight: ClassWeight | Literal["balanced"] | None = None,
     ) -> Run:
         """Train the model, and validate it after each epoch if there is data to validate on.
 
@@ -100,6 +101,8 @@ class Trainer:
                 best checkpoint there. A path, of a checkpoint or a run, begins a new run from it.
                 "force" is "auto" in spite of changed data or settings, where that is possible.
             class_weight: Class number -> weight of its rows in the loss, as in Keras' `fit`.
+                "balanced": n / (number of classes * count) for a class of `count` of the n rows
+                trained on, as in scikit-learn; the trainer says which they are.
 
         Returns:
             What the run did and measured. It is also in the run's folder, from the first step on.
@@ -114,6 +117,12 @@ class Trainer:
                 says how far it came.
         """
         train, validated, test = parts(data, validation)
+        if class_weight == "balanced":
+            class_weight = balance_weights(train)
+            shown = ", ".join(f"{number}: {weight:.4g}" for number, weight in class_weight.items())
+            self.console.print(f"class weights: {shown}", highlight=False, soft_wrap=True)
+        elif isinstance(class_weight, str):
+            raise OptionError(f"class_weight={class_weight!r}; give a dict, 'balanced' or None")
         if self.settings.limits.validation_batches == 0:
             validated = None
         monitor = self.settings.monitor or ("loss" if validated is None else "val_loss")

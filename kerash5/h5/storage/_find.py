@@ -268,3 +268,13 @@ def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
                 f"{what} to {place!r}, which has {has} bytes instead of {wanted}; copy it again"
             )
         left -= min(size, left)
+
+
+def has_object(file: H5File, path: str) -> bool:
+    """Say whether a file has an object of this path, inside it or behind a link."""
+    with file.open() as handle:
+        try:
+            find_object(handle, path, allow_external=True)
+        except UnknownColumnError:
+            return False
+    return True

@@ -14,6 +14,7 @@ from kerash5.feeds._keras import OWN_ROWS, H5Dataset
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.h5 import Source
+from kerash5.order._balance import balanced_weights
 
 Data = H5DataModule | H5Dataset
 T = TypeVar("T")
@@ -96,6 +97,24 @@ def check_has_labels(data: Data, test: H5Dataset) -> None:
             f"the test data have no {data.train.column_path('y')!r} in {test.source.paths[0]!r}, "
             "so there is nothing to compare with; call predict, or give a test file with labels"
         )
+
+
+def balance_weights(train: H5Dataset) -> dict[int, float]:
+    """Return the weights of classes so that all classes of the rows served weigh the same.
+
+    Raises:
+        OptionError: y is no single column of class labels, or a transform may change it.
+    """
+    if train.num_classes is None or train.is_transformed:
+        reason = "a transform may change y" if train.is_transformed else "y holds no class labels"
+        raise OptionError(
+            f"class_weight='balanced' counts the labels of the file, and {reason}; give a dict of "
+            "class number -> weight"
+        )
+    labels = train.read_column("y")
+    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
+        labels = labels.argmax(axis=1)
+    return balanced_weights(labels.reshape(len(labels)))
 
 
 def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:

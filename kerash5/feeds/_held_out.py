@@ -1,0 +1,121 @@
+"""Which rows of the training data are held out for validation, and how often the others come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from kerash5._errors import OptionError
+from kerash5._options import DataOptions
+from kerash5.batches._batches import parse_selection
+from kerash5.batches._row_choice import find_rows, read_beside
+from kerash5.feeds._keras import H5Dataset
+from kerash5.order._balance import balance_rows
+from kerash5.order._split import count_validation, split_rows
+
+# Of the cache, for validation and for test: they are read in order, and need little at a time.
+ASIDE: Final = 0.25
+
+
+def split_training_rows(
+    base: H5Dataset,
+    validation: Any,  # noqa: ANN401  a number or a selection; which one is found out here
+    options: DataOptions,
+    *,
+    cache_bytes: int,
+    changes: Mapping[str, Any],
+) -> tuple[H5Dataset, H5Dataset]:
+    """Split the rows of `base` in two; they share what is in memory, or divide the cache.
+
+    Args:
+        base: All rows.
+        validation: How many of them to validate on, or which.
+        options: Of the data.
+        cache_bytes: The cache of both.
+        changes: Options that differ for the rows to validate on.
+    """
+    every = base.plan.rows_to_serve
+    rows = np.arange(len(base.source)) if every is None else every
+    if isinstance(validation, int | float | np.integer | np.floating):
+        _check_distinct(rows)
+        labels = _parse_labels(base.read_column("y")) if options.stratify else None
+        groups = _read_groups(options.groups, base, rows)
+        count = count_validation(validation, len(rows), "validation_split")
+        split = split_rows(len(rows), count, labels=labels, groups=groups, seed=options.seed)
+        train, held_out = rows[split.train], rows[split.validation]
+    else:
+        check_not_stratified(stratify=options.stratify)
+        check_no_groups(options.groups)
+        chosen = parse_selection(find_rows(validation, base.source), len(base.source))
+        held_out = rows if chosen is None else chosen
+        train = rows[~np.isin(rows, held_out)]
+        if not len(train) or not len(held_out):
+            raise OptionError(
+                f"validation_split= leaves {len(train)} rows to train on and {len(held_out)} to "
+                "validate; both need some"
+            )
+    in_order: dict[str, Any] = {"shuffle": False, "drop_last": False, **changes}
+    if base.fits_memory:
+        return base.select_rows(train), base.select_rows(held_out, **in_order)
+    aside = int(cache_bytes * ASIDE)
+    return (
+        base.select_rows(train, cache=cache_bytes - aside),
+        base.select_rows(held_out, cache=aside, **in_order),
+    )
+
+
+def balanced(train: H5Dataset, seed: int) -> H5Dataset:
+    """Return the rows of a data set so often that all classes have equally many."""
+    if train.num_classes is None:
+        raise OptionError(
+            "balance=True repeats rows by the class of y, and y holds no class labels; name a "
+            "column of labels, or leave balance out"
+        )
+    served = train.plan.rows_to_serve
+    rows = np.arange(len(train.source)) if served is None else served
+    return train.select_rows(rows[balance_rows(_parse_labels(train.read_column("y")), seed=seed)])
+
+
+def _read_groups(path: str | None, base: H5Dataset, rows: np.ndarray) -> np.ndarray | None:
+    """Return the value of a column for each of some rows; None where none is named."""
+    if path is None:
+        return None
+    values, _ = read_beside(path, base.source, "groups")
+    if len(values) != len(base.source) or values.reshape(len(values), -1).shape[1] != 1:
+        raise OptionError(
+            f"groups={path!r} has shape {values.shape}, and the data {len(base.source)} rows; it "
+            "needs one value per row"
+        )
+    return np.asarray(values.reshape(-1)[rows])
+
+
+def check_no_groups(groups: str | None) -> None:
+    if groups is not None:
+        raise OptionError(
+            f"groups={groups!r} needs validation_split= as a fraction or a number of rows; here it "
+            "says already which rows they are"
+        )
+
+
+def _parse_labels(labels: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
+        return np.asarray(labels.argmax(axis=1))
+    return labels.reshape(len(labels))
+
+
+def _check_distinct(rows: np.ndarray) -> None:
+    if len(np.unique(rows)) < len(rows):
+        raise OptionError(
+            "rows= repeats row numbers, so validation rows drawn from them would also be trained "
+            "on; say which rows are for validation, as a slice, row numbers, a mask or a file"
+        )
+
+
+def check_not_stratified(*, stratify: bool) -> None:
+    if stratify:
+        raise OptionError(
+            "stratify=True needs validation_split= as a fraction or a number of rows; here it says "
+            "already which rows they are"
+        )
