@@ -114,17 +114,43 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The model: a name of the zoo and what its family takes.
+    """The model, and how it is compiled.
 
     Args:
-        name: One of `kerash5.zoo.names()`.
-        learning_rate: Adam's step size.
-        options: Further arguments of the model's family, such as {hidden: [256, 64]}.
+        name: One of `kerash5.zoo.names()`; "module:function", a function of your own that returns a
+            `keras.Model` and is called with `input_shape` and `num_classes` if it takes them;
+            "keras:ResNet50V2", a model of `keras.applications` without weights; or the path of a
+            .keras file.
+        learning_rate: Step size of the optimizer.
+        options: Further arguments of the model, such as {hidden: [256, 64]}; on the command line
+            also --model.hidden "[256, 64]".
+        optimizer: An optimizer of Keras by name; None: Adam, or that of a compiled model.
+        optimizer_options: Further arguments of the optimizer, such as {weight_decay: 1e-4}; on the
+            command line also --optimizer.weight-decay 1e-4.
+        lr_schedule: A learning rate schedule of Keras by name, which starts at `learning_rate`.
+        lr_schedule_options: Further arguments of the schedule, such as {decay_steps: 1000}.
+        loss: A loss of Keras by name; None: that of a compiled model, or cross-entropy for class
+            labels.
+        metrics: Metrics of Keras by name; None: those of a compiled model, or accuracy for class
+            labels.
     """
 
     name: str = "convnet"
     learning_rate: float = 1e-3
     options: dict[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    lr_schedule: str | None = None
+    lr_schedule_options: dict[str, Any] = field(default_factory=dict)
+    loss: str | None = None
+    metrics: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options of an optimizer or a schedule that is not named."""
+        if self.lr_schedule_options and self.lr_schedule is None:
+            raise OptionError("lr_schedule_options without lr_schedule; name the schedule")
+        if (self.lr_schedule or self.optimizer_options) and self.optimizer is None:
+            object.__setattr__(self, "optimizer", "Adam")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerash5._errors import OptionError
-from kerash5._options import DataOptions, TrainerOptions, format_columns, parse_columns
+from kerash5._options import DataOptions, format_columns, parse_columns
 from kerash5.h5 import Column
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent / "kerash5"
@@ -103,7 +103,7 @@ def test_a_shape_that_is_none_is_refused() -> None:
         parse_columns({"path": "image", "shape": [28.5]})
 
 
-# The options repeat names and defaults of classes that import Keras, so these are read, not loaded.
+# `H5Dataset` has options of `DataOptions` too, and imports Keras, so it is read, not loaded.
 
 
 def constructor_defaults(file: str, name: str) -> dict[str, object]:
@@ -119,20 +119,9 @@ def constructor_defaults(file: str, name: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize(
-    ("options", "file", "name", "differ"),
-    [
-        # A file says most often "image" and "label"; a class cannot know.
-        pytest.param(DataOptions, "feeds/_module.py", "H5DataModule", {"x", "y"}, id="data"),
-        # Without a policy of its own a command builds the model, so it has to name one.
-        pytest.param(TrainerOptions, "train/_trainer.py", "Trainer", {"precision"}, id="trainer"),
-    ],
-)
-def test_options_have_the_names_and_defaults_of_the_class_behind_them(
-    options: Any, file: str, name: str, differ: set[str]
-) -> None:
-    known = constructor_defaults(file, name)
-    found = {field.name: getattr(options(), field.name) for field in fields(options)}
-    by_name = {key: value for key, value in found.items() if key not in {"train", "test"}}
-    assert set(by_name) <= set(known)
-    assert {key for key, value in by_name.items() if value != known[key]} == differ
+def test_a_data_set_and_a_data_module_have_the_same_defaults() -> None:
+    of_dataset = constructor_defaults("feeds/_keras.py", "H5Dataset")
+    of_module = {field.name: field.default for field in fields(DataOptions)}
+    shared = of_dataset.keys() & of_module.keys()
+    assert {"batch_size", "shuffle", "cache", "transform", "rows"} <= shared
+    assert {name: of_dataset[name] for name in shared} == {name: of_module[name] for name in shared}

@@ -221,13 +221,17 @@ def prepare(
     from kerash5 import zoo
     from kerash5.train import H5DataModule
     from kerash5.train._build import build_model
+    from kerash5.train._models import is_of_zoo
 
     module = H5DataModule.from_options(data)
+    if not is_of_zoo(model.name):
+        precision = trainer.precision or "float32"
+        return module, build_model(model, module, precision=precision, seed=seed)
     shape = module.input_shape
     if not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
         raise OptionError(
-            "the zoo's models take one input; train models of several with kerash5.Trainer in "
-            "Python"
+            "the zoo's models take one input; name a model of your own that takes several: "
+            "--model module:function"
         )
     suited = zoo.suited_shape(model.name, shape)
     if suited != shape:
@@ -250,11 +254,13 @@ def _fit_and_test(
 ) -> Run:
     from kerash5.feeds._scale import SCALE_LAYER
     from kerash5.train import Trainer
+    from kerash5.train._models import is_of_zoo
 
     trainer = Trainer(**vars(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     told = asdict(model)
-    told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
+    if is_of_zoo(model.name):
+        told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": told}
     run = trainer.fit(network, module, resume=resume)
     if module.test is not None and not module.test.has_labels and module.train.has_labels:

@@ -24,10 +24,13 @@ from typing import Any, Final, NoReturn
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5._version import __version__
-from kerash5.cli._parsers import COMMANDS, make_parser
+from kerash5.cli._parsers import COMMANDS, TRAINING, make_parser, spell_out
 
 _WHAT_NOW = "what the run has written so far is in its folder, and --resume auto goes on there"
-_NESTED: Final = ("--model.options.", "--print_config")
+_NESTED: Final = (
+    *("--model.options.", "--model.optimizer-options.", "--model.lr-schedule-options."),
+    "--print_config",
+)
 _USAGE, _CTRL_C, _SIGPIPE, _SIGTERM = 2, 130, 141, 143
 
 
@@ -90,9 +93,12 @@ def _parse(command: str, words: list[str]) -> dict[str, Any]:
     parser, words = make_parser(command), [_with_dashes(word) for word in words]
     known = sorted(set(re.findall(r"(?<![\w-])--[\w.-]+", parser.format_help())))
     try:
+        words = spell_out(words) if command in TRAINING else words
         for word in words:
             _check_word(word, known)
         values: dict[str, Any] = parser.parse_args(words).as_dict()
+        if command in TRAINING:
+            _check_code(values, words)
     except ArgumentError as error:
         text = escape_controls(" ".join(str(error).split()))
         found = re.search(r"""['"]([\w.]+)['"] is not (?:accepted|expected)""", text)
@@ -100,6 +106,18 @@ def _parse(command: str, words: list[str]) -> dict[str, Any]:
         _complain(f"{text}{cure} (kerash5 {command} --help lists all options)")
         raise SystemExit(_USAGE) from None
     return values
+
+
+def _check_code(values: dict[str, Any], words: list[str]) -> None:
+    """Refuse to run code that a config.yaml names and the command line does not."""
+    name = values["model"]["name"]
+    is_code = ":" in name and not name.startswith("keras:")
+    if is_code and not any(name in word for word in words):
+        raise ArgumentError(
+            None,
+            f"the config names the function {name!r}, which would be run; if it is yours, say "
+            f"--model {name}",
+        )
 
 
 def _check_word(word: str, known: list[str]) -> None:
@@ -126,6 +144,9 @@ def _with_dashes(word: str) -> str:
     name, equals, value = word.partition("=")
     if not name.startswith("--") or name.startswith(_NESTED):
         return word
+    for nested in _NESTED:  # names of arguments, which keep their underscores
+        if name.replace("_", "-").startswith(nested):
+            return f"{nested}{name[len(nested) :]}{equals}{value}"
     return f"{name.replace('_', '-')}{equals}{value}"
 
 

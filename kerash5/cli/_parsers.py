@@ -5,7 +5,9 @@ Those of a training are the fields of `DataOptions`, `ModelOptions` and `Trainer
 
 from __future__ import annotations
 
+from argparse import ArgumentError
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = {
     "demo": "train on the shipped digits, test, and draw pictures: about a minute",
-    "fit": "train a model of the zoo on HDF5 files",
+    "fit": "train a model on HDF5 files",
     "test": "test the model of a finished run",
     "predict": "write what the model of a finished run answers to an HDF5 file",
     "lr-find": "look for a good learning rate, and draw the curve",
@@ -28,11 +30,11 @@ COMMANDS: Final = {
     "env": "say what is installed, and on what machine",
 }
 _USAGES: Final = {
-    "fit": "--data.train FILE [--data.x COLUMN] [--data.y COLUMN] [--model.name NAME] [OPTION ...]",
+    "fit": "TRAIN_FILE [TEST_FILE] [--data.x COLUMN] [--data.y COLUMN] [--model NAME] [OPTION ...]",
     "test": "--run RUN_DIR [OPTION ...]",
     "predict": "--run RUN_DIR --out FILE [OPTION ...]",
-    "lr-find": "--data.train FILE [OPTION ...]",
-    "batch-size-find": "--data.train FILE [OPTION ...]",
+    "lr-find": "TRAIN_FILE [OPTION ...]",
+    "batch-size-find": "TRAIN_FILE [OPTION ...]",
     "describe": "FILE",
     "verify": "FILE [OPTION ...]",
     "bench": "FILE [OPTION ...]",
@@ -43,6 +45,62 @@ _RESUME_HELP = (
     "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
 )
 _BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
+
+
+TRAINING: Final = ("fit", "lr-find", "batch-size-find")
+# What may be written shorter.
+_SHORT: Final = {
+    "--model": "--model.name",
+    "--optimizer": "--model.optimizer",
+    "--lr-schedule": "--model.lr-schedule",
+    "--learning-rate": "--model.learning-rate",
+    "--loss": "--model.loss",
+    "--metrics": "--model.metrics",
+}
+_SHORT_PREFIXES: Final = {
+    "--optimizer.": "--model.optimizer-options.",
+    "--lr-schedule.": "--model.lr-schedule-options.",
+}
+_OF_MODEL: Final = (
+    *("name", "learning-rate", "options", "optimizer", "optimizer-options", "lr-schedule"),
+    *("lr-schedule-options", "loss", "metrics"),
+)
+
+
+def spell_out(words: list[str]) -> list[str]:
+    """Return the words of a training command with the full names of its options.
+
+    `fit a.h5 b.h5 --model m:f --model.width 64 --optimizer.beta_1 0.8` is `fit --data.train a.h5
+    --data.test b.h5 --model.name m:f --model.options.width 64 --model.optimizer_options.beta_1
+    0.8`.
+    """
+    files = list(takewhile(lambda word: not word.startswith("-"), words))
+    roles = ("--data.train", "--data.test")
+    if len(files) > len(roles):
+        raise ArgumentError(
+            None,
+            f"{len(files)} files; the first is trained on and the second tested on: give several "
+            "of a kind as --data.train '[a.h5, b.h5]'",
+        )
+    named = [part for role, file in zip(roles, files, strict=False) for part in (role, file)]
+    return [*named, *(_spell_out(word) for word in words[len(files) :])]
+
+
+def _spell_out(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name in _SHORT:
+        return f"{_SHORT[name]}{equals}{value}"
+    for short, full in _SHORT_PREFIXES.items():
+        if name.startswith(short):
+            return f"{full}{name.removeprefix(short).replace('-', '_')}{equals}{value}"
+    group, _, option = name.partition(".")
+    if (
+        group == "--model"
+        and option
+        and option.partition(".")[0].replace("_", "-") not in _OF_MODEL
+    ):
+        return f"--model.options.{option.replace('-', '_')}{equals}{value}"
+    return word
 
 
 def make_parser(command: str) -> ArgumentParser:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import keras
 
-from kerash5 import zoo
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5._options import ModelOptions
 from kerash5._run import RUN_FILE, Run
 from kerash5.feeds._class_names import recall_classes
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._scale import settle_scale
+from kerash5.train._models import make_model
 from kerash5.train.checkpoints._checkpoint import Checkpoints
 from kerash5.train.checkpoints._run_dir import (
     BEST_WEIGHTS,
@@ -30,35 +30,24 @@ Model = keras.Model
 def build_model(
     options: ModelOptions, data: H5DataModule, *, precision: str, seed: int
 ) -> keras.Model:
-    """Build the zoo's model of these options for this data.
+    """Build the model of these options for this data.
 
     Sets Keras' seed and its policy for new layers, for this process.
 
     Args:
-        options: The model's name and what its family takes.
+        options: The model's name, its arguments, and how it is compiled.
         data: What it shall be trained on: gives the shape of its rows and the number of classes.
         precision: One of `POLICIES`.
         seed: Of the initial weights.
 
     Raises:
-        OptionError: The data have no classes, or there is no such model, option or seed.
+        OptionError: There is no such model, option or seed, or the model does not suit the data.
     """
-    if data.num_classes is None:
-        raise OptionError(
-            "y holds no class labels, which the zoo's models need; name an integer, text or "
-            "one-hot column"
-        )
     if not 0 <= seed < 1 << 32:
         raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(POLICIES[precision])
-    model = zoo.build(
-        options.name,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        learning_rate=options.learning_rate,
-        **options.options,
-    )
+    model = make_model(options, data)
     settle_scale(model, data.train)
     return model
 

@@ -371,6 +371,45 @@ def test_validation_is_a_fraction_or_a_number_of_rows(
     assert (found, type(found)) == (value, type(value))
 
 
+def test_files_and_models_may_be_written_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fitted(monkeypatch)
+    words = "a.h5 b.h5 --model my.models:build --model.width 64 --model.hidden [8,4]"
+    words += " --optimizer AdamW --optimizer.weight-decay 1e-4 --lr-schedule CosineDecay"
+    words += " --lr-schedule.decay_steps 100 --loss mse --metrics [mae]"
+    assert main(["fit", *words.split()]) == 0
+    assert (calls[0]["data"].train, calls[0]["data"].test) == ("a.h5", "b.h5")
+    assert calls[0]["model"] == ModelOptions(
+        name="my.models:build",
+        options={"width": 64, "hidden": [8, 4]},
+        optimizer="AdamW",
+        optimizer_options={"weight_decay": 1e-4},
+        lr_schedule="CosineDecay",
+        lr_schedule_options={"decay_steps": 100},
+        loss="mse",
+        metrics=["mae"],
+    )
+
+
+def test_a_third_file_is_asked_about(capsys: Console) -> None:
+    assert main(["fit", "a.h5", "b.h5", "c.h5"]) == 2
+    assert "3 files" in only_line(capsys.readouterr().err)
+
+
+def test_a_config_runs_no_code_that_the_command_line_does_not_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: Console, tmp_path: Path
+) -> None:
+    calls = fitted(monkeypatch)
+    path = tmp_path / "run.yaml"
+    path.write_text("data: {train: a.h5}\nmodel: {name: 'os:getcwd'}\n")
+    assert main(["fit", "--config", str(path)]) == 2
+    assert "names the function 'os:getcwd', which would be run" in only_line(
+        capsys.readouterr().err
+    )
+    assert not calls
+    assert main(["fit", "--config", str(path), "--model", "os:getcwd"]) == 0
+    assert len(calls) == 1
+
+
 def test_several_files_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fitted(monkeypatch)
     assert main(["fit", "--data.train", "[a.h5, b.h5]"]) == 0

@@ -1,0 +1,222 @@
+"""Models by name: of the zoo, of the user's own code, of `keras.applications`, or from a file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+from kerash5 import zoo
+from kerash5._errors import FileError, FileMissingError, OptionError
+from kerash5._keywords import suggest
+from kerash5._options import ModelOptions
+from kerash5.feeds._module import H5DataModule
+
+APPLICATION: Final = "keras:"
+SAVED: Final = ".keras"
+
+
+def is_of_zoo(name: str) -> bool:
+    """Say whether a model's name is one of the zoo's."""
+    return ":" not in name and not name.endswith(SAVED)
+
+
+def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
+    """Make the model of a name, compiled.
+
+    Args:
+        options: The name: of the zoo; "module:function", which is called with `input_shape` and
+            `num_classes` if it takes them, and the further options; "keras:NAME" of
+            `keras.applications`, without weights; or the path of a .keras file.
+        data: What it shall be trained on.
+
+    Raises:
+        OptionError: There is no such model, it does not take an option, or it comes uncompiled and
+            no loss can be chosen for it.
+        FileError: The file cannot be loaded.
+    """
+    if is_of_zoo(options.name):
+        model = _make_zoo_model(options, data)
+    elif options.name.endswith(SAVED):
+        model = _load(options)
+    elif options.name.startswith(APPLICATION):
+        model = _make_application(options, data)
+    else:
+        model = _call(options, data)
+    return _compiled(model, options, data)
+
+
+def _make_zoo_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
+    if data.num_classes is None:
+        raise OptionError(
+            "y holds no class labels, which the zoo's models need; name an integer, text or "
+            "one-hot column, or a model of your own: --model.name module:function"
+        )
+    return zoo.build(
+        options.name,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        learning_rate=options.learning_rate,
+        **options.options,
+    )
+
+
+def _call(options: ModelOptions, data: H5DataModule) -> keras.Model:
+    """Call the user's function; its module is looked for in the current folder, too."""
+    module_name, _, function_name = options.name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that is not
+        raise OptionError(
+            f"model {options.name!r}: there is no module {error.name!r} in {str(Path.cwd())!r} or "
+            "among those installed; give module:function, such as my_models:build"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        named = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        raise OptionError(
+            f"model {options.name!r}: {module_name!r} has no function {function_name!r}"
+            f"{suggest(function_name, named) if named else ''}"
+        )
+    known = {"input_shape": data.input_shape, "num_classes": data.num_classes}
+    model = function(**_arguments(options, function, known))
+    if not isinstance(model, keras.Model):
+        raise OptionError(
+            f"model {options.name!r} returned a {type(model).__name__}; it returns a keras.Model"
+        )
+    return model
+
+
+def _make_application(options: ModelOptions, data: H5DataModule) -> keras.Model:
+    name = options.name.removeprefix(APPLICATION)
+    builder = getattr(keras.applications, name, None)
+    if not callable(builder):
+        names = [each for each in dir(keras.applications) if each[0].isupper()]
+        raise OptionError(f"keras.applications has no model {name!r}{suggest(name, names)}")
+    if data.num_classes is None:
+        raise OptionError(f"y holds no class labels, which {options.name!r} needs")
+    if not isinstance(data.input_shape, tuple) or len(data.input_shape) != 3:
+        raise OptionError(
+            f"{options.name!r} cannot take rows of shape {data.input_shape}: it takes images of "
+            "shape (height, width, channels); see Column(shape=)"
+        )
+    known = {"weights": None, "input_shape": data.input_shape, "classes": data.num_classes}
+    try:
+        model: keras.Model = builder(**_arguments(options, builder, known))
+    except ValueError as error:
+        raise OptionError(
+            f"{options.name!r} cannot take rows of shape {data.input_shape}: {error}"
+        ) from error
+    return model
+
+
+def _load(options: ModelOptions) -> keras.Model:
+    path = Path(options.name)
+    if not path.exists():
+        raise FileMissingError(f"no model file {options.name!r}")
+    if options.options:
+        raise OptionError(
+            f"{options.name!r} is a saved model, which takes no options; got "
+            f"{', '.join(options.options)}"
+        )
+    try:
+        model: keras.Model = keras.saving.load_model(path)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise FileError(f"{options.name!r} cannot be loaded as a model ({error})") from error
+    return model
+
+
+def _arguments(
+    options: ModelOptions, function: Callable[..., Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a function: those it takes of what is known, and the options."""
+    parameters = inspect.signature(function).parameters.values()
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+    for name in options.options:
+        if name not in names and not takes_any:
+            raise OptionError(
+                f"model {options.name!r} has no option {name!r}{suggest(name, names)}"
+            )
+    given = {name: value for name, value in known.items() if name in names or takes_any}
+    return {**given, **options.options}
+
+
+def _compiled(model: keras.Model, options: ModelOptions, data: H5DataModule) -> keras.Model:
+    """Compile a model that is not, or whose loss, optimizer or metrics are asked for."""
+    is_asked = (options.optimizer, options.loss, options.metrics) != (None, None, None)
+    if model.compiled and not is_asked:
+        return model
+    if options.loss is not None:
+        _check_loss(options.loss)
+    loss = options.loss or (model.loss if model.compiled else _choose_loss(model, data))
+    metrics = options.metrics
+    if metrics is None:
+        metrics = ["accuracy"] if data.num_classes is not None else []
+    try:
+        model.compile(_make_optimizer(options), loss, metrics=list(metrics))
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"the model cannot be compiled: {error}") from error
+    return model
+
+
+def _check_loss(loss: str) -> None:
+    try:
+        keras.losses.get(loss)
+    except ValueError as error:
+        names = [each for each in dir(keras.losses) if each[0].isalpha()]
+        raise OptionError(f"Keras has no loss {loss!r}{suggest(loss, names)}") from error
+
+
+def _choose_loss(model: keras.Model, data: H5DataModule) -> str:
+    activation = getattr(model.layers[-1] if model.layers else None, "activation", None)
+    name = getattr(activation, "__name__", "")
+    if data.num_classes is not None and name == "softmax":
+        return "sparse_categorical_crossentropy" if _are_ids(data) else "categorical_crossentropy"
+    if data.num_classes == 2 and name == "sigmoid":
+        return "binary_crossentropy"
+    raise OptionError(
+        f"model {model.name!r} is not compiled, and its last layer does not say which loss suits "
+        "it; compile it, or give one: --loss mse"
+    )
+
+
+def _are_ids(data: H5DataModule) -> bool:
+    shape = data.train.source.columns[data.train.column_names("y")[0]].shape
+    return shape in ((), (1,))
+
+
+def _make_optimizer(options: ModelOptions) -> keras.optimizers.Optimizer:
+    rate: Any = options.learning_rate
+    if options.lr_schedule is not None:
+        rate = _make(
+            keras.optimizers.schedules,
+            options.lr_schedule,
+            {"initial_learning_rate": rate, **options.lr_schedule_options},
+        )
+    arguments = {"learning_rate": rate, **options.optimizer_options}
+    made: keras.optimizers.Optimizer = _make(
+        keras.optimizers, options.optimizer or "Adam", arguments
+    )
+    return made
+
+
+def _make(module: Any, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  Keras'
+    """Make an object of Keras by the name of its class, in any case."""
+    classes = {each.lower(): each for each in dir(module) if each[0].isupper()}
+    if name.lower() not in classes:
+        where = module.__name__.removeprefix("keras._tf_keras.")
+        raise OptionError(f"{where} has no {name!r}{suggest(name, list(classes.values()))}")
+    try:
+        return getattr(module, classes[name.lower()])(**arguments)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name} with {dict(arguments)}: {error}") from error
