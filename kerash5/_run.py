@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from kerash5._errors import FileError, FileMissingError
-from kerash5.files import unwritable
+from kerash5.files import replace_text
 
 # A number, or the values of an array: a list of floats for a vector, of such lists for a matrix.
 # Typed `float | Any`, not as a union: most code knows that its metrics are numbers.
@@ -237,25 +237,6 @@ def _describe_shape(value: MetricValue) -> str:
         lengths.append(str(len(value)))
         value = value[0] if value else 0.0
     return f"({' x '.join(lengths)} values)"
-
-
-def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file whole or not at all.
-
-    Raises:
-        FileError: It cannot be written; a file that was there is unchanged.
-    """
-    partial = Path(f"{os.fspath(path)}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _parse_run(text: str | bytes, what: str) -> Run:

@@ -28,7 +28,6 @@ ORDER: Final = (
     "_errors",
     "_checks",
     "_json",
-    "_files",
     "files",
     "_backends",
     "distributed",

@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, final
 
 from kerash5._errors import FileError, FileMissingError
 from kerash5._json import no_results, parse_fields, read_values, write_values
-from kerash5._run import replace_text
 from kerash5.comparison._machine import Machine
 from kerash5.comparison._parity import Parity, ParityCheck, Setting, Status
+from kerash5.files import replace_text
 
 CompileCache = Literal["cold", "warm", "none"]
 

@@ -13,10 +13,10 @@ from typing import Final, final
 
 from kerash5._errors import FileError, OptionError
 from kerash5._json import parse_fields, read_values, write_values
-from kerash5._run import replace_text
 from kerash5.comparison._children import Contender
 from kerash5.comparison._parity import Setting
 from kerash5.comparison._results import Method, Sample
+from kerash5.files import replace_text
 from kerash5.order._permutation import make_key, permutation
 
 METHOD_FILE: Final = "method.json"

@@ -15,7 +15,6 @@ from typing import final
 
 from kerash5._errors import KerasH5Error, RunError
 from kerash5._json import parse_fields, read_values, write_values
-from kerash5._run import replace_text
 from kerash5._version import __version__
 from kerash5.comparison._children import Contender
 from kerash5.comparison._machine import find_machine
@@ -24,6 +23,7 @@ from kerash5.comparison._processes import Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Sample
 from kerash5.comparison._rounds import Cell, open_folder, order_cells
+from kerash5.files import replace_text
 
 
 @final

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import errno
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,9 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
+from kerash5.files import replacing
 from kerash5.train import _fit
+from kerash5.train.checkpoints import _checkpoint
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train.checkpoints._resume import best_checkpoint
 from kerash5.train.checkpoints._run_dir import (
@@ -582,22 +585,23 @@ def test_best_weights_are_kept_whole_where_a_disk_without_links_fills_up(
 ) -> None:
     full: list[str] = []
 
-    def no_link(*_: Any) -> None:
+    def no_link(*_: Any, **__: Any) -> None:
         raise OSError(errno.EPERM, "no links here")
 
-    def fill(source: Path, target: Path) -> None:
-        content = source.read_bytes()
-        is_full = BEST_BEFORE_TRUNCATION in target.name and not full
-        target.write_bytes(content[: len(content) // 2] if is_full else content)
-        if is_full:
-            full.append(target.name)
-            raise OSError(errno.ENOSPC, "No space left on device")
+    @contextmanager
+    def fill(target: Path) -> Iterator[FileIO]:
+        with replacing(target) as stream:
+            yield stream
+            if BEST_BEFORE_TRUNCATION in target.name and not full:
+                stream.truncate(stream.tell() // 2)
+                full.append(target.name)
+                raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "link", no_link)
-    monkeypatch.setattr(shutil, "copyfile", fill)
+    monkeypatch.setattr(_checkpoint, "replacing", fill)
     with pytest.warns(UserWarning, match="No space left on device"):
         make_trainer(tmp_path / "a", max_steps=7).fit(build(), open_module(train))
-    assert [path.name for path in (tmp_path / "a").rglob("partial-*")] == []
+    assert [path.name for path in (tmp_path / "a").rglob("*partial*")] == []
     newest, before, *_ = Checkpoints(tmp_path / "a" / "checkpoints").paths()
     assert full
     assert not (newest / BEST_WEIGHTS).exists()
