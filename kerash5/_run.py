@@ -195,15 +195,17 @@ def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:
     """Return every number under a name of its own: the elements of `f1` as `f1_0`, `f1_1`, ...
 
     The element of a matrix is named by row and column, `f1_0_1`. Where `f1_0` is the name of
-    another metric, one more underscore is put in front of the numbers of all elements of `f1`.
+    another metric or of an element of one, one more underscore is put in front of the numbers of
+    all elements of `f1`.
     """
     found: dict[str, float] = {}
+    taken = set(metrics)
     for name, value in metrics.items():
         if not isinstance(value, list):
             found[name] = value
             continue
         elements, prefix = dict(_elements(value)), name
-        while any(f"{prefix}{suffix}" in metrics for suffix in elements):
+        while not {f"{prefix}{suffix}" for suffix in elements}.isdisjoint(taken | found.keys()):
             prefix += "_"
         found.update({f"{prefix}{suffix}": element for suffix, element in elements.items()})
     return found

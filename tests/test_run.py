@@ -94,6 +94,11 @@ def numbers_in(value: Any) -> list[float]:
     return [number for inner in value for number in numbers_in(inner)]
 
 
+def test_elements_of_two_arrays_never_share_a_name() -> None:
+    metrics = {"loss": [[1.0]], "loss_0": [2.0]}
+    assert to_scalars(metrics) == {"loss_0_0": 1.0, "loss_0__0": 2.0}
+
+
 def test_elements_are_named_by_their_places() -> None:
     metrics: Metrics = {"f1": [0.5, 0.25], "m": [[1.0, 2.0], [3.0, 4.0]], "loss": 1.0}
     names = ["f1_0", "f1_1", "m_0_0", "m_0_1", "m_1_0", "m_1_1", "loss"]
