@@ -88,7 +88,6 @@ MAX_LINES: Final = 400  # of a module
 # Longer than that today. Whoever splits one takes it out; none comes in.
 LONG: Final = frozenset(
     {
-        "kerash5.batches.cache._windowed",
         "kerash5.feeds._keras",
         "kerash5.train._fit",
         "kerash5.train.loop._loop",

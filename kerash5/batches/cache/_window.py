@@ -56,6 +56,13 @@ class Contents:
     pieces: list[Piece]  # the last one first
 
 
+def next_window(plan: Plan, window: Window) -> Window:
+    """Return the window that is served after one: the first of the next epoch after the last."""
+    if window.number + 1 < plan.num_windows(window.epoch):
+        return Window(window.epoch, window.number + 1)
+    return Window(window.epoch + 1, 0)
+
+
 def find_contents(
     plan: Plan, blocks: Blocks, num_shares: int, window: Window, *, in_order: bool
 ) -> Contents:
