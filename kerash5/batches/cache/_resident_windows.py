@@ -14,7 +14,7 @@ from kerash5.batches.cache._store import Arrays
 from kerash5.batches.cache._window import Contents, ResidentWindow
 from kerash5.h5 import Source
 from kerash5.h5.reading._buffers import Memory, round_up
-from kerash5.order._plan import Span, Window
+from kerash5.order._orders import Span, Window
 
 
 @final

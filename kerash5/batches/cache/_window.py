@@ -15,7 +15,8 @@ from kerash5.batches.cache._store import Arrays, gather_rows
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._readers import as_copied
 from kerash5.order._blocks import Blocks
-from kerash5.order._plan import Plan, Span, Window
+from kerash5.order._orders import Span, Window
+from kerash5.order._plan import Plan
 
 Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
 

@@ -8,7 +8,8 @@ from typing import final
 from kerash5.batches.cache._resident_windows import ResidentWindows
 from kerash5.batches.cache._window import Piece, Prefetcher, ResidentWindow, next_window
 from kerash5.h5 import Source
-from kerash5.order._plan import Plan, Window
+from kerash5.order._orders import Window
+from kerash5.order._plan import Plan
 
 
 @final

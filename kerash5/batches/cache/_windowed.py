@@ -24,7 +24,8 @@ from kerash5.batches.cache._window import (
 from kerash5.batches.cache._window_loader import WindowLoader
 from kerash5.h5 import Source
 from kerash5.order._blocks import Blocks
-from kerash5.order._plan import Plan, Span, Window
+from kerash5.order._orders import Span, Window
+from kerash5.order._plan import Plan
 
 # What a window knows of a row beside its data, numbers and places: 24 bytes. That much is known of
 # a third window, too, for each two that are in memory.
