@@ -90,7 +90,6 @@ LONG: Final = frozenset(
     {
         "kerash5.feeds._keras",
         "kerash5.train._fit",
-        "kerash5.train.loop._loop",
     }
 )
 FILE_MODULES: Final = frozenset(
