@@ -238,7 +238,8 @@ def run_pytest(session: nox.Session, path: str, *options: str, backend: str | No
     env = {"OMP_NUM_THREADS": "1"} | ({"KERAS_BACKEND": backend} if backend else {})
     workers = ("-n", str(min(os.cpu_count() or 1, MAX_WORKERS)), "--dist", "worksteal")
     paths = [] if named else [path]
-    session.run("pytest", *workers, *paths, *options, *session.posargs, env=env)
+    slowest = "--durations=25"
+    session.run("pytest", *workers, slowest, *paths, *options, *session.posargs, env=env)
 
 
 def refuse_keras(session: nox.Session) -> None:

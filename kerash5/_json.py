@@ -1,15 +1,20 @@
-"""Results as JSON text and back: dataclasses of plain values, nothing else.
+"""Dataclasses as JSON text and back, in one dialect.
 
-NaN and infinities become null, for JSON has none; null comes back as NaN where a number stands.
+NaN and infinities become null, for JSON has none. null comes back as NaN where a field is a
+`float`, and as None where it may be missing: `float | None`. Tuples, mappings and dataclasses in a
+dataclass come back as what the field is declared to hold; text, whole numbers and `Any` are not
+checked. Fields that a later version wrote besides are ignored.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kerash5._errors import FileError
 
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=DataclassInstance)
 
 _FORMAT: Final = 1
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_RESULTS: Final = "holds no results of a comparison ({}); kerash5 compare writes them"
 
 
 def write_values(result: DataclassInstance) -> str:
@@ -26,12 +33,14 @@ def write_values(result: DataclassInstance) -> str:
     return json.dumps({"format": _FORMAT, **_plain(asdict(result))}, indent=1, default=str)
 
 
-def read_values(text: str | bytes, what: str) -> dict[str, Any]:
-    """Return what `write_values` wrote, as a dict.
+def read_values(kind: type[T], text: str | bytes, what: str, refusal: str = _RESULTS) -> T:
+    """Return the dataclass that `write_values` wrote.
 
     Args:
+        kind: The dataclass.
         text: JSON text.
         what: Where it is from, for the error.
+        refusal: What the error says besides, with {} for the reason.
 
     Raises:
         FileError: The text is something else, or of another format.
@@ -42,39 +51,62 @@ def read_values(text: str | bytes, what: str) -> dict[str, Any]:
             raise FileError(
                 f"{what} was written by another kerash5; upgrade with pip install -U kerash5"
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise no_results(what, error) from error
-    return dict(values)
+    except _UNREADABLE as error:
+        raise FileError(f"{what} {refusal.format(repr(error))}") from error
+    return parse_values(kind, values, what, refusal)
 
 
-def parse_fields(kind: type[T], values: Mapping[str, Any], what: str) -> T:
-    """Make a dataclass of a dict; names that a later version noted besides are passed over.
+def parse_values(kind: type[T], values: Mapping[str, Any], what: str, refusal: str = _RESULTS) -> T:
+    """Make a dataclass of a dict that came from JSON.
 
     Raises:
-        FileError: A field is missing, or is no number where one must be.
+        FileError: A field is missing, or holds no number where one must be.
     """
     try:
-        return kind(
-            **{f.name: _typed(values[f.name], f.type) for f in fields(kind) if f.name in values}
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise no_results(what, error) from error
+        return _parse_dataclass(kind, values)
+    except _UNREADABLE as error:
+        raise FileError(f"{what} {refusal.format(repr(error))}") from error
 
 
-def no_results(what: str, error: Exception) -> FileError:
-    """Return the error that says that a text is something else."""
-    return FileError(
-        f"{what} holds no results of a comparison ({error!r}); kerash5 compare writes them"
+_hints: Final = cache(get_type_hints)
+
+
+def _parse_dataclass(kind: type[T], values: Mapping[str, Any]) -> T:
+    earlier: Callable[[Mapping[str, Any]], T] | None = getattr(kind, "from_values", None)
+    if earlier is not None:  # reads what earlier versions wrote, too
+        return earlier(values)
+    hints = _hints(kind)
+    return kind(
+        **{name: _parse(hints[name], value) for name, value in values.items() if name in hints}
     )
 
 
-def _typed(value: Any, annotation: object) -> Any:  # noqa: ANN401  JSON, whatever it holds
-    # Annotations are text, for the module of the dataclasses postpones them; text is enough.
-    if annotation == "float":
+def _parse(hint: Any, value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return _parse_union(hint, value)
+    if hint is float:
         return math.nan if value is None else float(value)
-    if annotation == "tuple[float, ...]":
-        return tuple(math.nan if item is None else float(item) for item in value)
-    return tuple(value) if isinstance(value, list) else value
+    if is_dataclass(hint):
+        return _parse_dataclass(hint, value)  # type: ignore[arg-type]  # a class, no instance
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{value!r} is no list")
+        return tuple(_parse(get_args(hint)[0], item) for item in value)
+    if origin in (dict, Mapping):
+        return {name: _parse(get_args(hint)[1], item) for name, item in value.items()}
+    return value
+
+
+def _parse_union(hint: Any, value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds
+    kinds = get_args(hint)
+    if Any in kinds:  # a number, or lists of numbers
+        if isinstance(value, list):
+            return [_parse_union(hint, item) for item in value]
+        return math.nan if value is None else value
+    if value is None and NoneType in kinds:
+        return None
+    return _parse(next(kind for kind in kinds if kind is not NoneType), value)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds

@@ -5,18 +5,18 @@ Everything that reports reads runs, never models: a `Run` needs no Keras.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from kerash5._errors import FileError, FileMissingError
-from kerash5.files import unwritable
+from kerash5._json import read_values, write_values
+from kerash5.files import replace_text
 
 # A number, or the values of an array: a list of floats for a vector, of such lists for a matrix.
 # Typed `float | Any`, not as a union: most code knows that its metrics are numbers.
@@ -25,7 +25,7 @@ Metrics: TypeAlias = dict[str, MetricValue]
 Status = Literal["running", "done", "stopped", "failed"]
 
 RUN_FILE: Final = "run.json"
-_FORMAT: Final = 1
+_NO_RUN: Final = f"is no run ({{}}); a run is written by Trainer.fit as {RUN_FILE}"
 # What makes pictures and models of runs stands above this module, and is loaded when asked for.
 _PICTURES: Final = "kerash5.report"
 _MODELS: Final = "kerash5.train"
@@ -148,7 +148,7 @@ class Run:
 
     def to_json(self) -> str:
         """Return the run as JSON text; NaN and infinities become null, for JSON has none."""
-        return json.dumps({"format": _FORMAT, **_without_nan(asdict(self))}, indent=2, default=str)
+        return write_values(self)
 
     @classmethod
     def from_json(cls, text: str) -> Run:
@@ -157,7 +157,7 @@ class Run:
         Raises:
             FileError: The text is no run, or of a newer format.
         """
-        return _parse_run(text, "this")
+        return read_values(cls, text, "this", _NO_RUN)
 
     def save(self, folder: str | os.PathLike[str]) -> str:
         """Write the run to `folder`/run.json, whole or not at all; return the path."""
@@ -184,7 +184,7 @@ class Run:
             ) from None
         except OSError as error:
             raise FileError(f"{str(file)!r} cannot be read ({error.strerror})") from error
-        return _parse_run(text, repr(str(file)))
+        return read_values(cls, text, repr(str(file)), _NO_RUN)
 
 
 def _load(name: str) -> Any:  # noqa: ANN401  a module
@@ -195,15 +195,17 @@ def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:
     """Return every number under a name of its own: the elements of `f1` as `f1_0`, `f1_1`, ...
 
     The element of a matrix is named by row and column, `f1_0_1`. Where `f1_0` is the name of
-    another metric, one more underscore is put in front of the numbers of all elements of `f1`.
+    another metric or of an element of one, one more underscore is put in front of the numbers of
+    all elements of `f1`.
     """
     found: dict[str, float] = {}
+    taken = set(metrics)
     for name, value in metrics.items():
         if not isinstance(value, list):
             found[name] = value
             continue
         elements, prefix = dict(_elements(value)), name
-        while any(f"{prefix}{suffix}" in metrics for suffix in elements):
+        while not {f"{prefix}{suffix}" for suffix in elements}.isdisjoint(taken | found.keys()):
             prefix += "_"
         found.update({f"{prefix}{suffix}": element for suffix, element in elements.items()})
     return found
@@ -237,68 +239,3 @@ def _describe_shape(value: MetricValue) -> str:
         lengths.append(str(len(value)))
         value = value[0] if value else 0.0
     return f"({' x '.join(lengths)} values)"
-
-
-def replace_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file whole or not at all.
-
-    Raises:
-        FileError: It cannot be written; a file that was there is unchanged.
-    """
-    partial = Path(f"{os.fspath(path)}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _parse_run(text: str | bytes, what: str) -> Run:
-    try:
-        values = json.loads(text)
-        if values.pop("format") != _FORMAT:
-            raise FileError(
-                f"{what} was written by another kerash5; upgrade with pip install -U kerash5"
-            )
-        values["epochs"] = tuple(_parse_epoch(epoch) for epoch in values["epochs"])
-        values["test"] = _with_nan(values["test"])
-        named = dict(values.get("class_names", {}))
-        values["class_names"] = {name: tuple(map(str, names)) for name, names in named.items()}
-        return Run(**_known(Run, values))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(
-            f"{what} is no run ({error!r}); a run is written by Trainer.fit as {RUN_FILE}"
-        ) from error
-
-
-def _parse_epoch(values: Mapping[str, Any]) -> Epoch:
-    return Epoch(**{**_known(Epoch, values), "metrics": _with_nan(values["metrics"])})
-
-
-def _known(kind: type[Run | Epoch], values: Mapping[str, Any]) -> dict[str, Any]:
-    # A later version may have noted more.
-    names = {f.name for f in fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
-
-
-def _without_nan(value: Any) -> Any:  # noqa: ANN401  JSON, whatever it holds
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _with_nan(metrics: Mapping[str, Any]) -> Metrics:
-    return {name: _nan_for_none(value) for name, value in metrics.items()}
-
-
-def _nan_for_none(value: Any) -> MetricValue:  # noqa: ANN401  JSON
-    if isinstance(value, list):
-        return [_nan_for_none(item) for item in value]
-    return math.nan if value is None else value

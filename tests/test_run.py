@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerash5._errors import FileError, FileMissingError, KerasH5Error
-from kerash5._run import RUN_FILE, Epoch, Metrics, Run, replace_text, to_scalars
+from kerash5._run import RUN_FILE, Epoch, Metrics, Run, to_scalars
 
 NAN = math.nan
 
@@ -92,6 +92,11 @@ def numbers_in(value: Any) -> list[float]:
     if not isinstance(value, list):
         return [value]
     return [number for inner in value for number in numbers_in(inner)]
+
+
+def test_elements_of_two_arrays_never_share_a_name() -> None:
+    metrics = {"loss": [[1.0]], "loss_0": [2.0]}
+    assert to_scalars(metrics) == {"loss_0_0": 1.0, "loss_0__0": 2.0}
 
 
 def test_elements_are_named_by_their_places() -> None:
@@ -228,35 +233,3 @@ def test_before_the_first_epoch_there_is_no_speed_and_no_history() -> None:
 
 def test_an_epoch_without_time_has_no_speed() -> None:
     assert math.isnan(Epoch(0, 0.0, 5, {}).rows_per_second)
-
-
-# Small files are whole or not there.
-
-
-def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    replace_text(path, "old")
-    replace_text(path, "new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("failing", ["fsync", "write"])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    path = tmp_path / "a.txt"
-    replace_text(path, "old")
-
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    text = "new"
-    if failing == "fsync":
-        monkeypatch.setattr("os.fsync", fail)
-    else:
-        text = "\ud800"  # has no UTF-8
-    with pytest.raises((OSError, UnicodeEncodeError)):
-        replace_text(path, text)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

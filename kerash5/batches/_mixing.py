@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from kerash5._errors import KerasH5Error
 from kerash5.batches._roles import Tree
 from kerash5.h5 import Source
-from kerash5.order._plan import Plan, Window
+from kerash5.order._orders import Window
+from kerash5.order._plan import Plan
 
 STARVING: Final = 0.7  # of the labels that a batch of an exact shuffle holds
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, final
+from dataclasses import dataclass
+from typing import Literal, final
+
+from kerash5._json import read_values, write_values
 
 Job = Literal["weights", "parity", "sample"]
 
@@ -68,11 +69,9 @@ class Measurement:
 
     def to_json(self) -> str:
         """Return it as JSON text."""
-        return json.dumps(asdict(self))
+        return write_values(self)
 
     @classmethod
     def from_json(cls, text: str) -> Measurement:
         """Return what `to_json` wrote, in the same version."""
-        values: dict[str, Any] = json.loads(text)
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        return read_values(cls, text, "a measurement")

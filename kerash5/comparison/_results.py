@@ -10,15 +10,15 @@ import math
 import os
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
 from kerash5._errors import FileError, FileMissingError
-from kerash5._json import no_results, parse_fields, read_values, write_values
-from kerash5._run import replace_text
+from kerash5._json import read_values, write_values
 from kerash5.comparison._machine import Machine
-from kerash5.comparison._parity import Parity, ParityCheck, Setting, Status
+from kerash5.comparison._parity import Parity, Setting, Status
+from kerash5.files import replace_text
 
 CompileCache = Literal["cold", "warm", "none"]
 
@@ -156,7 +156,7 @@ class Sample:
         Raises:
             FileError: The text is no sample, or of another format.
         """
-        return parse_fields(cls, read_values(text, "this"), "this")
+        return read_values(cls, text, "this")
 
 
 @final
@@ -231,7 +231,7 @@ class Comparison:
         Raises:
             FileError: The text is no comparison, or of another format.
         """
-        return _parse_comparison(text, "this")
+        return read_values(cls, text, "this")
 
     def save(self, folder: str | os.PathLike[str]) -> str:
         """Write `folder`/comparison.json, whole or not at all; return its path."""
@@ -258,26 +258,7 @@ class Comparison:
             ) from None
         except OSError as error:
             raise FileError(f"{str(file)!r} cannot be read ({error.strerror})") from error
-        return _parse_comparison(text, repr(str(file)))
-
-
-def _parse_comparison(text: str | bytes, what: str) -> Comparison:
-    values = read_values(text, what)
-    try:
-        kept = {f.name: values[f.name] for f in fields(Comparison)}
-        kept["method"] = parse_fields(Method, values["method"], what)
-        kept["samples"] = tuple(parse_fields(Sample, part, what) for part in values["samples"])
-        kept["parities"] = tuple(_parse_parity(part, what) for part in values["parities"])
-        kept["machine"] = Machine.from_values(values["machine"])
-        kept["notes"] = tuple(values["notes"])
-        return Comparison(**kept)
-    except (KeyError, TypeError) as error:
-        raise no_results(what, error) from error
-
-
-def _parse_parity(values: Mapping[str, Any], what: str) -> Parity:
-    checks = tuple(parse_fields(ParityCheck, part, what) for part in values["checks"])
-    return parse_fields(Parity, {**values, "checks": checks}, what)
+        return read_values(cls, text, repr(str(file)))
 
 
 def _median(values: tuple[float, ...]) -> float:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, final
 
 from kerash5._errors import FileError, OptionError
-from kerash5._json import parse_fields, read_values, write_values
-from kerash5._run import replace_text
+from kerash5._json import read_values, write_values
 from kerash5.comparison._children import Contender
 from kerash5.comparison._parity import Setting
 from kerash5.comparison._results import Method, Sample
+from kerash5.files import replace_text
 from kerash5.order._permutation import make_key, permutation
 
 METHOD_FILE: Final = "method.json"
@@ -84,7 +84,7 @@ def open_folder(folder: Path, method: Method) -> None:
             f"{str(folder)!r} cannot be used ({error.strerror}); choose another --out"
         ) from error
     if text is not None:
-        found = parse_fields(Method, read_values(text, repr(str(path))), repr(str(path)))
+        found = read_values(Method, text, repr(str(path)))
         if changed := _differences(found, method):
             raise OptionError(
                 f"{str(folder)!r} holds a comparison with {changed}; give another --out, or "

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import final
 
 from kerash5._errors import KerasH5Error, RunError
-from kerash5._json import parse_fields, read_values, write_values
-from kerash5._run import replace_text
+from kerash5._json import parse_values, read_values, write_values
 from kerash5._version import __version__
 from kerash5.comparison._children import Contender
 from kerash5.comparison._machine import find_machine
@@ -24,6 +23,7 @@ from kerash5.comparison._processes import Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Sample
 from kerash5.comparison._rounds import Cell, open_folder, order_cells
+from kerash5.files import replace_text
 
 
 @final
@@ -138,7 +138,7 @@ class Runner:
         path = self._folder / "parity" / f"{contender.name}.json"
         versions = self._versions[contender.name]
         if path.exists():
-            kept = parse_fields(_Kept, read_values(path.read_bytes(), str(path)), str(path))
+            kept = read_values(_Kept, path.read_bytes(), str(path))
             if kept.versions == versions:
                 return kept.numbers
         self._progress.say(f"parity of {contender.name}")
@@ -197,7 +197,7 @@ class Runner:
             found = self._processes.measure(cell)
         except RunError as error:
             return replace(identity, status="failed", error=str(error))
-        return parse_fields(Sample, {**asdict(identity), **found}, identity.key)
+        return parse_values(Sample, {**asdict(identity), **found}, identity.key)
 
     def _comparison(self, *, is_complete: bool) -> Comparison:
         return Comparison(

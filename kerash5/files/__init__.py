@@ -1,6 +1,20 @@
 """New files, which appear whole or not at all."""
 
 from kerash5.files._hdf5 import HDF5Draft, create_hdf5
-from kerash5.files._new_file import create_file, unwritable
+from kerash5.files._new_file import (
+    create_file,
+    replace_text,
+    replacing,
+    sync_folder,
+    unwritable,
+)
 
-__all__ = ["HDF5Draft", "create_file", "create_hdf5", "unwritable"]
+__all__ = [
+    "HDF5Draft",
+    "create_file",
+    "create_hdf5",
+    "replace_text",
+    "replacing",
+    "sync_folder",
+    "unwritable",
+]

@@ -86,11 +86,10 @@ class _Sink:
             raise self._error
 
     def write(self, data: memoryview) -> int:
-        rest = memoryview(data)
         # BaseException: Ctrl-C may come here, and HDF5 must not see that either.
         try:
-            while self._error is None and rest:
-                rest = rest[self._stream.write(rest) :]  # a regular file may take less than all
+            if self._error is None:
+                self._stream.write(data)
         except BaseException as error:  # noqa: BLE001
             self._error = error
         return len(data)

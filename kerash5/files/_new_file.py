@@ -22,9 +22,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from kerash5._errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 try:
     import fcntl
@@ -60,6 +63,66 @@ def create_file(path: str, *, overwrite: bool) -> Iterator[FileIO]:
             that was there before is unchanged.
     """
     target = os.path.realpath(path) if overwrite else path
+    with _draft_of(target, overwrite=overwrite) as stream:
+        yield stream
+    try:
+        sync_folder(os.path.dirname(target) or ".")
+    except OSError as error:
+        warnings.warn(
+            f"{target!r} is written, but its folder could not be forced to the disk ({error}): "
+            "after a power failure the file may be missing; write it again if that happens",
+            stacklevel=3,
+        )
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[FileIO]:
+    """Open a new file for writing; it replaces the one at `path` when the block ends.
+
+    For files that are written again and again: the bytes are forced to the disk, the name is not,
+    so that after a power failure the old file may be there. Otherwise as `create_file`.
+
+    Raises:
+        OSError: The file cannot be written; one that was there is unchanged.
+    """
+    with _draft_of(os.path.realpath(path), overwrite=True) as stream:
+        yield stream
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a small text file whole or not at all.
+
+    Raises:
+        FileError: It cannot be written; a file that was there is unchanged.
+    """
+    try:
+        with replacing(path) as stream:
+            stream.write(text.encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Force the names of the files in a folder to the disk, where the system can.
+
+    Raises:
+        OSError: The system reports an error.
+    """
+    if os.name != "posix":  # there, a folder cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # not for folders, here
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _draft_of(target: str, *, overwrite: bool) -> Iterator[FileIO]:
+    """Open a draft, and give it the name of its file when the block ends."""
     remove_old_drafts(os.path.dirname(target) or ".")
     old = _stat(target) if overwrite else None
     # What only its owner may read is never readable by others, not even before it is whole.
@@ -75,7 +138,18 @@ def create_file(path: str, *, overwrite: bool) -> Iterator[FileIO]:
             draft.link()
     finally:
         draft.discard()
-    _sync_folder(target)
+
+
+@final
+class _Stream(FileIO):
+    """A file that is written to without a buffer, and takes all bytes or raises."""
+
+    def write(self, data: Buffer) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:  # the system may take less than all at once
+            rest = rest[super().write(rest) :]
+        return size
 
 
 @final
@@ -94,7 +168,7 @@ class _Draft:
         descriptor = _open_nameless(os.path.dirname(target) or ".", mode)
         if descriptor is None:
             self._name, descriptor = _open_named(target, mode)
-        self.stream = FileIO(descriptor, "r+")
+        self.stream = _Stream(descriptor, "r+")
 
     def copy_access(self, old: os.stat_result | None) -> None:
         """Give the draft the owner and the mode of the file that it will replace."""
@@ -172,7 +246,7 @@ class _Draft:
     def _copy(self) -> str:
         """Copy the draft to one that has a name."""
         self._name, descriptor = _open_named(self._target, self._mode)
-        nameless, self.stream = self.stream, FileIO(descriptor, "r+")
+        nameless, self.stream = self.stream, _Stream(descriptor, "r+")
         with nameless:
             nameless.seek(0)
             shutil.copyfileobj(nameless, self.stream, 1 << 20)
@@ -261,21 +335,3 @@ def _stat(path: str) -> os.stat_result | None:
         return os.stat(path)
     except FileNotFoundError:
         return None
-
-
-def _sync_folder(path: str) -> None:
-    """Force the name of a file to the disk; warn where the system reports an error."""
-    if os.name != "posix":  # there, a folder cannot be opened
-        return
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # not for folders, here
-            warnings.warn(
-                f"{path!r} is written, but its folder could not be forced to the disk ({error}): "
-                "after a power failure the file may be missing; write it again if that happens",
-                stacklevel=4,
-            )
-    finally:
-        os.close(descriptor)

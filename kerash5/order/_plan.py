@@ -9,54 +9,27 @@ calls is only what would be computed again.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple, TypeVar, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._checks import parse_count
 from kerash5._errors import OptionError
-from kerash5.order._permutation import SORT_MAX, make_key, parse_seed, permutation, permute
+from kerash5.order._orders import (
+    AbstractOrder,
+    ChunkOrder,
+    GivenOrder,
+    RowOrder,
+    Span,
+    Window,
+    Windows,
+)
+from kerash5.order._permutation import parse_seed
 
 Shuffle = Literal["rows", "chunks", False]
-_Made = TypeVar("_Made")
-
-# What a key is for: the order of rows, of blocks, and of the rows in a window.
-_ROW_ORDER: Final = 1
-_BLOCK_ORDER: Final = 2
-_WINDOW_ORDER: Final = 3
-_REMEMBERED_EPOCHS: Final = 2
-_REMEMBERED_WINDOWS: Final = 3  # of the batches in flight; the next one is being read
-
-
-class Window(NamedTuple):
-    """Some whole blocks whose rows are mixed with each other; number `number` of epoch `epoch`."""
-
-    epoch: int
-    number: int
-
-
-class Span(NamedTuple):
-    """What a batch draws from a window: rows [start, stop) of the order they are served in."""
-
-    window: Window
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _BlockOrder:
-    """The order of blocks in one epoch, for one shard, and where the shard's windows begin."""
-
-    order: NDArray[np.int64]  # blocks, as they are served
-    starts: NDArray[np.int64]  # stream position of each of them; one more for the end
-    first: int  # the shard's first block in `order`
-    last: int  # the block after its last
-    window_starts: NDArray[np.int64]  # position in the shard's stream, one more for the end
 
 
 @final
@@ -95,7 +68,6 @@ class Plan:
     window_blocks: int = 1
     reason: str = ""
     mixing: str = ""
-    _memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         # Not `in`: 0 equals False, and an order for "0" must not depend on who compares how.
@@ -114,8 +86,8 @@ class Plan:
             raise OptionError("shuffle='chunks' needs to know where chunks begin (cut=)")
 
     def __getstate__(self) -> dict[str, Any]:
-        names = (each.name for each in fields(self))  # and nothing that is worked out from them
-        return {name: getattr(self, name) for name in names} | {"_memory": {}}
+        # And nothing that is worked out from them.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def _check_shard(self) -> None:
         index, count = self.shard
@@ -185,12 +157,7 @@ class Plan:
             step: The global batch number, from 0, over all epochs.
         """
         epoch, index = self.locate(step)
-        if self.shuffle == "chunks":
-            spans = self.spans(step)
-            return np.concatenate([self._known_rows(w)[low:high] for w, low, high in spans])
-        start, stop = self.bounds(index)
-        first, _ = self.shard_bounds
-        return self._rows_at(self._order(epoch, first + start, first + stop))
+        return self._rows_at(self._order.positions(epoch, *self.bounds(index)))
 
     def spans(self, step: int) -> list[Span]:
         """Return the windows a batch draws from, and which of each window's rows it takes.
@@ -198,45 +165,21 @@ class Plan:
         For plans with a `cut`.
         """
         epoch, index = self.locate(step)
-        start, stop = self.bounds(index)
-        edges = self._block_order(epoch).window_starts
-        found = []
-        while start < stop:
-            # Not NumPy's search: it lets the GIL go, and every batch would wait to have it back.
-            number = bisect_right(edges, start) - 1
-            begin, end = int(edges[number]), min(stop, int(edges[number + 1]))
-            found.append(Span(Window(epoch, number), start - begin, end - begin))
-            start = end
-        return found
+        return self._windows.spans(epoch, *self.bounds(index))
 
     def window_rows(self, window: Window) -> NDArray[np.int64]:
         """Return the rows of a window, sorted by file position block by block.
 
         For plans with a `cut`.
         """
-        order, cut = self._block_order(window.epoch), self._known_cut()
-        first = order.first + window.number * self.window_blocks
-        last = min(first + self.window_blocks, order.last)
-        places = first + np.argsort(order.order[first:last])
-        blocks, starts = order.order[places], order.starts[places]
-        # A shard may begin or end inside a block.
-        low, high = self.shard_bounds
-        begins = cut[blocks] + np.maximum(low - starts, 0)
-        counts = np.minimum(cut[blocks + 1], cut[blocks] + high - starts) - begins
-        before = np.cumsum(counts) - counts
-        return self._rows_at(np.arange(counts.sum()) + np.repeat(begins - before, counts))
+        return self._rows_at(self._windows.positions(window))
 
     def window_order(self, window: Window) -> NDArray[np.int64]:
         """Return the order in which a window's rows are served: positions in `window_rows`.
 
         For plans with a `cut`.
         """
-        order = self._block_order(window.epoch)
-        size = int(order.window_starts[window.number + 1] - order.window_starts[window.number])
-        if self.shuffle is False:
-            return np.arange(size)
-        first = order.first + window.number * self.window_blocks
-        return permutation(size, make_key(self.seed, _WINDOW_ORDER, window.epoch, first))
+        return self._windows.order(window)
 
     def num_windows(self, epoch: int) -> int:
         """Return the number of windows in an epoch. For plans with a `cut`."""
@@ -247,7 +190,7 @@ class Plan:
 
         For plans with a `cut`.
         """
-        return self._block_order(epoch).window_starts
+        return self._windows.starts(epoch)
 
     def in_given_order(self) -> Plan:
         """Return the plan of the same rows and shard, unshuffled: for evaluation and prediction."""
@@ -276,88 +219,30 @@ class Plan:
         size = f"{self.num_served} rows in {steps} batches of {self.batch_size}{share}"
         lines = [size + (f", {dropped} rows of each epoch dropped" if dropped > 0 else "")]
         lines.append(
-            f"  shuffle={self.shuffle!r}: {self._describe_order()}"
+            f"  shuffle={self.shuffle!r}: {self._order.describe(self.batch_size)}"
             + (f", because {self.reason}" if self.reason else "")
         )
         if self.mixing:
             lines.append(f"  {self.mixing}")
         return "\n".join(lines)
 
-    def _describe_order(self) -> str:
+    @cached_property
+    def _order(self) -> AbstractOrder:
         if self.shuffle is False:
-            return "rows come in the given order in every epoch"
+            return GivenOrder(self.shard_bounds)
         if self.shuffle == "rows":
-            return f"a new uniform permutation of all rows in every epoch (seed {self.seed})"
-        order = self._block_order(0)
-        rows = int(np.diff(order.window_starts).max())
-        share = rows / max(1, self.shard_bounds[1] - self.shard_bounds[0])
-        return (
-            f"whole chunks in random order (seed {self.seed}), {self.window_blocks} at a time "
-            "mixed row by row: a window holds "
-            f"up to {rows} rows, {share:.1%} of the epoch or {rows / self.batch_size:.0f} batches"
-        )
+            return RowOrder(self.num_served, self.shard_bounds, self.seed)
+        return ChunkOrder(self._windows)
+
+    @cached_property
+    def _windows(self) -> Windows:
+        if self.cut is None:
+            raise OptionError("this plan has no windows: nobody said where blocks begin (cut=)")
+        seed = None if self.shuffle is False else self.seed
+        return Windows(self.cut, self.window_blocks, self.shard_bounds, seed)
 
     def _rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return positions if self.rows_to_serve is None else self.rows_to_serve[positions]
-
-    def _known_cut(self) -> NDArray[np.int64]:
-        if self.cut is None:
-            raise OptionError("this plan has no windows: nobody said where blocks begin (cut=)")
-        return self.cut
-
-    def _order(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        if self.shuffle is False:
-            return np.arange(start, stop)
-        key = make_key(self.seed, _ROW_ORDER, epoch)
-        if self.num_served > SORT_MAX:
-            return permute(np.arange(start, stop), self.num_served, key)
-
-        def shuffle() -> NDArray[np.int64]:
-            return _read_only(permutation(self.num_served, key))
-
-        # A copy: a caller who sorts a batch must not sort what is remembered.
-        return self._remember(("rows", epoch), _REMEMBERED_EPOCHS, shuffle)[start:stop].copy()
-
-    def _known_rows(self, window: Window) -> NDArray[np.int64]:
-        def gather() -> NDArray[np.int64]:
-            return _read_only(self.window_rows(window)[self.window_order(window)])
-
-        return self._remember(("served rows", window), _REMEMBERED_WINDOWS, gather)
-
-    def _block_order(self, epoch: int) -> _BlockOrder:
-        def shuffle() -> _BlockOrder:
-            return self._make_block_order(epoch)
-
-        return self._remember(("blocks", epoch), _REMEMBERED_EPOCHS, shuffle)
-
-    def _make_block_order(self, epoch: int) -> _BlockOrder:
-        cut = self._known_cut()
-        count = len(cut) - 1
-        key = make_key(self.seed, _BLOCK_ORDER, epoch)
-        order = np.arange(count) if self.shuffle is False else permutation(count, key)
-        starts = np.concatenate([[0], np.cumsum(np.diff(cut)[order])])
-        low, high = self.shard_bounds
-        first = int(np.searchsorted(starts, low, side="right")) - 1
-        last = int(np.searchsorted(starts, high, side="left"))
-        edges = np.append(starts[first : last : self.window_blocks], high)
-        return _BlockOrder(order, starts, first, last, np.maximum(edges, low) - low)
-
-    def _remember(self, key: tuple[str, object], how_many: int, make: Callable[[], _Made]) -> _Made:
-        # No lock, for a forked child could inherit it locked. Threads may compute the same thing
-        # twice; they never see half of it: a value is complete and read-only before it is stored,
-        # each line below is one step of a dict, and what another thread evicts is still returned.
-        found: _Made | None = self._memory.get(key)
-        if found is None:
-            found = self._memory[key] = make()
-            same = [other for other in list(self._memory) if other[0] == key[0]]
-            for old in same[:-how_many]:
-                self._memory.pop(old, None)
-        return found
-
-
-def _read_only(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    array.setflags(write=False)
-    return array
 
 
 def _digest(array: NDArray[np.int64] | None) -> str | None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kerash5._errors import BackendError, OptionError
-from kerash5._run import replace_text
 from kerash5._version import __version__
 from kerash5.comparison._results import COMPARISON_FILE, Comparison
+from kerash5.files import replace_text
 from kerash5.report._findings import Table, find_tables
 from kerash5.report._grid import Grid
 from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid

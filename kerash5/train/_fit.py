@@ -59,9 +59,10 @@ from kerash5.train.loop._callbacks import Hooks, SparseEarlyStopping
 from kerash5.train.loop._data import Data, describe_data, parts
 from kerash5.train.loop._device_cache import put_rows_on_device
 from kerash5.train.loop._events import EventHandler, Progress
-from kerash5.train.loop._loop import Loop, Position
+from kerash5.train.loop._loop import Loop
 from kerash5.train.loop._model_checks import check_monitor_known, check_scalar_monitor
 from kerash5.train.loop._optimizer import finalize, lend_weights
+from kerash5.train.loop._position import Position
 from kerash5.train.loop._signals import Signals
 from kerash5.train.loop._validation import StopEvaluating, make_validation
 from kerash5.train.monitors._logging import Logging
@@ -207,9 +208,8 @@ class Session(EventHandler):
         self._loss.look(progress)
         if self._manager is not None and self._manager.is_due(progress.step):
             self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
-            self._loop.engine.sync()
-            self._manager.save()
-            self._loop.engine.begin()
+            with self._loop.engine.synced():
+                self._manager.save()
 
     def before_truncation(self) -> None:
         """Remember this state: a fit with more steps or time goes on here, as if never stopped."""
@@ -237,8 +237,8 @@ class Session(EventHandler):
         if self._manager is None or self._loop.is_over:  # at the end one is saved in any case
             return
         if self._manager.is_worthwhile(self._record.rank):
-            self._loop.engine.sync()
-            self._manager.save(self._record.rank)
+            with self._loop.engine.synced():
+                self._manager.save(self._record.rank)
 
     # From beginning to end.
 

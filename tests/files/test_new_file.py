@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from kerash5._errors import FileError, KerasH5Error
-from kerash5.files import _new_file, create_file
+from kerash5.files import _new_file, create_file, replace_text, replacing
 from kerash5.h5 import Source, write
 from kerash5.h5._append import open_writer
 
@@ -65,6 +66,63 @@ def test_a_file_made_in_the_meantime_is_never_replaced(tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(b"first")
     assert (tmp_path / "a").read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("each_kind")
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with replacing(path) as stream:
+        stream.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("each_kind")
+def test_a_write_that_the_system_cuts_short_goes_on_or_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # the system writes 4096 of 5000
+    try:
+        with pytest.raises(FileError, match=r"could not be written.*File too large"):
+            replace_text(path, "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    replace_text(path, "old")
+    replace_text(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = tmp_path / "a.txt"
+    replace_text(path, "old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    text = "new"
+    if failing == "fsync":
+        monkeypatch.setattr("os.fsync", fail)
+    else:
+        text = "\ud800"  # has no UTF-8
+    with pytest.raises((OSError, UnicodeEncodeError)):
+        replace_text(path, text)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.usefixtures("each_kind")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from kerash5._errors import OptionError
 from kerash5.order._blocks import Blocks
+from kerash5.order._orders import Window
 from kerash5.order._permutation import SORT_MAX
-from kerash5.order._plan import Plan, Shuffle, Window
+from kerash5.order._plan import Plan, Shuffle
 
 SHUFFLES: Final[tuple[Shuffle, ...]] = ("rows", "chunks", False)
 
@@ -287,7 +288,8 @@ def test_only_a_few_epochs_and_windows_are_remembered() -> None:
     plan = Plan(600, 11, "chunks", cut=cut, window_blocks=3)
     for step in range(10 * plan.steps_per_epoch):
         plan.rows(step)
-    assert len(plan._memory) <= 8  # the blocks of two epochs, and two things of three windows
+    assert len(plan._windows._epochs) == 2
+    assert len(plan._windows._served) == 3
 
 
 def test_the_position_of_a_step_is_its_epoch_and_index() -> None:

@@ -15,7 +15,8 @@ from kerash5.batches.cache._store import Arrays, gather_rows
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._readers import as_copied
 from kerash5.order._blocks import Blocks
-from kerash5.order._plan import Plan, Span, Window
+from kerash5.order._orders import Span, Window
+from kerash5.order._plan import Plan
 
 Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
 
@@ -54,6 +55,13 @@ class Contents:
     rows: NDArray[np.int64]  # in the order they are served in
     order: NDArray[np.int64] | None  # as in `ResidentWindow`
     pieces: list[Piece]  # the last one first
+
+
+def next_window(plan: Plan, window: Window) -> Window:
+    """Return the window that is served after one: the first of the next epoch after the last."""
+    if window.number + 1 < plan.num_windows(window.epoch):
+        return Window(window.epoch, window.number + 1)
+    return Window(window.epoch + 1, 0)
 
 
 def find_contents(

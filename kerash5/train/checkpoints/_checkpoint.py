@@ -24,13 +24,14 @@ import h5py
 import numpy as np
 
 from kerash5._errors import DamagedFileError, FileMissingError
-from kerash5.files import unwritable
+from kerash5.files import replacing, sync_folder, unwritable
 
 ARRAYS_FILE: Final = "state.weights.h5"
 STATE_FILE: Final = "state.json"
 _NAME: Final = re.compile(r"(\d{6,})-step-(\d+)")
 _PARTIAL: Final = "partial-"
 _FORMAT: Final = 1
+_COPIED_BYTES: Final = 1 << 20  # at a time
 
 
 @final
@@ -84,12 +85,12 @@ class Checkpoints:
             _write(partial / STATE_FILE, _format_state(checkpoint).encode())
             for name, file in checkpoint.files.items():
                 link(file, partial / name)
-            force_to_disk(partial)
+            sync_folder(partial)
             partial.rename(path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        force_to_disk(self.folder)
+        sync_folder(self.folder)
         return path
 
     def newest(self, *, is_wanted: Callable[[Path], bool] = lambda _: True) -> Checkpoint | None:
@@ -139,7 +140,7 @@ def copy_checkpoint(path: Path, target: Path) -> Path:
         partial.mkdir()
         for file in path.iterdir():
             _write(partial / file.name, file.read_bytes())
-        force_to_disk(partial)
+        sync_folder(partial)
         partial.rename(target)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -184,25 +185,8 @@ def link(file: Path, other: Path) -> None:
 
 def copy(file: Path, other: Path) -> None:
     """Copy a file, whole or not at all."""
-    partial = other.with_name(f"{_PARTIAL}{other.name}")
-    try:
-        shutil.copyfile(file, partial)
-        force_to_disk(partial)
-        partial.replace(other)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def force_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name != "posix":  # there, a folder cannot be opened
-        return
-    # Not every system writes out a file that is open for reading only.
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with file.open("rb") as source, replacing(other) as stream:
+        shutil.copyfileobj(source, stream, _COPIED_BYTES)
 
 
 def _read_body(path: Path) -> Mapping[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs there must be told apart by their user
-    fcntl = None  # type: ignore[assignment]
+from filelock import lock_descriptor
+
+# Windows opens no folders: there, an empty file in the folder is locked instead.
+_OPENS_FOLDERS: Final = os.name == "posix"
+LOCK_FILE: Final = ".lock"
 
 
 @final
@@ -21,23 +22,27 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:
-        """Take the folder; say whether it was free."""
-        if fcntl is None:
-            return True
-        descriptor = os.open(self._folder, os.O_RDONLY)
+        """Lock the folder; return False if another run holds it.
+
+        A folder on a file system without locks counts as free.
+        """
+        if _OPENS_FOLDERS:
+            descriptor = os.open(self._folder, os.O_RDONLY)
+        else:
+            descriptor = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+            is_free = lock_descriptor(descriptor, blocking=False)
         except OSError:  # a file system without locks
             os.close(descriptor)
             return True
-        self._descriptor = descriptor
-        return True
+        if is_free:
+            self._descriptor = descriptor
+        else:
+            os.close(descriptor)
+        return is_free
 
     def release(self) -> None:
-        """Let go of the folder."""
+        """Unlock the folder."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

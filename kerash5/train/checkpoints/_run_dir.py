@@ -15,8 +15,9 @@ import numpy as np
 import yaml
 
 from kerash5._errors import FileError, FileMissingError, RunError
-from kerash5._run import RUN_FILE, Run, replace_text
-from kerash5.train.checkpoints._checkpoint import Checkpoints, copy, force_to_disk, link
+from kerash5._run import RUN_FILE, Run
+from kerash5.files import replace_text, replacing
+from kerash5.train.checkpoints._checkpoint import Checkpoints, copy, link
 from kerash5.train.checkpoints._lock import FolderLock
 
 CONFIG_FILE: Final = "config.yaml"
@@ -119,13 +120,8 @@ def write_weights(model: keras.Model, path: Path) -> None:
     """
     image = _Image()
     model.save_weights(image)
-    partial = path.with_name(f"partial-{path.name}")
-    try:
-        partial.write_bytes(image.getbuffer())
-        force_to_disk(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(image.getbuffer())
 
 
 @final

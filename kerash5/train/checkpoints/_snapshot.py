@@ -18,7 +18,7 @@ from kerash5.train.checkpoints._fingerprint import (
     compare_fits,
     name_differences,
 )
-from kerash5.train.loop._loop import Position
+from kerash5.train.loop._position import Position
 from kerash5.train.state._random_state import capture_random, restore_random
 from kerash5.train.state._state import (
     GROUPS,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, final
+from typing import Any, final
 
 import keras
 
@@ -25,33 +24,9 @@ from kerash5.train.loop._device_cache import DeviceRows
 from kerash5.train.loop._events import EventHandler, Progress
 from kerash5.train.loop._limits import Limits
 from kerash5.train.loop._optimizer import Lend
+from kerash5.train.loop._position import Position, StopReason
+from kerash5.train.loop._validation import kept_metrics
 from kerash5.train.state._random import draw_loader_seeds
-
-# "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
-StopReason = Literal["callback", "max_steps", "max_time", "asked"]
-
-
-@dataclass(slots=True)
-class Position:
-    """Where a fit is: between two steps, always.
-
-    Args:
-        epoch: From 0.
-        index: Steps of the epoch that are done; all of them before the epoch has been ended.
-        checks: Validations of the epoch that are done.
-        seconds: Of training in this epoch.
-        wait_seconds: Of them, those of waiting for batches.
-        check_seconds: Of validation in this epoch.
-        check: What the last validation of this epoch gave.
-    """
-
-    epoch: int = 0
-    index: int = 0
-    checks: int = 0
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-    check_seconds: float = 0.0
-    check: Metrics = field(default_factory=dict)
 
 
 @final
@@ -263,7 +238,7 @@ class Loop:
         is_due = position.index // self._check_steps > position.checks
         if not is_due or not self._is_validated(position.epoch):
             return
-        with _kept_metrics(self._model, self.engine):
+        with kept_metrics(self._model, self.engine):
             metrics = self._check()
         self._resume_training()
         if metrics is not None:
@@ -308,7 +283,7 @@ class Loop:
         """
         if not self._is_validated(self.position.epoch):
             return {}
-        with _kept_metrics(self._model, self.engine):
+        with kept_metrics(self._model, self.engine):
             return self._check()
 
     def _record(self, logs: Metrics) -> None:
@@ -371,10 +346,8 @@ class Loop:
     def _learning_rate(self) -> float | None:
         if self._model.optimizer is None:
             return None
-        self.engine.sync()  # a schedule reads the optimizer's own count of steps
-        rate = learning_rate_of(self._model.optimizer)
-        self.engine.begin()
-        return rate
+        with self.engine.synced():  # a schedule reads the optimizer's own count of steps
+            return learning_rate_of(self._model.optimizer)
 
     def _is_validated(self, epoch: int) -> bool:
         return self._validate is not None and self._limits.is_validated(epoch)
@@ -384,21 +357,6 @@ class Loop:
 
     def _rows(self, index: int) -> int:
         return self._train.plan.bounds(index - 1)[1] if index else 0
-
-
-@contextmanager
-def _kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
-    """Keep the averages of training, which evaluation begins anew, also where it fails."""
-    engine.sync()
-    kept = [
-        (variable, keras.ops.convert_to_numpy(variable).copy())
-        for variable in model.metrics_variables
-    ]
-    try:
-        yield
-    finally:
-        for variable, value in kept:
-            variable.assign(value)
 
 
 @contextmanager

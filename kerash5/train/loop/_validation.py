@@ -10,6 +10,7 @@ import keras
 
 from kerash5._run import Metrics
 from kerash5.feeds._keras import H5Dataset
+from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import is_emptied
 from kerash5.train.loop._data import call_keras, first_batches
@@ -58,6 +59,21 @@ class Validation:
             few = first_batches(self._dataset, steps)
             with kept_random_state(), _whole(self._model):
                 call_keras(lambda: self._model.evaluate(few, verbose=0), few)
+
+
+@contextmanager
+def kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
+    """Keep the averages of training, which evaluation begins anew, also where it fails."""
+    with engine.synced():
+        kept = [
+            (variable, keras.ops.convert_to_numpy(variable).copy())
+            for variable in model.metrics_variables
+        ]
+        try:
+            yield
+        finally:
+            for variable, value in kept:
+                variable.assign(value)
 
 
 @contextmanager

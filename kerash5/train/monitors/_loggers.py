@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import IO, Any, Final, final
 
 from kerash5._errors import BackendError
-from kerash5._run import Epoch, Metrics, MetricValue, Run, replace_text, to_scalars
+from kerash5._run import Epoch, Metrics, MetricValue, Run, to_scalars
+from kerash5.files import replace_text
 
 METRICS_FILE: Final = "metrics.csv"
 STEPS_FILE: Final = "steps.csv"

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from kerash5._errors import RunError
-from kerash5._json import parse_fields
+from kerash5._json import parse_values
 from kerash5.assets import digits_test, digits_train
 from kerash5.comparison._children import Contender
 from kerash5.comparison._compare import find_files
@@ -98,7 +98,7 @@ def make_identity(setting: Setting, **values: Any) -> Sample:
 
 def make_sample(identity: Sample, found: dict[str, Any]) -> Sample:
     """Return what the runner makes of the JSON that a process sends."""
-    return parse_fields(Sample, {**asdict(identity), **json.loads(json.dumps(found))}, "this")
+    return parse_values(Sample, {**asdict(identity), **json.loads(json.dumps(found))}, "this")
 
 
 def make_method(*contenders: str, repeats: int = 1) -> Method:

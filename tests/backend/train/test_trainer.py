@@ -7,7 +7,8 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +32,10 @@ from kerash5._errors import (
     ShapeError,
 )
 from kerash5._run import Epoch
+from kerash5.files import replacing
 from kerash5.train._build import load_model
 from kerash5.train._fit import Session
+from kerash5.train.checkpoints import _run_dir
 from kerash5.train.engines import make_engine
 
 NUM_ROWS: Final = 24
@@ -485,12 +488,14 @@ def test_weights_that_cannot_be_written_leave_the_earlier_ones(
     train: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_the_disk(_epoch: int, _model: keras.Model) -> None:
-        def fail(path: Path, content: Any) -> None:
-            with path.open("wb") as stream:
-                stream.write(content[:9])
-            raise OSError(28, "No space left on device")
+        @contextmanager
+        def fail(path: Path) -> Iterator[Any]:
+            with replacing(path) as stream:
+                stream.write(b"too few")
+                raise OSError(28, "No space left on device")
+                yield
 
-        monkeypatch.setattr(Path, "write_bytes", fail)
+        monkeypatch.setattr(_run_dir, "replacing", fail)
 
     trainer = make_trainer(run_dir, max_epochs=2, callbacks=[AtEpochEnd(fill_the_disk)])
     with pytest.warns(

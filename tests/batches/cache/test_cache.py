@@ -36,6 +36,7 @@ from kerash5.batches.cache import (
     parse_cache,
 )
 from kerash5.batches.cache._storage import ScratchFile
+from kerash5.batches.cache._window import next_window
 from kerash5.h5 import Runs, Source, write
 from kerash5.h5.reading import _buffers
 from kerash5.h5.reading._buffers import _BATCHES, Memory
@@ -400,7 +401,7 @@ def test_helpers_are_sent_once_for_a_window_and_anew_when_an_epoch_begins_anew(
         store.advance(0, second, 2)
     assert len(second.calls) == 2
     second.do()
-    assert sorted(store._windows) == [(0, 0), (0, 1)]
+    assert sorted(store._windows.numbers()) == [(0, 0), (0, 1)]
     store.advance(0, second, 2)
     assert len(second.calls) == 1
 
@@ -411,9 +412,9 @@ def test_a_helper_that_comes_too_late_loads_nothing(source: Source) -> None:
     later = first_step_of(make_plan(source)[0], 3)
     store.advance(later, executor, 1)
     executor.do()
-    assert not store._windows
+    assert not store._windows.numbers()
     executor.do()
-    assert list(store._windows) == [(0, 3)]
+    assert store._windows.numbers() == [(0, 3)]
 
 
 def test_the_next_window_is_read_once_the_first_is_there_after_a_jump(source: Source) -> None:
@@ -449,7 +450,7 @@ def test_each_block_is_loaded_once_per_epoch(
     store = WindowRows(source, plan, blocks, most=most)
     for _ in walk(store, range(plan.steps_per_epoch), threads):
         pass
-    following = plan.window_rows(store._following(plan.spans(plan.steps_per_epoch - 1)[-1].window))
+    following = plan.window_rows(next_window(plan, plan.spans(plan.steps_per_epoch - 1)[-1].window))
     starts, stops = blocks.bounds(np.arange(len(blocks)))
     ahead = set(blocks.of_rows(following).tolist())  # may have been read for the next epoch
     for block, bounds in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
@@ -513,7 +514,7 @@ def test_memory_is_used_again(
     lend = _buffers._Loan.__init__
 
     def lending(loan: Any, memory: NDArray[Any], owner: _buffers.Memory) -> None:
-        if owner is store._memory and not any(memory is other for other in lent):
+        if owner is store._windows.memory and not any(memory is other for other in lent):
             lent.append(memory)
         lend(loan, memory, owner)
 
@@ -908,5 +909,5 @@ def test_what_callers_bring_back_at_once_is_not_kept_beyond_the_windows(
     assert len(batches) == plan.steps_per_epoch
     del batches
     gc.collect()
-    kept = sum(size * len(same) for size, same in store._memory._free.items())
+    kept = sum(size * len(same) for size, same in store._windows.memory._free.items())
     assert 0 < kept <= 2 * 2 * _buffers.round_up(1)  # two windows of two small columns

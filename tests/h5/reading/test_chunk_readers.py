@@ -1,5 +1,8 @@
 import pickle
 import struct
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,30 @@ def test_the_choice_is_by_what_may_be_trusted(tmp_path: Path) -> None:
     reader = open_part("x", odd)[1]
     assert isinstance(reader, DirectReader)
     assert "HDF5 reports wrong offsets" in reader.describe()
+
+
+@pytest.mark.parametrize("kind", [MappedReader, DirectReader])
+@pytest.mark.parametrize("how", LAYOUTS.values(), ids=LAYOUTS)
+def test_threads_fetch_small_chunks_side_by_side(
+    how: dict[str, Any],
+    kind: type[MappedReader | DirectReader],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode: Reader = "auto" if kind is MappedReader else "direct"
+    source = Source(make(tmp_path / "a.h5", **how), reader=mode, x="x")
+    fetch, all_fetch = kind._fetch, threading.Barrier(4)
+
+    def slow(self: Any, chunks: Sequence[int]) -> Iterator[Any]:
+        for fetched in fetch(self, chunks):
+            all_fetch.wait(timeout=10)  # none goes on before four threads have come here
+            yield fetched
+
+    monkeypatch.setattr(kind, "_fetch", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: source.read([3, 20, 40])["x"], range(4)))
+    for rows in found:
+        assert_array_equal(rows, VALUES[[3, 20, 40]])
 
 
 def test_whole_chunks_are_decoded_into_their_place(

@@ -8,7 +8,8 @@ older ones, or none at all. Nothing here runs a step: see `train/engines/_plain`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import keras
@@ -146,6 +147,15 @@ class AbstractEngine(ABC):
     @abstractmethod
     def sync(self) -> None:
         """Put the current values into the model's and the optimizer's variables."""
+
+    @contextmanager
+    def synced(self) -> Iterator[None]:
+        """Let the block read and change the variables: current when it begins, taken anew after."""
+        self.sync()
+        try:
+            yield
+        finally:
+            self.begin()
 
     @abstractmethod
     def describe(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import kerash5 as k5
 from kerash5._errors import FileError
-from kerash5.train.checkpoints import _checkpoint
+from kerash5.train.checkpoints import _checkpoint, _run_dir
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from tests.backend.train.checkpoints import fault_writers
 from tests.faults import IS_DEEP, Fault, Faults, Outcome, make_faults, spread, tally
@@ -83,7 +83,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(_run_dir, "replacing", fail)
     monkeypatch.setattr(_checkpoint, "_write", fail)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +22,9 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
+from kerash5.files import replacing
 from kerash5.train import _fit
+from kerash5.train.checkpoints import _checkpoint
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train.checkpoints._resume import best_checkpoint
 from kerash5.train.checkpoints._run_dir import (
@@ -161,6 +165,34 @@ def unbroken(train: str, tmp_path: Path, **options: Any) -> tuple[keras.Model, k
     return model, trainer.fit(model, open_module(train))
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The fit that nothing interrupts: its model, its run, and the batches it was handed."""
+
+    model: keras.Model
+    run: k5.Run
+    served: list[bytes]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Reference]:
+    """Return the unbroken fit with some options; each is made once, for it is always the same."""
+    known: dict[tuple[Any, ...], Reference] = {}
+
+    def find(**options: Any) -> Reference:
+        key = tuple(sorted(options.items()))
+        if key not in known:
+            folder, batches = tmp_path_factory.mktemp("reference"), []
+            with pytest.MonkeyPatch.context() as patch:
+                make = engines_that_tell(lambda x: batches.append(x.tobytes()))
+                patch.setattr(_fit, "make_engine", make)
+                model, run = unbroken(write(folder / "train.h5"), folder, **options)
+            known[key] = Reference(model, run, batches)
+        return known[key]
+
+    return find
+
+
 # Going on.
 
 STOPS: Final = {
@@ -174,11 +206,13 @@ STOPS: Final = {
 
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_a_fit_that_failed_goes_on_as_if_it_had_not(
-    train: str, tmp_path: Path, served: list[bytes], stop: dict[str, int]
+    train: str,
+    tmp_path: Path,
+    served: list[bytes],
+    reference: Callable[..., Reference],
+    stop: dict[str, int],
 ) -> None:
-    expected, run = unbroken(train, tmp_path)
-    planned = list(served)
-    served.clear()
+    expected, run, planned = reference().model, reference().run, reference().served
     trainer = make_trainer(tmp_path / "a", callbacks=[*counting_callbacks(), StopAt(rain, **stop)])
     with pytest.raises(WeatherError):
         trainer.fit(build(), open_module(train))
@@ -219,10 +253,12 @@ def test_any_precision_goes_on_to_the_bit(train: str, tmp_path: Path, policy: st
 @pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_step_saves_and_is_raised(
-    train: str, tmp_path: Path, served: list[bytes], number: signal.Signals
+    train: str,
+    tmp_path: Path,
+    served: list[bytes],
+    reference: Callable[..., Reference],
+    number: signal.Signals,
 ) -> None:
-    expected, _ = unbroken(train, tmp_path)
-    served.clear()
     before = signal.getsignal(number)
     stop = StopAt(lambda: os.kill(os.getpid(), number), step=7)
     trainer = make_trainer(tmp_path / "a", callbacks=[*counting_callbacks(), stop])
@@ -240,17 +276,16 @@ def test_a_signal_ends_the_step_saves_and_is_raised(
         model, open_module(train), resume="last"
     )
     assert len(served) == 15
-    assert_same(model, expected)
+    assert_same(model, reference().model)
 
 
 def test_a_signal_in_validation_breaks_it_off_and_it_is_made_again(
-    train: str, tmp_path: Path
+    train: str, tmp_path: Path, reference: Callable[..., Reference]
 ) -> None:
     class InValidation(keras.callbacks.Callback):
         def on_test_begin(self, logs: Any = None) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    expected, run = unbroken(train, tmp_path)
     with pytest.raises(SystemExit):
         make_trainer(tmp_path / "a", callbacks=[*counting_callbacks(), InValidation()]).fit(
             build(), open_module(train)
@@ -260,8 +295,8 @@ def test_a_signal_in_validation_breaks_it_off_and_it_is_made_again(
     resumed = make_trainer(tmp_path / "a", callbacks=counting_callbacks()).fit(
         model, open_module(train), resume="auto"
     )
-    assert plain(resumed) == plain(run)
-    assert_same(model, expected)
+    assert plain(resumed) == plain(reference().run)
+    assert_same(model, reference().model)
 
 
 def test_a_second_signal_ends_at_once(train: str, tmp_path: Path, served: list[bytes]) -> None:
@@ -325,24 +360,28 @@ def test_a_finished_run_whose_weights_are_gone_says_what_is_left(
         trainer.fit(build(), open_module(train), resume="last")
 
 
-def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(train: str, tmp_path: Path) -> None:
-    expected, run = unbroken(train, tmp_path)
+def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(
+    train: str, tmp_path: Path, reference: Callable[..., Reference]
+) -> None:
     for epochs in (1, 3):
         model = build()
         resumed = make_trainer(
             tmp_path / "a", max_epochs=epochs, callbacks=counting_callbacks()
         ).fit(model, open_module(train), resume="auto")
-    assert plain(resumed) == plain(run)
-    assert_same(model, expected)
+    assert plain(resumed) == plain(reference().run)
+    assert_same(model, reference().model)
 
 
 @pytest.mark.parametrize("first", [3, 7, 10, 13])
 def test_a_fit_that_used_up_its_steps_goes_on_where_more_are_asked_for(
-    train: str, tmp_path: Path, served: list[bytes], first: int
+    train: str,
+    tmp_path: Path,
+    served: list[bytes],
+    reference: Callable[..., Reference],
+    first: int,
 ) -> None:
-    expected, run = unbroken(train, tmp_path, max_steps=14)
-    planned = list(served)
-    served.clear()
+    expected = reference(max_steps=14)
+    run, whole = expected.run, Path(expected.run.run_dir)
 
     def go_on(max_steps: int, model: keras.Model) -> k5.Run:
         trainer = make_trainer(tmp_path / "a", max_steps=max_steps, callbacks=counting_callbacks())
@@ -354,15 +393,15 @@ def test_a_fit_that_used_up_its_steps_goes_on_where_more_are_asked_for(
     assert len(served) == first
     model = build(seed=99)
     resumed = go_on(14, model)
-    assert served == planned
+    assert served == expected.served
     assert plain(resumed) == plain(run)
     assert resumed.best_epoch == run.best_epoch
-    assert_same(model, expected)
+    assert_same(model, expected.model)
     kept = tmp_path / "a" / BEST_WEIGHTS
-    assert_array_equal(weight(kept, KERNEL), weight(tmp_path / "unbroken" / BEST_WEIGHTS, KERNEL))
+    assert_array_equal(weight(kept, KERNEL), weight(whole / BEST_WEIGHTS, KERNEL))
     left = {path.name for path in (tmp_path / "a").glob("*.weights.h5")}
     assert left == {BEST_WEIGHTS, LAST_WEIGHTS}
-    assert steps_logged(tmp_path / "a") == steps_logged(tmp_path / "unbroken")
+    assert steps_logged(tmp_path / "a") == steps_logged(whole)
 
 
 def steps_logged(run_dir: Path) -> list[str]:
@@ -455,8 +494,10 @@ def test_the_best_epoch_can_be_gone_on_from(train: str, tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in resumed.epochs] == [0, 1, 2, 3]
 
 
-def test_a_path_begins_a_new_run_from_that_state(train: str, tmp_path: Path) -> None:
-    expected, run = unbroken(train, tmp_path)
+def test_a_path_begins_a_new_run_from_that_state(
+    train: str, tmp_path: Path, reference: Callable[..., Reference]
+) -> None:
+    expected, run = reference().model, reference().run
     stop = StopAt(rain, step=8)
     with pytest.raises(WeatherError):
         make_trainer(tmp_path / "a", callbacks=[*counting_callbacks(), stop]).fit(
@@ -469,7 +510,7 @@ def test_a_path_begins_a_new_run_from_that_state(train: str, tmp_path: Path) -> 
     )
     assert (resumed.run_dir, plain(resumed)) == (str(tmp_path / "b"), plain(run))
     assert_same(model, expected)
-    best, wanted = (tmp_path / folder / BEST_WEIGHTS for folder in ("b", "unbroken"))
+    best, wanted = (Path(folder) / BEST_WEIGHTS for folder in (resumed.run_dir, run.run_dir))
     assert_array_equal(weight(best, KERNEL), weight(wanted, KERNEL))
     assert {path: path.read_bytes() for path in kept} == kept
 
@@ -582,22 +623,23 @@ def test_best_weights_are_kept_whole_where_a_disk_without_links_fills_up(
 ) -> None:
     full: list[str] = []
 
-    def no_link(*_: Any) -> None:
+    def no_link(*_: Any, **__: Any) -> None:
         raise OSError(errno.EPERM, "no links here")
 
-    def fill(source: Path, target: Path) -> None:
-        content = source.read_bytes()
-        is_full = BEST_BEFORE_TRUNCATION in target.name and not full
-        target.write_bytes(content[: len(content) // 2] if is_full else content)
-        if is_full:
-            full.append(target.name)
-            raise OSError(errno.ENOSPC, "No space left on device")
+    @contextmanager
+    def fill(target: Path) -> Iterator[FileIO]:
+        with replacing(target) as stream:
+            yield stream
+            if BEST_BEFORE_TRUNCATION in target.name and not full:
+                stream.truncate(stream.tell() // 2)
+                full.append(target.name)
+                raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "link", no_link)
-    monkeypatch.setattr(shutil, "copyfile", fill)
+    monkeypatch.setattr(_checkpoint, "replacing", fill)
     with pytest.warns(UserWarning, match="No space left on device"):
         make_trainer(tmp_path / "a", max_steps=7).fit(build(), open_module(train))
-    assert [path.name for path in (tmp_path / "a").rglob("partial-*")] == []
+    assert [path.name for path in (tmp_path / "a").rglob("*partial*")] == []
     newest, before, *_ = Checkpoints(tmp_path / "a" / "checkpoints").paths()
     assert full
     assert not (newest / BEST_WEIGHTS).exists()
@@ -618,9 +660,8 @@ def test_weights_beside_a_checkpoint_that_are_damaged_damage_it(train: str, tmp_
 @pytest.mark.parametrize("how", ["cut short", "a bit turned over"])
 @pytest.mark.parametrize("file", ["state.weights.h5", "state.json"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    train: str, tmp_path: Path, how: str, file: str
+    train: str, tmp_path: Path, reference: Callable[..., Reference], how: str, file: str
 ) -> None:
-    expected, run = unbroken(train, tmp_path)
     stop = StopAt(rain, step=8)
     with pytest.raises(WeatherError):
         make_trainer(tmp_path / "a", callbacks=[*counting_callbacks(), stop]).fit(
@@ -635,8 +676,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
         )
     assert newest.name.endswith("-step-8")
     assert before.name.endswith("-step-6")
-    assert plain(resumed) == plain(run)
-    assert_same(model, expected)
+    assert plain(resumed) == plain(reference().run)
+    assert_same(model, reference().model)
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_training_goes_on(

@@ -56,6 +56,28 @@ def test_the_plain_engine_equals_fit_bit_for_bit(name: str) -> None:
         assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "fast"])
+def test_the_block_of_synced_sees_current_variables_and_may_change_them(is_plain: bool) -> None:
+    case = CASES["short last batch"]
+    model, batches = case.build(), case.batches(4)
+    engine = make_engine(model, is_plain=is_plain, **case.options)
+    engine.build(batches[0])
+    before = values(model.trainable_variables)
+    engine.begin()
+    engine.train(batches[:1])
+    with engine.synced():
+        after = values(model.trainable_variables)
+        model.optimizer.learning_rate = 0.0
+        for variable in model.trainable_variables:
+            variable.assign(np.ones(variable.shape, np.float32))
+    engine.train(batches[1:])
+    with pytest.raises(ZeroDivisionError), engine.synced():
+        raise ZeroDivisionError
+    assert any((one != other).any() for one, other in zip(before, after, strict=True))
+    for found in values(model.trainable_variables):
+        assert_array_equal(found, np.ones_like(found))
+
+
 def test_averages_run_until_they_are_reset() -> None:
     engine = make_engine(dense()(), is_plain=True)
     engine.build(batches_of()(1)[0])
