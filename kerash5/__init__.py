@@ -38,12 +38,12 @@ if TYPE_CHECKING:
         Column,
         Source,
         Verdict,
-        classes_from_groups,
         describe,
         open_writer,
         verify,
         write,
     )
+    from kerash5.h5.layouts import classes_from_groups
     from kerash5.order._plan import Plan
     from kerash5.order._split import Split, k_folds, split_rows
     from kerash5.report import BatchSizes, LearningRates
@@ -77,12 +77,12 @@ _PLACES = {
         "Column",
         "Source",
         "Verdict",
-        "classes_from_groups",
         "describe",
         "open_writer",
         "verify",
         "write",
     ),
+    "kerash5.h5.layouts": ("classes_from_groups",),
     "kerash5.order._plan": ("Plan",),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
     "kerash5.report": ("BatchSizes", "LearningRates"),

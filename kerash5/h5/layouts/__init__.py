@@ -1,0 +1,5 @@
+"""What may count as a row besides the entries of axis 0. Each function returns a `Source`."""
+
+from kerash5.h5.layouts._classes import classes_from_groups
+
+__all__ = ["classes_from_groups"]
