@@ -43,7 +43,10 @@ if TYPE_CHECKING:
         verify,
         write,
     )
-    from kerash5.h5.layouts import classes_from_groups
+    from kerash5.h5.layouts import (
+        classes_from_groups,
+        windows_from_series,
+    )
     from kerash5.order._plan import Plan
     from kerash5.order._split import Split, k_folds, split_rows
     from kerash5.report import BatchSizes, LearningRates
@@ -82,7 +85,10 @@ _PLACES = {
         "verify",
         "write",
     ),
-    "kerash5.h5.layouts": ("classes_from_groups",),
+    "kerash5.h5.layouts": (
+        "classes_from_groups",
+        "windows_from_series",
+    ),
     "kerash5.order._plan": ("Plan",),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
     "kerash5.report": ("BatchSizes", "LearningRates"),
@@ -132,6 +138,7 @@ __all__ = [
     "open_writer",
     "split_rows",
     "verify",
+    "windows_from_series",
     "write",
     "zoo",
 ]

@@ -1,0 +1,78 @@
+"""The data sets that rows of another kind are made of: opened like the columns of a `Source`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kerash5._errors import ColumnError
+from kerash5.h5.columns._columns import (
+    Column,
+    ResolvedColumn,
+    assemble_column,
+    resolve_columns,
+)
+from kerash5.h5.columns._doubts import warn_of_packing
+from kerash5.h5.columns._given import name_columns, parse_column
+from kerash5.h5.reading._readers import AbstractReader
+from kerash5.h5.reading._select_reader import Reader
+from kerash5.h5.storage._file import H5File, StrPath, find_files
+from kerash5.h5.storage._pool import close_files
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A column as it is stored, and what was asked of the rows that are made of it."""
+
+    asked: Column
+    stored: ResolvedColumn
+
+    def with_readers(self, parts: Sequence[AbstractReader]) -> ResolvedColumn:
+        """Return the column whose rows these readers read, one reader for each part."""
+        return assemble_column(self.asked, tuple(parts), self.stored.storage, self.stored.packing)
+
+
+def open_bases(
+    path: StrPath | Sequence[StrPath] | None,
+    columns: Mapping[str, str | Column | None],
+    *,
+    allow_external: bool,
+    reader: Reader,
+) -> tuple[tuple[H5File, ...], dict[str, Base]]:
+    """Open the data sets behind some columns.
+
+    Args:
+        path: As in `Source`.
+        columns: By name; those that are None are left out.
+        allow_external: As in `Source`.
+        reader: As in `Source`.
+
+    Returns:
+        The files, and the columns with a part for each file.
+    """
+    path, named = name_columns(path, {k: v for k, v in columns.items() if v is not None})
+    files = find_files(path)
+    asked = {name: parse_column(name, spec) for name, spec in named.items()}
+    # What is asked of rows is not asked of the values that they are made of.
+    plain = {
+        name: replace(column, shape=None, dtype=None, one_hot=None)
+        for name, column in asked.items()
+    }
+    found = resolve_columns(plain, files, allow_external=allow_external, reader=reader)
+    warn_of_packing(found.values())
+    close_files(files)
+    return files, {name: Base(asked[name], found[name]) for name in asked}
+
+
+def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what: str) -> None:
+    """Raise `ColumnError` if two columns of a file differ in length; `what` names a length."""
+    first, *others = bases.values()
+    for other in others:
+        pairs = zip(files, first.stored.parts, other.stored.parts, strict=True)
+        for file, one, two in pairs:
+            if one.num_rows != two.num_rows:
+                raise ColumnError(
+                    f"{what} of {file.path!r} differ in length: {first.asked.path!r} has "
+                    f"{one.num_rows} values, {other.asked.path!r} {two.num_rows}; they must be "
+                    "aligned value by value"
+                )
