@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     )
     from kerash5.h5.layouts import (
         classes_from_groups,
+        rows_from_files,
+        rows_from_groups,
         windows_from_series,
     )
     from kerash5.order._plan import Plan
@@ -87,6 +89,8 @@ _PLACES = {
     ),
     "kerash5.h5.layouts": (
         "classes_from_groups",
+        "rows_from_files",
+        "rows_from_groups",
         "windows_from_series",
     ),
     "kerash5.order._plan": ("Plan",),
@@ -136,6 +140,8 @@ __all__ = [
     "k_folds",
     "load_model",
     "open_writer",
+    "rows_from_files",
+    "rows_from_groups",
     "split_rows",
     "verify",
     "windows_from_series",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kerash5._errors import ColumnError
@@ -14,7 +15,7 @@ from kerash5.h5.columns._columns import (
 )
 from kerash5.h5.columns._doubts import warn_of_packing
 from kerash5.h5.columns._given import name_columns, parse_column
-from kerash5.h5.reading._readers import AbstractReader
+from kerash5.h5.reading._readers import AbstractReader, Origin
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._pool import close_files
@@ -58,10 +59,19 @@ def open_bases(
         name: replace(column, shape=None, dtype=None, one_hot=None)
         for name, column in asked.items()
     }
-    found = resolve_columns(plain, files, allow_external=allow_external, reader=reader)
+    with closing_files(files):
+        found = resolve_columns(plain, files, allow_external=allow_external, reader=reader)
     warn_of_packing(found.values())
-    close_files(files)
     return files, {name: Base(asked[name], found[name]) for name in asked}
+
+
+@contextmanager
+def closing_files(files: Sequence[H5File]) -> Iterator[None]:
+    """Close the handles of files at the end, also after an error: the files can then be mended."""
+    try:
+        yield
+    finally:
+        close_files(files)
 
 
 def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what: str) -> None:
@@ -76,3 +86,18 @@ def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what:
                     f"{one.num_rows} values, {other.asked.path!r} {two.num_rows}; they must be "
                     "aligned value by value"
                 )
+
+
+def derive_origin(origins: Sequence[Origin | None], *cut: int) -> Origin | None:
+    """Return what two readers have in common whose row i is one and the same, for each i.
+
+    Args:
+        origins: Of the data sets that rows are made of, in order.
+        cut: How rows are made of them.
+    """
+    known = [origin for origin in origins if origin is not None]
+    if len(known) < len(origins) or len({origin[:2] for origin in known}) != 1:
+        return None
+    device, inode, _ = known[0]
+    # Never the address of an object, which is positive. Hashes of numbers are the same everywhere.
+    return device, inode, -abs(hash((*(address for _, _, address in known), *cut))) - 1

@@ -189,7 +189,7 @@ class MappedReader(_ChunkedReader):
 
     def __init__(self, file: H5File, path: str, layout: Layout, chunk_map: ChunkMap) -> None:
         super().__init__(file, path, layout)
-        self._map = chunk_map
+        self.chunk_map = chunk_map
         misplaced = chunk_map.find_misplaced(layout.first_byte, file.identity.num_bytes)
         self._misplaced = frozenset(misplaced.tolist())
 
@@ -198,7 +198,7 @@ class MappedReader(_ChunkedReader):
         return "straight from the file (chunk map), decoded on threads"
 
     def _locate(self, chunk: int) -> str:
-        return f"at byte {self._map.offsets[chunk]} ({self._map.sizes[chunk]} bytes)"
+        return f"at byte {self.chunk_map.offsets[chunk]} ({self.chunk_map.sizes[chunk]} bytes)"
 
     def _refuse_misplaced(self, chunks: Sequence[int]) -> None:
         for number in chunks:
@@ -210,8 +210,8 @@ class MappedReader(_ChunkedReader):
         if self._misplaced:
             self._refuse_misplaced(chunks)
         numbers = np.asarray(chunks, np.int64)
-        offsets, sizes = self._map.offsets[numbers], self._map.sizes[numbers]
-        masks = self._map.masks[numbers].tolist()
+        offsets, sizes = self.chunk_map.offsets[numbers], self.chunk_map.sizes[numbers]
+        masks = self.chunk_map.masks[numbers].tolist()
         num_joined = np.count_nonzero(offsets[1:] == offsets[:-1] + sizes[:-1])
         is_small = sizes.sum() < _SMALL_READ * len(sizes)
         stored = zip(offsets.tolist(), sizes.tolist(), masks, strict=True)

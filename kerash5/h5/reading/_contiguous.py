@@ -56,7 +56,7 @@ class ContiguousReader(AbstractReader):
     def __init__(self, file: H5File, path: str, layout: Layout) -> None:
         self._file = file
         self._path = path
-        self._offset = cast("int", layout.offset)
+        self.offset = cast("int", layout.offset)
         self.num_rows = layout.num_rows
         self.row_shape = layout.row_shape
         self.dtype = layout.dtype
@@ -103,7 +103,7 @@ class ContiguousReader(AbstractReader):
         read_places(
             self._file,
             self._path,
-            offsets=starts * row_bytes + self._offset,
+            offsets=starts * row_bytes + self.offset,
             sizes=counts * row_bytes,
             out=out.reshape(-1).view(np.uint8),
             places=places * row_bytes,
