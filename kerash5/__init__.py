@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         write,
     )
     from kerash5.h5.layouts import (
+        classes_from_files,
         classes_from_groups,
         rows_from_files,
         rows_from_groups,
@@ -88,6 +89,7 @@ _PLACES = {
         "write",
     ),
     "kerash5.h5.layouts": (
+        "classes_from_files",
         "classes_from_groups",
         "rows_from_files",
         "rows_from_groups",
@@ -133,6 +135,7 @@ __all__ = [
     "__version__",
     "assets",
     "bench",
+    "classes_from_files",
     "classes_from_groups",
     "compare",
     "describe",
