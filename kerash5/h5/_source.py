@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from kerash5._errors import ColumnError, OptionError
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._look import look_at
+from kerash5.h5._part_groups import resolve_parts
 from kerash5.h5._row_kind import RowKind
 from kerash5.h5._row_numbers import parse_rows
-from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths, resolve_columns
+from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths
 from kerash5.h5.columns._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5.columns._given import name_columns, parse_column
 from kerash5.h5.reading._buffers import empty
@@ -27,7 +28,7 @@ from kerash5.h5.reading._select_reader import READERS, Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._find import what_is_in
 from kerash5.h5.storage._parts import Parts
-from kerash5.h5.storage._pool import close_files, close_with
+from kerash5.h5.storage._pool import close_files, close_with, closing_files
 
 
 @final
@@ -46,7 +47,9 @@ class Source:
             or fills memory is an error instead of the end of this process. It takes 0.25 s, and for
             each file as long as opening it takes. Without, files are trusted.
         **columns: The name of each column, and where it lies: a data set's path, an open
-            `h5py.Dataset` of a file opened with mode "r", or a `Column`.
+            `h5py.Dataset` of a file opened with mode "r", or a `Column`. With {part} in the path of
+            each column, as in "fold{part}/x", the groups of a file that fit are read as one, in
+            natural order (fold2 before fold10).
 
     Raises:
         FileError: A file is missing, damaged or no HDF5 file.
@@ -80,13 +83,13 @@ class Source:
         specs = {name: parse_column(name, spec) for name, spec in named.items()}
         if untrusted:
             look_at(files, specs.values(), allow_external=allow_external)
-        found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
-        self._setup(files, found)
-        warn_of_packing(found.values())
-        warn_of_samples(files, found)
         # A handle that stays open forbids this process to write the file again, and only some
         # readers need one: they open it when they read.
-        close_files(files)
+        with closing_files(files):
+            found = resolve_parts(specs, files, allow_external=allow_external, reader=reader)
+            self._setup(found.files, found.columns, found.kind)
+        warn_of_packing(found.columns.values())
+        warn_of_samples(files, found.columns)
 
     def _setup(
         self,

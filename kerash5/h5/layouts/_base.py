@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kerash5._errors import ColumnError
@@ -18,7 +17,7 @@ from kerash5.h5.columns._given import name_columns, parse_column
 from kerash5.h5.reading._readers import AbstractReader, Origin
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
-from kerash5.h5.storage._pool import close_files
+from kerash5.h5.storage._pool import closing_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +62,6 @@ def open_bases(
         found = resolve_columns(plain, files, allow_external=allow_external, reader=reader)
     warn_of_packing(found.values())
     return files, {name: Base(asked[name], found[name]) for name in asked}
-
-
-@contextmanager
-def closing_files(files: Sequence[H5File]) -> Iterator[None]:
-    """Close the handles of files at the end, also after an error: the files can then be mended."""
-    try:
-        yield
-    finally:
-        close_files(files)
 
 
 def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what: str) -> None:

@@ -22,13 +22,13 @@ from kerash5.h5.columns._columns import (
 )
 from kerash5.h5.columns._doubts import warn_of_packing
 from kerash5.h5.columns._given import parse_column
-from kerash5.h5.layouts._base import closing_files
 from kerash5.h5.layouts._class_checks import check_classes
 from kerash5.h5.reading._readers import AbstractReader, ConstantReader
 from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._find import find_object, what_is_in
 from kerash5.h5.storage._layout import Layout
+from kerash5.h5.storage._pool import closing_files
 
 
 def classes_from_groups(

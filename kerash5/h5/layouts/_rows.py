@@ -11,11 +11,11 @@ from kerash5.h5._row_kind import RowKind
 from kerash5.h5._source import Source
 from kerash5.h5.columns._columns import Column, assemble_column
 from kerash5.h5.columns._given import parse_column
-from kerash5.h5.layouts._base import closing_files
 from kerash5.h5.layouts._places import PlaceCollector
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._names import NamePattern, natural_key
+from kerash5.h5.storage._pool import closing_files
 
 
 def rows_from_groups(
