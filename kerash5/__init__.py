@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kerash5.h5.layouts import (
         classes_from_files,
         classes_from_groups,
+        patches_from_volumes,
         rows_from_files,
         rows_from_groups,
         windows_from_series,
@@ -91,6 +92,7 @@ _PLACES = {
     "kerash5.h5.layouts": (
         "classes_from_files",
         "classes_from_groups",
+        "patches_from_volumes",
         "rows_from_files",
         "rows_from_groups",
         "windows_from_series",
@@ -143,6 +145,7 @@ __all__ = [
     "k_folds",
     "load_model",
     "open_writer",
+    "patches_from_volumes",
     "rows_from_files",
     "rows_from_groups",
     "split_rows",

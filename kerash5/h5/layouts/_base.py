@@ -25,11 +25,26 @@ class Base:
     """A column as it is stored, and what was asked of the rows that are made of it."""
 
     asked: Column
-    stored: ResolvedColumn
+    files: tuple[H5File, ...]
+    parts: tuple[AbstractReader, ...]  # one for each file
+    storage: str
+    packing: str
 
-    def with_readers(self, parts: Sequence[AbstractReader]) -> ResolvedColumn:
-        """Return the column whose rows these readers read, one reader for each part."""
-        return assemble_column(self.asked, tuple(parts), self.stored.storage, self.stored.packing)
+    def with_readers(self, readers: Sequence[AbstractReader]) -> ResolvedColumn:
+        """Return the column whose rows these readers read, one reader for each part.
+
+        Raises:
+            ColumnError: Their rows differ in shape or type.
+        """
+        first = readers[0]
+        for file, reader in zip(self.files, readers, strict=True):
+            if (reader.row_shape, reader.dtype) != (first.row_shape, first.dtype):
+                raise ColumnError(
+                    f"column {self.asked.path!r} differs between files: rows of shape "
+                    f"{first.row_shape} {first.dtype} in {self.files[0].path!r}, of shape "
+                    f"{reader.row_shape} {reader.dtype} in {file.path!r}; read them apart"
+                )
+        return assemble_column(self.asked, tuple(readers), self.storage, self.packing)
 
 
 def open_bases(
@@ -59,16 +74,25 @@ def open_bases(
         for name, column in asked.items()
     }
     with closing_files(files):
-        found = resolve_columns(plain, files, allow_external=allow_external, reader=reader)
-    warn_of_packing(found.values())
-    return files, {name: Base(asked[name], found[name]) for name in asked}
+        # One by one: series and volumes of one source may be of any size.
+        found = [
+            resolve_columns(plain, [file], allow_external=allow_external, reader=reader)
+            for file in files
+        ]
+    warn_of_packing(found[0].values())
+    bases = {}
+    for name, column in asked.items():
+        parts = tuple(part for each in found for part in each[name].parts)
+        first = found[0][name]
+        bases[name] = Base(column, files, parts, first.storage, first.packing)
+    return files, bases
 
 
 def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what: str) -> None:
     """Raise `ColumnError` if two columns of a file differ in length; `what` names a length."""
     first, *others = bases.values()
     for other in others:
-        pairs = zip(files, first.stored.parts, other.stored.parts, strict=True)
+        pairs = zip(files, first.parts, other.parts, strict=True)
         for file, one, two in pairs:
             if one.num_rows != two.num_rows:
                 raise ColumnError(

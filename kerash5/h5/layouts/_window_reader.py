@@ -12,6 +12,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5.h5.layouts._base import derive_origin
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._readers import AbstractReader, as_copied
 from kerash5.h5.reading._runs import Runs
@@ -58,6 +59,7 @@ class WindowReader(AbstractReader):
         self.block_rows = self._choose_block()
         self.is_direct = series.is_direct
         self.other_files = series.other_files
+        self.origin = derive_origin([series.origin], first, stride, length or 0, rate)
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of windows to their places."""

@@ -84,13 +84,13 @@ def windows_from_series(
     check_same_lengths(files, bases, "series")
     counts = [
         cut.count_windows(file, bases["x"], part)
-        for file, part in zip(files, bases["x"].stored.parts, strict=True)
+        for file, part in zip(files, bases["x"].parts, strict=True)
     ]
     columns = {
         name: base.with_readers(
             [
                 cut.read_x(part, count) if name == "x" else cut.read_y(part, count)
-                for part, count in zip(base.stored.parts, counts, strict=True)
+                for part, count in zip(base.parts, counts, strict=True)
             ]
         )
         for name, base in bases.items()

@@ -89,6 +89,24 @@ class ContiguousReader(AbstractReader):
         """Say in words how the rows are reached."""
         return "straight from the file (contiguous)"
 
+    def read_pieces(
+        self,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64],
+    ) -> None:
+        """Read pieces of the data to `out`, which is C-contiguous; all are counted in bytes."""
+        if len(offsets):
+            read_places(
+                self._file,
+                self._path,
+                offsets=offsets + self.offset,
+                sizes=sizes,
+                out=out.reshape(-1).view(np.uint8),
+                places=places,
+            )
+
     def _read(
         self,
         starts: NDArray[np.int64],

@@ -151,13 +151,13 @@ def path(tmp_path: Path) -> Path:
 def count_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the number of each chunk that is decoded."""
     found: list[int] = []
-    decode = _chunk_readers._ChunkedReader._decode
+    decode = _chunk_readers.ChunkedReader._decode
 
     def note(self: Any, number: int, *rest: Any) -> None:
         found.append(number)
         decode(self, number, *rest)
 
-    monkeypatch.setattr(_chunk_readers._ChunkedReader, "_decode", note)
+    monkeypatch.setattr(_chunk_readers.ChunkedReader, "_decode", note)
     return found
 
 
