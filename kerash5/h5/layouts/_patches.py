@@ -24,7 +24,7 @@ from kerash5.h5.storage._file import H5File, StrPath
 
 Border = Literal["drop", "pad", "shift"]
 
-_BLOCK_BYTES: Final = 16 << 20  # of patches that are best read together
+_BLOCK_BYTES: Final = 4 << 20  # of patches that are best read together; more, and few are mixed
 _GOOD_ENOUGH: Final = 1.25  # times the fewest chunks decoded for a patch
 _LARGE_BYTES: Final = 4 << 20  # of a block that several threads read together
 _MAX_SHARES: Final = 8
