@@ -86,7 +86,7 @@ class StopAt(keras.callbacks.Callback):
 
 def make_trainer(folder: Path, **options: Any) -> k5.Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 2}
-    return k5.Trainer(**{**quiet, "run_dir": folder, "checkpoint_every_steps": 1, **options})
+    return k5.Trainer(**{**quiet, "run_dir": folder, "every_n_train_steps": 1, **options})
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
