@@ -206,13 +206,17 @@ def choose_block(grid: Grid, chunks: tuple[int, ...] | None, row_bytes: int) -> 
 
 
 def _candidates(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return sizes of blocks, ascending: along the last axis first, doubled each time."""
+    """Return sizes of blocks, ascending: parts of a line, then of a layer, and so on.
+
+    Blocks are runs of rows, so only a size that divides an axis keeps to its line.
+    """
     found = [(1,) * len(counts)]
     for axis in reversed(range(len(counts))):
-        length = 1
-        while length < counts[axis]:
-            length = min(2 * length, counts[axis])
-            found.append((*(1,) * axis, length, *counts[axis + 1 :]))
+        found += [
+            (*(1,) * axis, length, *counts[axis + 1 :])
+            for length in range(2, counts[axis] + 1)
+            if counts[axis] % length == 0
+        ]
     return found
 
 

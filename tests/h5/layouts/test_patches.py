@@ -184,6 +184,13 @@ def test_a_block_is_as_many_patches_as_share_chunks(
     assert choose_block(grid, None, shape**3) == 1
 
 
+def test_blocks_keep_to_their_lines() -> None:
+    grid = Grid((18 * 32,) * 3, (32,) * 3, (32,) * 3, "drop")  # two patches of a chunk each way
+    assert choose_block(grid, (64,) * 3, 32**3) == 2 * 18
+    grid = Grid((17 * 32,) * 3, (32,) * 3, (32,) * 3, "drop")
+    assert choose_block(grid, (64,) * 3, 32**3) % 17 == 0
+
+
 def test_threads_may_share_the_chunks_of_patches(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
