@@ -85,9 +85,9 @@ def test_untrusted_parts_are_looked_at(path: Path) -> None:
 
 def test_parts_that_differ_are_named(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file["fold12/x"] = np.zeros((2, 4))
+        file["fold12/x"] = np.zeros((2, 4), "i8")
     with pytest.raises(
-        ColumnError, match=r"\(3,\) int64 in 'fold1/x' .*, of shape \(4,\) float64 in 'fold12/x'"
+        ColumnError, match=r"\(3,\) int64 in 'fold1/x' .*, of shape \(4,\) int64 in 'fold12/x'"
     ):
         k5.Source(path, x="fold{part}/x")
     with pytest.raises(UnknownColumnError, match="fold12/y"):
