@@ -121,7 +121,5 @@ def _rows_of_part(dataset: H5Dataset, part: int) -> NDArray[np.int64]:
 
 
 def _name_file(dataset: H5Dataset, row: int) -> str:
-    paths, starts = dataset.source.paths, dataset.source.part_starts
-    if len(paths) == 1:
-        return paths[0]
+    paths, starts = dataset.source.part_paths, dataset.source.part_starts
     return paths[int(np.searchsorted(starts, row, side="right")) - 1]

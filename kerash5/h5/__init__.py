@@ -1,7 +1,6 @@
 """The file: h5py, threads, bytes. No Keras, no randomness."""
 
 from kerash5.h5._append import RowWriter, open_writer
-from kerash5.h5._classes import classes_from_groups
 from kerash5.h5._describe import describe
 from kerash5.h5._source import Source
 from kerash5.h5._verify import Verdict, verify
@@ -16,7 +15,6 @@ __all__ = [
     "Runs",
     "Source",
     "Verdict",
-    "classes_from_groups",
     "close_files",
     "describe",
     "open_writer",

@@ -16,6 +16,7 @@ from kerash5.h5.storage._find import list_datasets
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
+    from kerash5.h5._row_kind import RowKind
     from kerash5.h5.columns._columns import ResolvedColumn
 
 _CHILD: Final = "kerash5.h5._describe:describe_and_report"
@@ -76,12 +77,16 @@ def describe_and_report() -> None:
     say(end=True)
 
 
-def describe_columns(files: Sequence[H5File], columns: Mapping[str, ResolvedColumn]) -> str:
+def describe_columns(
+    files: Sequence[H5File], columns: Mapping[str, ResolvedColumn], kind: RowKind | None = None
+) -> str:
     """Say in words what the columns of a source are, how they are stored and how they are read."""
     num_rows = sum(part.num_rows for part in next(iter(columns.values())).parts)
     size = sum(file.identity.num_bytes for file in files)
     count = f"{len(files)} file{'s' * (len(files) > 1)}"
     lines = [f"{num_rows} rows in {count} ({size / 1e6:.1f} MB on disk)"]
+    if kind is not None:
+        lines.append(f"  {kind.words}")
     for name, column in columns.items():
         lines += _describe_column(name, column)
     return "\n".join(map(escape_controls, lines))  # as in `_describe_file`

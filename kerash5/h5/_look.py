@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from kerash5._errors import KerasH5Error
 from kerash5.h5._child import Child, read_options, say
-from kerash5.h5.columns._columns import Column, resolve_columns
+from kerash5.h5._part_groups import resolve_parts
+from kerash5.h5.columns._columns import Column
 from kerash5.h5.storage._file import H5File, find_file
 from kerash5.h5.storage._opening import HDF5_ERRORS
 from kerash5.h5.storage._pool import close_files
@@ -57,7 +58,7 @@ def look_and_report() -> None:
     columns = {name: Column(name) for name in options["columns"]}
     for number, path in enumerate(options["paths"], 1):
         try:
-            resolve_columns(columns, [find_file(path)], allow_external=options["external"])
+            resolve_parts(columns, [find_file(path)], allow_external=options["external"])
         except (KerasH5Error, KeyError, TypeError, *HDF5_ERRORS):
             pass  # the parent will meet it, and can raise it
         close_files()

@@ -13,10 +13,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerash5._errors import ColumnError, OptionError, RowError
+from kerash5._errors import ColumnError, OptionError
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._look import look_at
-from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths, resolve_columns
+from kerash5.h5._part_groups import resolve_parts
+from kerash5.h5._row_kind import RowKind
+from kerash5.h5._row_numbers import parse_rows
+from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths
 from kerash5.h5.columns._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5.columns._given import name_columns, parse_column
 from kerash5.h5.reading._buffers import empty
@@ -25,7 +28,7 @@ from kerash5.h5.reading._select_reader import READERS, Reader
 from kerash5.h5.storage._file import H5File, StrPath, find_files
 from kerash5.h5.storage._find import what_is_in
 from kerash5.h5.storage._parts import Parts
-from kerash5.h5.storage._pool import close_files, close_with
+from kerash5.h5.storage._pool import close_files, close_with, closing_files
 
 
 @final
@@ -44,7 +47,9 @@ class Source:
             or fills memory is an error instead of the end of this process. It takes 0.25 s, and for
             each file as long as opening it takes. Without, files are trusted.
         **columns: The name of each column, and where it lies: a data set's path, an open
-            `h5py.Dataset` of a file opened with mode "r", or a `Column`.
+            `h5py.Dataset` of a file opened with mode "r", or a `Column`. With {part} in the path of
+            each column, as in "fold{part}/x", the groups of a file that fit are read as one, in
+            natural order (fold2 before fold10).
 
     Raises:
         FileError: A file is missing, damaged or no HDF5 file.
@@ -78,18 +83,27 @@ class Source:
         specs = {name: parse_column(name, spec) for name, spec in named.items()}
         if untrusted:
             look_at(files, specs.values(), allow_external=allow_external)
-        found = resolve_columns(specs, files, allow_external=allow_external, reader=reader)
-        self._setup(files, found)
-        warn_of_packing(found.values())
-        warn_of_samples(files, found)
         # A handle that stays open forbids this process to write the file again, and only some
         # readers need one: they open it when they read.
-        close_files(files)
+        with closing_files(files):
+            found = resolve_parts(specs, files, allow_external=allow_external, reader=reader)
+            self._setup(found.files, found.columns, found.kind)
+        warn_of_packing(found.columns.values())
+        warn_of_samples(files, found.columns)
 
-    def _setup(self, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> None:
-        self._files = files
-        self._columns = columns
+    def _setup(
+        self,
+        files: tuple[H5File, ...],
+        columns: dict[str, ResolvedColumn],
+        kind: RowKind | None = None,
+    ) -> None:
         first, *others = columns.values()
+        if len(files) == 1:
+            files *= len(first.parts)
+        self._part_files = files  # one for each part
+        self._files = tuple(dict.fromkeys(files))
+        self._columns = columns
+        self._kind = kind
         for column in others:
             check_lengths(files, first, column)
         lengths = [part.num_rows for part in first.parts]
@@ -123,10 +137,21 @@ class Source:
         self.close()
 
     @classmethod
-    def from_parts(cls, files: tuple[H5File, ...], columns: dict[str, ResolvedColumn]) -> Source:
-        """Make a source of columns that are resolved already."""
+    def from_parts(
+        cls,
+        files: tuple[H5File, ...],
+        columns: dict[str, ResolvedColumn],
+        kind: RowKind | None = None,
+    ) -> Source:
+        """Make a source of columns that are resolved already.
+
+        Args:
+            files: The file of each part; or one that holds all parts.
+            columns: By name.
+            kind: What a row is, where it is not an entry of axis 0.
+        """
         source = cls.__new__(cls)
-        cls._setup(source, files, columns)
+        cls._setup(source, files, columns, kind)
         return source
 
     def __len__(self) -> int:
@@ -159,6 +184,11 @@ class Source:
         return self._parts.starts
 
     @property
+    def part_paths(self) -> tuple[str, ...]:
+        """The file of each part."""
+        return tuple(file.path for file in self._part_files)
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """The names behind the class ids of column "y" (or of the only column that has names)."""
         named = {
@@ -182,13 +212,11 @@ class Source:
                 raise ColumnError(
                     f"no column {name!r} in {self!r}; it has {', '.join(map(repr, self._columns))}"
                 )
-        return Source.from_parts(
-            self._files, {new: self._columns[old] for new, old in columns.items()}
-        )
+        return self.with_columns({new: self._columns[old] for new, old in columns.items()})
 
     def with_columns(self, columns: dict[str, ResolvedColumn]) -> Source:
         """Return a source of these columns of the same files."""
-        return Source.from_parts(self._files, columns)
+        return Source.from_parts(self._part_files, columns, self._kind)
 
     def read(self, rows: ArrayLike) -> dict[str, np.ndarray]:
         """Read the given rows of every column, in the order asked for.
@@ -209,7 +237,7 @@ class Source:
             >>> Source(digits_train(), label="label").read([0, 0, 1])["label"].shape
             (3,)
         """
-        wanted = self._parse_rows(rows)
+        wanted = parse_rows(rows, len(self))
         loaded = self.load_rows(wanted)
         return self.finish_rows(loaded, lambda: wanted)
 
@@ -221,7 +249,7 @@ class Source:
         def locate(place: int) -> str:
             row = int(find_rows()[place])
             part = int(self._parts.find(np.array([row]))[0]) if len(self._files) > 1 else 0
-            return f"row {row - self._parts.starts[part]} of {self._files[part].path!r}"
+            return f"row {row - self._parts.starts[part]} of {self._part_files[part].path!r}"
 
         return {name: self._columns[name].finish(rows, locate) for name, rows in loaded.items()}
 
@@ -340,7 +368,8 @@ class Source:
 
         These are names, lengths, shapes, types and sizes.
         """
-        return {
+        kind = {} if self._kind is None else {"kind": self._kind.fingerprint()}
+        return kind | {
             "num_rows": len(self),
             "files": [
                 [os.path.basename(file.path), file.identity.num_bytes] for file in self._files
@@ -358,28 +387,11 @@ class Source:
 
     def describe(self) -> str:
         """Say in words what the columns are, how they are stored, and how they are read."""
-        return describe_columns(self._files, self._columns)
-
-    def _parse_rows(self, rows: ArrayLike) -> NDArray[np.int64]:
-        try:
-            array = np.asarray(rows)
-        except ValueError as error:
-            raise RowError(f"rows must be a flat array of row numbers ({error})") from error
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise RowError(
-                f"rows must be a flat array of row numbers, not {array.dtype} of shape "
-                f"{array.shape}"
-            )
-        if array.size and (array.min() < 0 or array.max() >= len(self)):
-            wrong = array[(array < 0) | (array >= len(self))][0]
-            raise RowError(
-                f"row {wrong} is outside [0, {len(self)}); rows are counted from 0, over all files"
-            )
-        return array.astype(np.int64)
+        return describe_columns(self._files, self._columns, self._kind)
 
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
         """Return the file that a part lies in, and those that its links lead to, each once."""
-        own = self._files[part if len(self._files) > 1 else 0]
+        own = self._part_files[part]
         columns = self._columns.values()
         others = (file for column in columns for file in column.parts[part].other_files)
         return tuple(dict.fromkeys((own, *others)))

@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 
 from kerash5._errors import (
-    ColumnError,
     DamagedFileError,
     escape_controls,
     explain_system_error,
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
 # Of netCDF's conventions; a reader of netCDF applies them.
 _PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value")
-_LABELS: Final = frozenset({"label", "labels", "class", "target", "y"})
-_MIN_PARTS: Final = 3  # files or groups; two of a length are no pattern
+MIN_PARTS: Final = 3  # files or groups; two of a length are no pattern
 
 
 def packing_of(dataset: h5py.Dataset) -> dict[str, object]:
@@ -86,72 +84,20 @@ def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:
 
 def warn_of_samples(files: Sequence[H5File], columns: Mapping[str, ResolvedColumn]) -> None:
     """Warn where each file may be one sample: as many rows in each as the next axis is long."""
-    if len(files) < _MIN_PARTS:
+    if len(files) < MIN_PARTS:
         return
     first = next(iter(columns.values()))
-    if (count := _square(first)) is not None:
+    if (count := find_square(first)) is not None:
         warnings.warn(
             f"{len(files)} files of {count} rows of shape {first.shape} in "
             f"{first.column.path!r} are read as {len(files) * count} rows; if each file is one "
-            f"sample of shape {(count, *first.shape)}, write the samples into one data set: "
-            "np.stack, then k5.write",
+            f"row of shape {(count, *first.shape)}, use k5.rows_from_files(files, "
+            f"x={first.column.path!r})",
             stacklevel=4,
         )
 
 
-def check_class_groups(
-    file: H5File, groups: Sequence[str], x: ResolvedColumn, *, allow_external: bool
-) -> None:
-    """Refuse groups that are one sample each, and warn of those that may be.
-
-    Args:
-        file: That holds them.
-        groups: Their paths.
-        x: The rows in them, a part for each group.
-        allow_external: As in `Source`.
-
-    Raises:
-        ColumnError: Groups hold a label beside the data, or one row each.
-    """
-    count = len(groups)
-    cure = "write the samples into one data set, as in k5.write(path, x=np.stack(images), y=labels)"
-    with file.open() as handle:
-        labels = [
-            _label_in(find_object(handle, group, allow_external=allow_external))
-            for group in groups[:_MIN_PARTS]
-        ]
-    if all(labels):
-        raise ColumnError(
-            f"the groups of {file.path!r}, such as {groups[0]!r}, have a {labels[0]!r} of their "
-            f"own, so each of the {count} is a sample and no class; {cure}"
-        )
-    if count < _MIN_PARTS:
-        return
-    if (length := _square(x)) is not None:
-        warnings.warn(
-            f"{count} groups of {length} rows of shape {x.shape} each in {file.path!r} are read "
-            f"as {count} classes; if each is one sample of shape {(length, *x.shape)}, {cure}",
-            stacklevel=4,
-        )
-
-
-def _label_in(group: h5py.HLObject) -> str | None:
-    """Return the name of a label that a group holds for all of it: an attribute, or one value."""
-    for name in group.attrs:
-        if name.lower() in _LABELS:
-            return str(name)
-    for name in _names(group):
-        one = group[name] if group.get(name, getclass=True) is h5py.Dataset else None
-        if one is not None and name.lower() in _LABELS and one.size == 1:
-            return str(name)
-    return None
-
-
-def _names(group: h5py.HLObject) -> Iterable[str]:
-    return list(group) if isinstance(group, h5py.Group) else ()
-
-
-def _square(column: ResolvedColumn) -> int | None:
+def find_square(column: ResolvedColumn) -> int | None:
     """Return the rows of each part where all have as many as the rows' first axis is long."""
     lengths = {part.num_rows for part in column.parts}
     (length, *others) = lengths

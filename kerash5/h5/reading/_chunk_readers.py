@@ -12,16 +12,16 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import product
-from typing import Final, NamedTuple, cast, final
+from typing import Final, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError, explain_system_error
+from kerash5.h5.reading._bands import BandPart, split_bands
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._cancel import check_stop
 from kerash5.h5.reading._descriptors import read_in_turn, read_places
@@ -47,7 +47,7 @@ _SMALL_BYTES: Final = 64 << 10
 Stored = tuple[np.ndarray | None, int]  # bytes (None: never written), filter mask
 
 
-class _ChunkedReader(AbstractReader):
+class ChunkedReader(AbstractReader):
     """Reads chunk by chunk; how the stored bytes are had is left to its children."""
 
     def __init__(self, file: H5File, path: str, layout: Layout) -> None:
@@ -55,7 +55,7 @@ class _ChunkedReader(AbstractReader):
         self._file = file
         self._path = path
         self._pipeline = Pipeline(layout.filters, layout.chunk_bytes, layout.element_bytes)
-        self._chunks = chunks
+        self.chunks = chunks
         self._rank = layout.rank
         self.num_rows = layout.num_rows
         self.row_shape = layout.row_shape
@@ -71,13 +71,13 @@ class _ChunkedReader(AbstractReader):
         )
         # A band of chunks holds whole rows. Where each of them lies in a row: (start, stop) along
         # the other axes.
-        axes = zip(self.row_shape, self._chunks[1:], strict=True)
+        axes = zip(self.row_shape, self.chunks[1:], strict=True)
         edges = [
             [(low, min(low + size, length)) for low in range(0, length, size)]
             for length, size in axes
         ]
         self._tiles: list[tuple[tuple[int, int], ...]] = list(product(*edges))
-        self._holds_whole_rows = self._chunks[1:] == self.row_shape
+        self._holds_whole_rows = self.chunks[1:] == self.row_shape
         self.num_shares = max(1, len(self._tiles))
         self._is_small = layout.chunk_bytes < _SMALL_BYTES
 
@@ -94,12 +94,14 @@ class _ChunkedReader(AbstractReader):
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of rows to their places; whole chunks are decoded there."""
-        size, bands = self._chunks[0], []
+        size, bands = self.chunks[0], []
         for start, stop, place in runs:
             for band in range(start // size, -(-stop // size)):
                 low, high = max(start, band * size), min(stop, (band + 1) * size)
                 inside = slice(low - band * size, high - band * size)
-                bands.append(_Part(band, inside, slice(low + place - start, high + place - start)))
+                bands.append(
+                    BandPart(band, inside, slice(low + place - start, high + place - start))
+                )
         self._load(bands, range(len(self._tiles)), out)
 
     def read_rows(
@@ -113,14 +115,14 @@ class _ChunkedReader(AbstractReader):
         count = len(self._tiles)
         tiles = range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
         if tiles:
-            self._load(_split(rows, places, self._chunks[0]), tiles, out)
+            self._load(split_bands(rows, places, self.chunks[0]), tiles, out)
 
-    def _load(self, parts: Sequence[_Part], tiles: range, out: np.ndarray) -> None:
+    def _load(self, parts: Sequence[BandPart], tiles: range, out: np.ndarray) -> None:
         """Load the given tiles of parts of bands to their output buffers."""
         target, count = out.view(self._copied_as), len(self._tiles)
         pairs = [(part, tile) for part in parts for tile in tiles]
         due = iter(pairs)
-        whole = slice(0, self._chunks[0]) if self._holds_whole_rows else None
+        whole = slice(0, self.chunks[0]) if self._holds_whole_rows else None
         spare: np.ndarray | None = None
         for group in self._fetch([part.band * count + tile for part, tile in pairs]):
             # Around decoding alone: threads that wait for a disk or a network wait side by side.
@@ -133,8 +135,25 @@ class _ChunkedReader(AbstractReader):
                     self._decode(band * count + tile, stored, spare)
                     self._copy(spare, tile, inside, target, places)
 
+    def visit_chunks(
+        self, numbers: Sequence[int], visit: Callable[[int, np.ndarray], None]
+    ) -> None:
+        """Decode chunks, numbered in C order of the grid, and call `visit` with each.
+
+        Args:
+            numbers: Of the chunks.
+            visit: Called with the place in `numbers` and the chunk, shape `chunks`, which is the
+                next one's memory afterwards; what lies outside the data set is anything.
+        """
+        spare, due = self._new_chunk(), iter(range(len(numbers)))
+        for group in self._fetch(numbers):
+            with _TURN.lock if self._is_small else nullcontext():
+                for stored, place in zip(group, due, strict=False):
+                    self._decode(numbers[place], stored, spare)
+                    visit(place, spare)
+
     def _new_chunk(self) -> np.ndarray:
-        return empty(self._chunks, self._copied_as)
+        return empty(self.chunks, self._copied_as)
 
     def _copy(
         self,
@@ -177,16 +196,16 @@ class _ChunkedReader(AbstractReader):
     def _coordinates(self, number: int) -> tuple[int, ...]:
         """Return the first element of a chunk, as HDF5 names chunks."""
         band, tile = divmod(number, len(self._tiles))
-        return (band * self._chunks[0], *(low for low, _ in self._tiles[tile]))
+        return (band * self.chunks[0], *(low for low, _ in self._tiles[tile]))
 
 
 @final
-class MappedReader(_ChunkedReader):
+class MappedReader(ChunkedReader):
     """Reads stored chunks straight from the file. Made only where `why_not_mapped` is None."""
 
     def __init__(self, file: H5File, path: str, layout: Layout, chunk_map: ChunkMap) -> None:
         super().__init__(file, path, layout)
-        self._map = chunk_map
+        self.chunk_map = chunk_map
         misplaced = chunk_map.find_misplaced(layout.first_byte, file.identity.num_bytes)
         self._misplaced = frozenset(misplaced.tolist())
 
@@ -195,7 +214,7 @@ class MappedReader(_ChunkedReader):
         return "straight from the file (chunk map), decoded on threads"
 
     def _locate(self, chunk: int) -> str:
-        return f"at byte {self._map.offsets[chunk]} ({self._map.sizes[chunk]} bytes)"
+        return f"at byte {self.chunk_map.offsets[chunk]} ({self.chunk_map.sizes[chunk]} bytes)"
 
     def _refuse_misplaced(self, chunks: Sequence[int]) -> None:
         for number in chunks:
@@ -207,8 +226,8 @@ class MappedReader(_ChunkedReader):
         if self._misplaced:
             self._refuse_misplaced(chunks)
         numbers = np.asarray(chunks, np.int64)
-        offsets, sizes = self._map.offsets[numbers], self._map.sizes[numbers]
-        masks = self._map.masks[numbers].tolist()
+        offsets, sizes = self.chunk_map.offsets[numbers], self.chunk_map.sizes[numbers]
+        masks = self.chunk_map.masks[numbers].tolist()
         num_joined = np.count_nonzero(offsets[1:] == offsets[:-1] + sizes[:-1])
         is_small = sizes.sum() < _SMALL_READ * len(sizes)
         stored = zip(offsets.tolist(), sizes.tolist(), masks, strict=True)
@@ -273,14 +292,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_TURN.forget)
 
 
-class _Part(NamedTuple):
-    """Rows of one band of chunks, and where they go."""
-
-    band: int
-    inside: slice | NDArray[np.int64]  # counted from the first of the band
-    places: slice | NDArray[np.int64]
-
-
 class _Group:
     """Stored chunks that are fetched together: not too many bytes, neighbours with one read."""
 
@@ -314,7 +325,7 @@ class _Group:
 
 
 @final
-class DirectReader(_ChunkedReader):
+class DirectReader(ChunkedReader):
     """Reads stored chunks through `read_direct_chunk`, one at a time, and decodes them here."""
 
     def __init__(self, file: H5File, path: str, layout: Layout, reason: str) -> None:
@@ -347,53 +358,3 @@ class DirectReader(_ChunkedReader):
                     number, f"cannot be read ({words_of(error)})"
                 ) from error
         return np.frombuffer(data, np.uint8), mask
-
-
-def _split(
-    rows: NDArray[np.int64], places: NDArray[np.int64] | None, band_rows: int
-) -> list[_Part]:
-    """Cut rows, and where they go, into those of each band, as slices where they are neighbours."""
-    is_ascending = _is_ascending(rows)
-    if not is_ascending:
-        order = np.argsort(rows, kind="stable")
-        rows = rows[order]
-        places = order if places is None else places[order]
-    elif places is None:
-        places = np.arange(len(rows))
-    if band_rows == 1 and is_ascending:
-        one = slice(0, 1)
-        pairs = zip(rows.tolist(), places.tolist(), strict=True)
-        return [_Part(row, one, slice(place, place + 1)) for row, place in pairs]
-    parts, low, count = [], 0, len(rows)
-    # Chunk by chunk: NumPy lets the GIL go to look at more than 500 rows at once, and each time
-    # another thread may take it.
-    while low < count:
-        first = int(rows[low])
-        band = first // band_rows
-        end = (band + 1) * band_rows
-        high = low + end - first  # if the rest of the chunk follows, and no row twice
-        is_run = is_ascending and high <= count and int(rows[high - 1]) == end - 1
-        if not is_run:
-            high = bisect_left(rows, end, low, count)
-            is_run = _is_run(rows[low:high])
-        goes = places[low:high]
-        # Rows in file order are copied once from a slice, and twice from a list of places.
-        if not is_run:
-            part = _Part(band, rows[low:high] - band * band_rows, goes)
-        else:
-            inside = slice(first - band * band_rows, first - band * band_rows + high - low)
-            is_slice = _is_run(goes)
-            part = _Part(band, inside, slice(int(goes[0]), int(goes[-1]) + 1) if is_slice else goes)
-        parts.append(part)
-        low = high
-    return parts
-
-
-def _is_run(numbers: NDArray[np.int64]) -> bool:
-    """Whether each number is one more than that before it."""
-    has_ends = int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1
-    return has_ends and _is_ascending(numbers)
-
-
-def _is_ascending(numbers: NDArray[np.int64]) -> bool:
-    return bool((numbers[1:] > numbers[:-1]).all())

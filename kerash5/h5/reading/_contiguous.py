@@ -56,7 +56,7 @@ class ContiguousReader(AbstractReader):
     def __init__(self, file: H5File, path: str, layout: Layout) -> None:
         self._file = file
         self._path = path
-        self._offset = cast("int", layout.offset)
+        self.offset = cast("int", layout.offset)
         self.num_rows = layout.num_rows
         self.row_shape = layout.row_shape
         self.dtype = layout.dtype
@@ -89,6 +89,24 @@ class ContiguousReader(AbstractReader):
         """Say in words how the rows are reached."""
         return "straight from the file (contiguous)"
 
+    def read_pieces(
+        self,
+        offsets: NDArray[np.int64],
+        sizes: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64],
+    ) -> None:
+        """Read pieces of the data to `out`, which is C-contiguous; all are counted in bytes."""
+        if len(offsets):
+            read_places(
+                self._file,
+                self._path,
+                offsets=offsets + self.offset,
+                sizes=sizes,
+                out=out.reshape(-1).view(np.uint8),
+                places=places,
+            )
+
     def _read(
         self,
         starts: NDArray[np.int64],
@@ -103,7 +121,7 @@ class ContiguousReader(AbstractReader):
         read_places(
             self._file,
             self._path,
-            offsets=starts * row_bytes + self._offset,
+            offsets=starts * row_bytes + self.offset,
             sizes=counts * row_bytes,
             out=out.reshape(-1).view(np.uint8),
             places=places * row_bytes,

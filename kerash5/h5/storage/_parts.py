@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import final
 
 import numpy as np
@@ -47,8 +48,12 @@ class Parts:
                 yield 0, None
             return
         part_of = self.find(rows)
-        for part in np.unique(part_of).tolist():
-            yield part, np.flatnonzero(part_of == part)
+        # Sorted once: parts may be thousands of files of one row each.
+        order = np.argsort(part_of, kind="stable")
+        ordered = part_of[order]
+        edges = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
+        for low, high in pairwise(edges.tolist()):
+            yield int(ordered[low]), order[low:high]
 
     def files_of(self, parts: Iterable[int]) -> tuple[H5File, ...]:
         """Return the files that some parts lie in, each once: a file may hold many parts."""

@@ -145,3 +145,12 @@ def close_files(files: Iterable[H5File] | None = None) -> None:
         files: Those of these files; None for all.
     """
     POOL.close(files)
+
+
+@contextmanager
+def closing_files(files: Iterable[H5File]) -> Iterator[None]:
+    """Close the handles of files at the end, also after an error: they can then be mended."""
+    try:
+        yield
+    finally:
+        close_files(files)

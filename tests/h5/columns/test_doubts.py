@@ -18,13 +18,6 @@ def write_parts(folder: Path, count: int, shape: tuple[int, ...]) -> str:
     return str(folder / "part_*.h5")
 
 
-def write_groups(path: Path, count: int, shape: tuple[int, ...]) -> Path:
-    with h5py.File(path, "w") as file:
-        for number in range(count):
-            file[f"{number}/image"] = np.full(shape, number)
-    return path
-
-
 def test_packed_numbers_are_warned_of_and_described(tmp_path: Path) -> None:
     path = tmp_path / "ocean.nc"
     with h5py.File(path, "w") as file:
@@ -59,33 +52,3 @@ def test_files_of_rows_are_not(tmp_path: Path, count: int, shape: tuple[int, ...
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         k5.Source(pattern, x="image")
-
-
-def test_groups_that_may_be_a_sample_each_are_warned_of(tmp_path: Path) -> None:
-    path = write_groups(tmp_path / "a.h5", 5, (8, 8))
-    with pytest.warns(
-        UserWarning, match=r"5 groups of 8 rows of shape \(8,\) .* as 5 classes; if each"
-    ):
-        assert len(k5.classes_from_groups(path)) == 40
-
-
-def test_groups_of_classes_are_not(tmp_path: Path) -> None:
-    path = write_groups(tmp_path / "a.h5", 5, (8, 7))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(k5.classes_from_groups(path)) == 40
-
-
-@pytest.mark.parametrize("is_attribute", [True, False])
-def test_groups_with_a_label_of_their_own_are_no_classes(
-    tmp_path: Path, is_attribute: bool
-) -> None:
-    path = write_groups(tmp_path / "a.h5", 5, (8, 7))
-    with h5py.File(path, "r+") as file:
-        for number in range(5):
-            if is_attribute:
-                file[str(number)].attrs["label"] = 1
-            else:
-                file[f"{number}/label"] = 1
-    with pytest.raises(k5.ColumnError, match="each of the 5 is a sample and no class; write the"):
-        k5.classes_from_groups(path)
