@@ -345,10 +345,7 @@ class Source:
             "files": [
                 [os.path.basename(file.path), file.identity.num_bytes] for file in self._files
             ],
-            "columns": {
-                name: [column.column.path, list(column.shape), str(column.dtype)]
-                for name, column in self._columns.items()
-            },
+            "columns": {name: column.fingerprint() for name, column in self._columns.items()},
         }
 
     @property

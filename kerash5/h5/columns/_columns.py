@@ -8,16 +8,11 @@ that way in caches, and *finished* (cast, reshaped, one-hot) batch by batch.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import h5py
 import numpy as np
-from numpy.typing import DTypeLike
 
-from kerash5._checks import parse_count
 from kerash5._errors import (
     ColumnError,
     LabelError,
@@ -26,59 +21,14 @@ from kerash5._errors import (
 )
 from kerash5.h5.columns._cast import cast_rows, check_types, may_lose
 from kerash5.h5.columns._class_ids import Labels, find_labels
+from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
+from kerash5.h5.columns._open import open_column
 from kerash5.h5.reading._readers import AbstractReader
-from kerash5.h5.reading._select_reader import Reader, open_part
+from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File
-from kerash5.h5.storage._handles import name_dataset
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a file: a data set and what to make of its rows.
-
-    Args:
-        path: The data set's path in the file, such as "image" or "train/images"; or the open
-            `h5py.Dataset`, of a file opened with mode "r".
-        shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
-            number of values, no cost.
-        dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
-            and the model rescales. Floats are rounded (float64 to float32, int64 to float32), and
-            nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
-            float16), lose a fraction or an imaginary part, or be NaN as an integer, is a
-            `ColumnError` that names its row; for labels when the data set is made, for other
-            columns when the row is read.
-        one_hot: The number of classes; integer labels of shape () become float32 rows of shape
-            (one_hot,).
-        labels: How stored values become class ids: a sequence of values (the id is the position) or
-            a mapping of value to id. String columns find their labels by themselves (sorted).
-
-    Example:
-        >>> Column("image", shape=(28, 28, 1)).shape
-        (28, 28, 1)
-    """
-
-    path: str
-    shape: tuple[int, ...] | None = None
-    dtype: DTypeLike | None = None
-    one_hot: int | None = None
-    labels: Sequence[object] | Mapping[Any, int] | None = None
-    # The file of the open data set that was given as path=.
-    given_in: str | None = field(default=None, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.path, h5py.Dataset):
-            file, name = name_dataset(self.path, "path= of a column")
-            object.__setattr__(self, "given_in", file)
-            object.__setattr__(self, "path", name)
-        if not isinstance(self.path, str) or not self.path.strip("/"):
-            raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
-        if self.shape is not None:
-            object.__setattr__(self, "shape", _parse_shape(self.shape))
-        if self.dtype is not None:
-            _check_dtype(self.dtype, self.path)
-        if self.one_hot is not None:
-            object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
+__all__ = ["Column", "ResolvedColumn", "assemble_column", "check_lengths", "resolve_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +76,17 @@ class ResolvedColumn:
     def may_lose(self) -> bool:
         """Whether some stored value would not survive the cast, so that rows are looked at."""
         return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
+
+    def fingerprint(self) -> list[object]:
+        """Return what must be equal for two columns to hold the same rows, as JSON has it."""
+        options = self.column.kind_options()
+        # Only where there are such: checkpoints of before they existed fit all other columns.
+        return [
+            self.column.path,
+            list(self.shape),
+            str(self.dtype),
+            *([options] if options else []),
+        ]
 
     @property
     def is_named_by_itself(self) -> bool:
@@ -187,12 +148,12 @@ def resolve_columns(
     packing: dict[str, str] = {}
     for file in files:
         for name, column in columns.items():
-            layout, part = open_part(
-                column.path, file, allow_external=allow_external, reader=reader
+            stored_as, part = open_column(
+                column, file, allow_external=allow_external, reader=reader
             )
             parts[name].append(part)
             if file is files[0]:
-                storage[name] = layout.describe()
+                storage[name] = stored_as
                 packing[name] = read_packing(file, column.path, allow_external=allow_external)
             else:
                 _check_alike(column.path, files[0], parts[name][0], file, part)
@@ -245,34 +206,6 @@ def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: Resolve
                 f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
                 "aligned row by row: write the file again"
             )
-
-
-def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    try:
-        # Not int(): it would cut 28.5 to 28, and make (2, 8) of "28".
-        parsed = tuple(operator.index(length) for length in shape)
-    except TypeError:
-        raise OptionError(
-            f"shape={shape!r} of a column; it is a tuple of lengths, such as (28, 28, 1)"
-        ) from None
-    if any(length < 0 for length in parsed):
-        raise OptionError(
-            f"shape={parsed} of a column; lengths are known for stored rows, so none is negative"
-        )
-    return parsed
-
-
-def _check_dtype(dtype: DTypeLike, path: str) -> None:
-    try:
-        np.dtype(dtype)
-    except TypeError:
-        raise OptionError(
-            f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
-        ) from None
-
-
-def _parse_one_hot(count: object, path: str) -> int:
-    return parse_count("one_hot", count, f"the number of classes of column {path!r}")
 
 
 def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:

@@ -1,0 +1,105 @@
+"""`Column`: which data set, and what to make of its rows, as the user says it. Opens no file."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from dataclasses import field as dataclass_field
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import DTypeLike
+
+from kerash5._checks import parse_count
+from kerash5._errors import OptionError
+from kerash5.h5.columns._indices import Select, format_select, parse_select
+from kerash5.h5.storage._handles import name_dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a file: a data set and what to make of its rows.
+
+    Args:
+        path: The data set's path in the file, such as "image" or "train/images"; or the open
+            `h5py.Dataset`, of a file opened with mode "r".
+        shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
+            number of values, no cost.
+        dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
+            and the model rescales. Floats are rounded (float64 to float32, int64 to float32), and
+            nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
+            float16), lose a fraction or an imaginary part, or be NaN as an integer, is a
+            `ColumnError` that names its row; for labels when the data set is made, for other
+            columns when the row is read.
+        one_hot: The number of classes; integer labels of shape () become float32 rows of shape
+            (one_hot,).
+        labels: How stored values become class ids: a sequence of values (the id is the position) or
+            a mapping of value to id. String columns find their labels by themselves (sorted).
+        select: A NumPy index that is applied to each row, such as `slice(-6, -1)`, `(..., 0)` or
+            `[5, 8, 11]`; or its text, "-6:-1". x and y may be cut out of one data set.
+
+    Example:
+        >>> Column("image", shape=(28, 28, 1)).shape
+        (28, 28, 1)
+    """
+
+    path: str
+    shape: tuple[int, ...] | None = None
+    dtype: DTypeLike | None = None
+    one_hot: int | None = None
+    labels: Sequence[object] | Mapping[Any, int] | None = None
+    _: KW_ONLY
+    select: Select | None = None
+    # The file of the open data set that was given as path=.
+    given_in: str | None = dataclass_field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, h5py.Dataset):
+            file, name = name_dataset(self.path, "path= of a column")
+            object.__setattr__(self, "given_in", file)
+            object.__setattr__(self, "path", name)
+        if not isinstance(self.path, str) or not self.path.strip("/"):
+            raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
+        if self.shape is not None:
+            object.__setattr__(self, "shape", _parse_shape(self.shape))
+        if self.dtype is not None:
+            _check_dtype(self.dtype, self.path)
+        if self.one_hot is not None:
+            object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
+        if self.select is not None:
+            object.__setattr__(self, "select", parse_select(self.select, self.path))
+
+    def kind_options(self) -> dict[str, Any]:
+        """Return the options that say what a row is, as YAML can hold them; only those given."""
+        values = {"select": None if self.select is None else format_select(self.select)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        # Not int(): it would cut 28.5 to 28, and make (2, 8) of "28".
+        parsed = tuple(operator.index(length) for length in shape)
+    except TypeError:
+        raise OptionError(
+            f"shape={shape!r} of a column; it is a tuple of lengths, such as (28, 28, 1)"
+        ) from None
+    if any(length < 0 for length in parsed):
+        raise OptionError(
+            f"shape={parsed} of a column; lengths are known for stored rows, so none is negative"
+        )
+    return parsed
+
+
+def _check_dtype(dtype: DTypeLike, path: str) -> None:
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        raise OptionError(
+            f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
+        ) from None
+
+
+def _parse_one_hot(count: object, path: str) -> int:
+    return parse_count("one_hot", count, f"the number of classes of column {path!r}")

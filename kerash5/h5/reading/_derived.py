@@ -1,0 +1,116 @@
+"""Rows made of the rows of another reader: some values of each, or others computed from them.
+
+A `RowFunction` says what becomes of rows, and a `DerivedReader` applies it. Both pickle. What the
+functions are: see `h5/columns/_functions`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5.h5.reading._buffers import empty
+from kerash5.h5.reading._readers import AbstractReader, as_copied
+from kerash5.h5.reading._runs import Runs
+
+_SLAB_BYTES: Final = 32 << 20  # of rows of the base, read at a time
+
+
+class RowFunction(ABC):
+    """Makes rows of rows, each of its own row alone. No state but its description: it pickles."""
+
+    row_shape: tuple[int, ...]  # of what it makes
+    dtype: np.dtype
+
+    @abstractmethod
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Return shape (n, *row_shape) for rows of the base, shape (n, ...), n perhaps 0."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return a few words about what it makes of a row."""
+
+
+@final
+class DerivedReader(AbstractReader):
+    """Reads rows of another reader, and applies a function to them."""
+
+    def __init__(self, base: AbstractReader, function: RowFunction) -> None:
+        self.base = base
+        self.function = function
+        self.num_rows = base.num_rows
+        self.row_shape = function.row_shape
+        self.dtype = function.dtype
+        self.block_rows = base.block_rows
+        self.is_direct = base.is_direct
+        self.other_files = base.other_files
+        self.origin = base.origin
+
+    def read_runs(self, runs: Runs, out: np.ndarray) -> None:
+        """Read runs of rows to their places."""
+        most = self._most_rows
+        for some in _split_runs(runs, most):
+            lengths = some.stops - some.starts
+            total = int(lengths.sum())
+            places = np.cumsum(lengths) - lengths
+            rows = empty((total, *self.base.row_shape), self.base.dtype)
+            self.base.read_runs(Runs(some.starts, some.stops, places), rows)
+            made = as_copied(self.function.apply(rows))
+            for place, goes, length in zip(
+                places.tolist(), some.places.tolist(), lengths.tolist(), strict=True
+            ):
+                as_copied(out)[goes : goes + length] = made[place : place + length]
+
+    def read_rows(
+        self,
+        rows: NDArray[np.int64],
+        out: np.ndarray,
+        places: NDArray[np.int64] | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Read rows in the order asked for."""
+        if share[0]:
+            return
+        most = self._most_rows
+        if len(rows) > most:
+            # In file order, so that slabs do not decode the same chunks again.
+            order = np.argsort(rows, kind="stable")
+            rows, places = rows[order], order if places is None else places[order]
+        for start in range(0, len(rows), most):
+            some = rows[start : start + most]
+            stored = empty((len(some), *self.base.row_shape), self.base.dtype)
+            self.base.read_rows(some, stored)
+            goes = slice(start, start + most) if places is None else places[start : start + most]
+            as_copied(out)[goes] = as_copied(self.function.apply(stored))
+
+    def describe(self) -> str:
+        """Say in words how the rows are reached, and what is made of them."""
+        return f"{self.base.describe()}; {self.function.describe()}"
+
+    @property
+    def _most_rows(self) -> int:
+        return max(1, _SLAB_BYTES // max(1, self.base.row_bytes))
+
+
+def _split_runs(runs: Runs, most: int) -> list[Runs]:
+    """Return the same runs in groups of at most `most` rows; long ones are cut."""
+    lengths = runs.stops - runs.starts
+    if int(lengths.sum()) <= most:
+        return [runs] if len(runs) else []
+    cut = [
+        (low, min(low + most, stop), place + low - start)
+        for start, stop, place in runs
+        for low in range(start, stop, most)
+    ]
+    groups: list[list[tuple[int, int, int]]] = [[]]
+    count = 0
+    for run in cut:
+        if count + run[1] - run[0] > most and groups[-1]:
+            groups.append([])
+            count = 0
+        groups[-1].append(run)
+        count += run[1] - run[0]
+    return [Runs(*np.array(group, np.int64).T) for group in groups]
