@@ -132,10 +132,14 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
 
 
 def _refuse_kind(name: str, path: str, dtype: np.dtype) -> NoReturn:
-    fields = f" with the fields {', '.join(dtype.names)}" if dtype.names else ""
+    if dtype.names:
+        raise ColumnError(
+            f"column {path!r} ({name}) has the fields {', '.join(dtype.names)}, and a model takes "
+            f"numbers; name one, Column({path!r}, field={dtype.names[0]!r}), or a list of them"
+        )
     raise ColumnError(
-        f"column {path!r} ({name}) holds {dtype} values{fields}; a "
-        "model takes numbers: write each field as a data set of its own"
+        f"column {path!r} ({name}) holds {dtype} values, and a model takes numbers; write it again "
+        "as numbers"
     )
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kerash5._checks import parse_count
+from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5.h5.columns._indices import Select, format_select, parse_select
 from kerash5.h5.storage._handles import name_dataset
@@ -39,6 +39,12 @@ class Column:
             a mapping of value to id. String columns find their labels by themselves (sorted).
         select: A NumPy index that is applied to each row, such as `slice(-6, -1)`, `(..., 0)` or
             `[5, 8, 11]`; or its text, "-6:-1". x and y may be cut out of one data set.
+        field: A field of a compound data set (a table), such as "energy"; one within another by
+            dots, "hit.energy"; or a list of fields, which are stacked on a new last axis, in the
+            smallest type that holds all their values (else in `dtype`). "table:energy" as the path,
+            or "table:px,py", says the same, unless there is a data set of that very name.
+        axis: Which axis of the data set counts rows: 0, or -1 for MATLAB's and loom's files. The
+            shape of a row is the other axes in order. `Source.describe` says what a row costs.
 
     Example:
         >>> Column("image", shape=(28, 28, 1)).shape
@@ -52,6 +58,8 @@ class Column:
     labels: Sequence[object] | Mapping[Any, int] | None = None
     _: KW_ONLY
     select: Select | None = None
+    field: str | Sequence[str] | None = None
+    axis: int = 0
     # The file of the open data set that was given as path=.
     given_in: str | None = dataclass_field(default=None, init=False, repr=False, compare=False)
 
@@ -70,10 +78,22 @@ class Column:
             object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
         if self.select is not None:
             object.__setattr__(self, "select", parse_select(self.select, self.path))
+        if self.field is not None:
+            object.__setattr__(self, "field", _parse_field(self.field, self.path))
+        if not is_whole(self.axis):
+            raise OptionError(
+                f"axis={self.axis!r} of column {self.path!r}; it is the number of the axis that "
+                "counts rows, such as 0 or -1"
+            )
+        object.__setattr__(self, "axis", int(self.axis))
 
     def kind_options(self) -> dict[str, Any]:
         """Return the options that say what a row is, as YAML can hold them; only those given."""
-        values = {"select": None if self.select is None else format_select(self.select)}
+        values = {
+            "select": None if self.select is None else format_select(self.select),
+            "field": list(self.field) if isinstance(self.field, tuple) else self.field,
+            "axis": self.axis or None,
+        }
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -103,3 +123,14 @@ def _check_dtype(dtype: DTypeLike, path: str) -> None:
 
 def _parse_one_hot(count: object, path: str) -> int:
     return parse_count("one_hot", count, f"the number of classes of column {path!r}")
+
+
+def _parse_field(field: object, path: str) -> str | tuple[str, ...]:
+    names = [field] if isinstance(field, str) else field
+    told = list(names) if isinstance(names, Sequence) and not isinstance(names, bytes) else []
+    if not told or not all(isinstance(name, str) and name for name in told):
+        raise OptionError(
+            f"field={field!r} of column {path!r}; it is the name of a field of a compound data "
+            "set, or a list of such names"
+        )
+    return field if isinstance(field, str) else tuple(told)

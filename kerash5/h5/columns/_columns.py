@@ -148,15 +148,13 @@ def resolve_columns(
     packing: dict[str, str] = {}
     for file in files:
         for name, column in columns.items():
-            stored_as, part = open_column(
-                column, file, allow_external=allow_external, reader=reader
-            )
-            parts[name].append(part)
+            opened = open_column(column, file, allow_external=allow_external, reader=reader)
+            parts[name].append(opened.reader)
             if file is files[0]:
-                storage[name] = stored_as
-                packing[name] = read_packing(file, column.path, allow_external=allow_external)
+                storage[name] = opened.storage
+                packing[name] = read_packing(file, opened.path, allow_external=allow_external)
             else:
-                _check_alike(column.path, files[0], parts[name][0], file, part)
+                _check_alike(column.path, files[0], parts[name][0], file, opened.reader)
     return {
         name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
         for name, column in columns.items()

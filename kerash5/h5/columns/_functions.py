@@ -1,4 +1,7 @@
-"""What columns make of stored rows, one by one: a part of each. See `h5/reading/_derived`."""
+"""What columns make of stored rows, one by one: a part of each, its fields, another type.
+
+How they are applied: see `h5/reading/_derived`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from typing import Any, final
 import numpy as np
 
 from kerash5._errors import ColumnError
+from kerash5.h5.columns._cast import MisfitError, cast, why_not_cast
 from kerash5.h5.columns._indices import format_index
 from kerash5.h5.reading._derived import RowFunction
+from kerash5.h5.reading._select_reader import check_fields, split_field
 
 
 @final
@@ -61,3 +66,129 @@ class SelectFunction(RowFunction):
     def describe(self) -> str:
         """Return the index."""
         return f"[{format_index(self._select)}] of each row"
+
+
+@final
+class FieldFunction(RowFunction):
+    """Takes one field of a compound, or several of them on a new last axis.
+
+    Args:
+        fields: Their names, nested ones by dots, or the name of one.
+        row_shape: Of the rows.
+        dtype: The compound.
+        wanted: The type to stack fields in that have no common one; None: there is none.
+        where: The column and its file, for messages.
+
+    Raises:
+        ColumnError: There is no such field, or fields cannot be stacked.
+    """
+
+    def __init__(
+        self,
+        fields: str | tuple[str, ...],
+        row_shape: tuple[int, ...],
+        dtype: np.dtype,
+        wanted: np.dtype | None,
+        where: str,
+    ) -> None:
+        self._is_one = isinstance(fields, str)
+        self._fields = (fields,) if isinstance(fields, str) else fields
+        self._where = where
+        found = [_find_field(field, dtype, where) for field in self._fields]
+        shapes = {shape for _, shape in found}
+        types = [kind for kind, _ in found]
+        self.row_shape = row_shape + found[0][1]
+        self.dtype = types[0]
+        if self._is_one:
+            return
+        if len(shapes) > 1:
+            raise ColumnError(
+                f"field={list(self._fields)!r} of {where} cannot be stacked: they have the shapes "
+                f"{', '.join(map(str, [shape for _, shape in found]))}; name them as columns of "
+                "their own: x={'a': Column(..., field='a'), ...}"
+            )
+        self.row_shape += (len(found),)
+        self.dtype = self._common_type(types, wanted)
+
+    def _common_type(self, types: list[np.dtype], wanted: np.dtype | None) -> np.dtype:
+        common = find_common_type(types)
+        if common is not None:
+            return common
+        if wanted is not None and not any(why_not_cast(kind, wanted) for kind in types):
+            return wanted
+        named = ", ".join(f"{f} {t}" for f, t in zip(self._fields, types, strict=True))
+        raise ColumnError(
+            f"field={list(self._fields)!r} of {self._where} has no type that holds all values "
+            f"({named}); pass dtype='float32' or another type of numbers, or name them as columns "
+            "of their own: x={'a': Column(..., field='a'), ...}"
+        )
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Return the fields of each row."""
+        if self._is_one:
+            return _take_field(rows, self._fields[0])
+        out = np.empty((len(rows), *self.row_shape), self.dtype)
+        for number, field in enumerate(self._fields):
+            out[..., number] = cast_values(
+                _take_field(rows, field), self.dtype, f"field {field!r} of {self._where}"
+            )
+        return out
+
+    def describe(self) -> str:
+        """Return the names of the fields."""
+        return f"field{'s' * (len(self._fields) > 1)} {', '.join(self._fields)}"
+
+
+def _find_field(field: str, dtype: np.dtype, where: str) -> tuple[np.dtype, tuple[int, ...]]:
+    """Return the type of a field, and the shape of an array that it is."""
+    shape: tuple[int, ...] = ()
+    for name in split_field(field, dtype):
+        check_fields([name], dtype, where)
+        dtype = dtype[name]
+        while dtype.subdtype is not None:
+            dtype, inner = dtype.subdtype
+            shape += inner
+    return dtype, shape
+
+
+def _take_field(rows: np.ndarray, field: str) -> np.ndarray:
+    for name in split_field(field, rows.dtype):
+        rows = rows[name]
+    return rows
+
+
+def find_common_type(types: list[np.dtype]) -> np.dtype | None:
+    """Return the smallest type that holds every value of some types; None where there is none."""
+    if all(kind == types[0] for kind in types):
+        return types[0]
+    if all(kind.kind in "SO" for kind in types):  # text
+        is_fixed = all(kind.kind == "S" for kind in types)
+        return max(types, key=lambda kind: kind.itemsize) if is_fixed else np.dtype(object)
+    if not all(kind.kind in "biufc" for kind in types):
+        return None
+    common = np.result_type(*types)
+    return common if all(_holds(common, kind) for kind in types) else None
+
+
+def _holds(common: np.dtype, kind: np.dtype) -> bool:
+    """Whether no value changes, which NumPy does not ask for: to it int64 fits float64."""
+    if kind.kind in "iu" and common.kind in "fc":
+        bits = 8 * kind.itemsize - (kind.kind == "i")
+        return bits <= np.finfo(common).nmant + 1
+    return np.can_cast(kind, common, "safe")
+
+
+def cast_values(values: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
+    """Return values in another type.
+
+    Raises:
+        ColumnError: A value does not fit it.
+    """
+    if dtype.kind == "O" or values.dtype.kind in "SO":
+        return values.astype(dtype)
+    try:
+        return cast(values, dtype)
+    except MisfitError as misfit:
+        raise ColumnError(
+            f"{where} holds {misfit}; choose a dtype= that holds all values"
+        ) from None

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
+
+from kerash5._errors import UnknownColumnError
 from kerash5.h5.columns._column import Column
-from kerash5.h5.columns._functions import SelectFunction
+from kerash5.h5.columns._functions import FieldFunction, SelectFunction
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._find import find_object
+
+
+class OpenedColumn(NamedTuple):
+    """A column of one file."""
+
+    path: str  # of the data set
+    storage: str  # how it is stored, in words
+    reader: AbstractReader
 
 
 def open_column(
     column: Column, file: H5File, *, allow_external: bool = False, reader: Reader = "auto"
-) -> tuple[str, AbstractReader]:
+) -> OpenedColumn:
     """Open a column of one file.
 
     Args:
@@ -22,14 +36,49 @@ def open_column(
         reader: As `open_part` has it.
 
     Returns:
-        How it is stored, in words, and the reader of its rows.
+        The reader of its rows, and how they are stored.
 
     Raises:
         KerasH5Error: There is no such column, its options do not fit it, or it is damaged.
     """
-    layout, found = open_part(column.path, file, allow_external=allow_external, reader=reader)
-    where = f"column {column.path!r} of {file.path!r}"
-    part: AbstractReader = found
+    path, field = find_field(column, file, allow_external=allow_external)
+    where = f"column {path!r} of {file.path!r}"
+    layout, part = open_part(
+        path,
+        file,
+        allow_external=allow_external,
+        reader=reader,
+        fields=(field,) if isinstance(field, str) else field,
+        axis=column.axis,
+    )
+    if field is not None:
+        wanted = None if column.dtype is None else np.dtype(column.dtype)
+        part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
     if column.select is not None:
         part = DerivedReader(part, SelectFunction(column.select, part.row_shape, part.dtype, where))
-    return layout.describe(), part
+    return OpenedColumn(path, layout.describe(), part)
+
+
+def find_field(
+    column: Column, file: H5File, *, allow_external: bool
+) -> tuple[str, str | tuple[str, ...] | None]:
+    """Return the path of a column's data set, and the fields wanted of it; None for all of it.
+
+    "table:energy" names a field where there is no data set of that very name.
+    """
+    path, mark, fields = column.path.rpartition(":")
+    if column.field is not None or not mark or not path.strip("/") or not fields:
+        given = column.field
+        return column.path, given if given is None or isinstance(given, str) else tuple(given)
+    with file.open() as handle:
+        try:
+            find_object(handle, column.path, allow_external=allow_external)
+        except UnknownColumnError:
+            try:
+                find_object(handle, path, allow_external=allow_external)
+            except UnknownColumnError:  # the message is then about the name as it was given
+                return column.path, None
+        else:
+            return column.path, None
+    names = tuple(name.strip() for name in fields.split(","))
+    return path, names if len(names) > 1 else names[0]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import h5py
+import numpy as np
 
-from kerash5._errors import DamagedFileError, KerasH5Error, explain_system_error
+from kerash5._errors import ColumnError, DamagedFileError, KerasH5Error, explain_system_error
 from kerash5.h5.reading._chunk_readers import DirectReader, MappedReader
 from kerash5.h5.reading._contiguous import ContiguousReader, why_not_contiguous
-from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin
+from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin, describe_axis
 from kerash5.h5.storage._chunk_map import (
     ChunkMap,
     cross_check,
@@ -30,7 +33,13 @@ READERS: Final[tuple[Reader, ...]] = ("auto", "direct", "h5py")
 
 
 def open_part(
-    path: str, file: H5File, *, allow_external: bool = False, reader: Reader = "auto"
+    path: str,
+    file: H5File,
+    *,
+    allow_external: bool = False,
+    reader: Reader = "auto",
+    fields: tuple[str, ...] | None = None,
+    axis: int = 0,
 ) -> tuple[Layout, AbstractReader]:
     """Open one data set of one file with the fastest reader that it qualifies for.
 
@@ -39,6 +48,8 @@ def open_part(
         file: The file.
         allow_external: Let its data lie outside the file's folder.
         reader: "auto"; "direct" to have no offset of the file trusted; "h5py" for h5py alone.
+        fields: Those wanted of a compound; where others hold no numbers, these alone are read.
+        axis: Which axis of the data set counts rows; negative ones count from the last.
 
     Raises:
         KerasH5Error: There is no such data set, it is no column, or it is damaged.
@@ -46,8 +57,12 @@ def open_part(
     try:
         with file.open() as handle:
             found = find_dataset(handle, path, allow_external=allow_external)
-            layout = read_layout(found.dataset, handle)
-            chosen = _choose(path, file, found.dataset, layout, reader)
+            layout = read_layout(found.dataset, handle, may_hold_objects=fields is not None)
+            place = _find_axis(axis, layout, f"{path!r} in {file.path!r}")
+            if place or (fields is not None and layout.dtype.hasobject):
+                chosen: AbstractReader = _open_by_h5py(path, file, layout, fields, place)
+            else:
+                chosen = _choose(path, file, found.dataset, layout, reader)
             chosen.other_files = found.other_files
             chosen.origin = _find_origin(found.dataset)
             return layout, chosen
@@ -58,6 +73,52 @@ def open_part(
         raise explain_system_error(error, what) or DamagedFileError(
             f"{what} is damaged ({words_of(error)}); copy or download the file again"
         ) from error
+
+
+def _find_axis(axis: int, layout: Layout, where: str) -> int:
+    """Return an axis that HDF5 knows of, counted from the first."""
+    if not -layout.rank <= axis < layout.rank:
+        raise ColumnError(
+            f"axis={axis} of {where}, which has the shape {layout.shape[: layout.rank]}; choose an "
+            f"axis from 0 to {layout.rank - 1}"
+        )
+    return axis % layout.rank
+
+
+def _open_by_h5py(
+    path: str, file: H5File, layout: Layout, fields: tuple[str, ...] | None, axis: int
+) -> H5pyReader:
+    """Return the reader of what h5py alone reads: other axes, and some fields without the rest."""
+    tops, reason = None, describe_axis(layout, axis) if axis else "some fields are no plain numbers"
+    if fields is not None and layout.dtype.hasobject:
+        tops = tuple(dict.fromkeys(split_field(one, layout.dtype)[0] for one in fields))
+        check_fields(tops, layout.dtype, f"{path!r} in {file.path!r}")
+    return H5pyReader(file, path, layout, reason=reason, fields=tops, axis=axis)
+
+
+def check_fields(fields: Iterable[str], dtype: np.dtype, where: str) -> None:
+    """Raise `ColumnError` if a type lacks one of some fields.
+
+    Args:
+        fields: Their names.
+        dtype: The type.
+        where: What has it, for the message.
+    """
+    if dtype.names is None:
+        raise ColumnError(
+            f"{where} holds {dtype} values, which have no fields; leave field= out, or name the "
+            "table"
+        )
+    for name in fields:
+        if name not in dtype.names:
+            near = difflib.get_close_matches(name, dtype.names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(dtype.names)}"
+            raise ColumnError(f"{where} has no field {name!r}; {hint}")
+
+
+def split_field(field: str, dtype: np.dtype) -> list[str]:
+    """Return the names that lead to a field: cut at dots, unless a name has them in it."""
+    return [field] if field in (dtype.names or ()) else field.split(".")
 
 
 def _find_origin(dataset: h5py.Dataset) -> Origin | None:
