@@ -116,8 +116,8 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
             if dtype.kind == "c":
                 raise ColumnError(
                     f"column {path!r} ({name}) holds {dtype} values, of which Keras would drop the "
-                    "imaginary parts; make real numbers of them in a transform=, such as "
-                    "np.stack([x.real, x.imag], axis=-1)"
+                    f"imaginary parts; make real numbers of them: Column({path!r}, "
+                    "complex='channels'), or 'magnitude', or a transform="
                 )
             if dtype.char == "g":
                 raise ColumnError(

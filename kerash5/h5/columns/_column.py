@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import field as dataclass_field
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -45,6 +45,15 @@ class Column:
             or "table:px,py", says the same, unless there is a data set of that very name.
         axis: Which axis of the data set counts rows: 0, or -1 for MATLAB's and loom's files. The
             shape of a row is the other axes in order. `Source.describe` says what a row costs.
+        complex: What is made of complex numbers: "channels" (real and imaginary part on a new last
+            axis), "magnitude" or "phase"; float32 of complex64, float64 of complex128.
+        cf: True applies the attributes of netCDF's conventions: values that `_FillValue`,
+            `missing_value` or `valid_range` make missing become NaN, and others are unpacked by
+            `scale_factor` and `add_offset`, to float32 or float64 as CF has it. False reads what is
+            stored. None does so too, and warns where there are such attributes.
+
+    Options are applied in this order: file and axis, field, select, cf, complex; then labels or
+    one_hot, shape, dtype.
 
     Example:
         >>> Column("image", shape=(28, 28, 1)).shape
@@ -60,6 +69,8 @@ class Column:
     select: Select | None = None
     field: str | Sequence[str] | None = None
     axis: int = 0
+    complex: Literal["channels", "magnitude", "phase"] | None = None
+    cf: bool | None = None
     # The file of the open data set that was given as path=.
     given_in: str | None = dataclass_field(default=None, init=False, repr=False, compare=False)
 
@@ -86,6 +97,8 @@ class Column:
                 "counts rows, such as 0 or -1"
             )
         object.__setattr__(self, "axis", int(self.axis))
+        _check_choice("complex", self.complex, ("channels", "magnitude", "phase"), self.path)
+        _check_choice("cf", self.cf, (True, False), self.path)
 
     def kind_options(self) -> dict[str, Any]:
         """Return the options that say what a row is, as YAML can hold them; only those given."""
@@ -93,6 +106,8 @@ class Column:
             "select": None if self.select is None else format_select(self.select),
             "field": list(self.field) if isinstance(self.field, tuple) else self.field,
             "axis": self.axis or None,
+            "complex": self.complex,
+            "cf": self.cf,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -134,3 +149,9 @@ def _parse_field(field: object, path: str) -> str | tuple[str, ...]:
             "set, or a list of such names"
         )
     return field if isinstance(field, str) else tuple(told)
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...], path: str) -> None:
+    if value is not None and not (isinstance(value, str | bool) and value in choices):
+        told = ", ".join(map(repr, choices))
+        raise OptionError(f"{name}={value!r} of column {path!r}; choose {told}, or leave it out")

@@ -152,7 +152,11 @@ def resolve_columns(
             parts[name].append(opened.reader)
             if file is files[0]:
                 storage[name] = opened.storage
-                packing[name] = read_packing(file, opened.path, allow_external=allow_external)
+                packing[name] = (
+                    ""
+                    if column.cf is not None
+                    else read_packing(file, opened.path, allow_external=allow_external)
+                )
             else:
                 _check_alike(column.path, files[0], parts[name][0], file, opened.reader)
     return {

@@ -139,6 +139,58 @@ class FieldFunction(RowFunction):
         return f"field{'s' * (len(self._fields) > 1)} {', '.join(self._fields)}"
 
 
+@final
+class ComplexFunction(RowFunction):
+    """Makes real numbers of complex ones, or of a compound of two floats.
+
+    Args:
+        way: "channels" (real and imaginary part on a new last axis), "magnitude" or "phase".
+        row_shape: Of the rows.
+        dtype: Of them.
+        where: The column and its file, for messages.
+
+    Raises:
+        ColumnError: The rows are no complex numbers.
+    """
+
+    def __init__(self, way: str, row_shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+        self._way = way
+        self._names = dtype.names if _is_pair(dtype) else None
+        if dtype.kind != "c" and self._names is None:
+            raise ColumnError(
+                f"complex={way!r} of {where}, which holds {dtype} values; they have no imaginary "
+                "part: leave complex= out"
+            )
+        self.row_shape = (*row_shape, 2) if way == "channels" else row_shape
+        part = np.empty(0, dtype).real.dtype if dtype.names is None else dtype[0]
+        self.dtype = part.newbyteorder("=")
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Return real numbers."""
+        real, imaginary = (
+            (rows.real, rows.imag)
+            if self._names is None
+            else (rows[self._names[0]], rows[self._names[1]])
+        )
+        real, imaginary = real.astype(self.dtype), imaginary.astype(self.dtype)
+        if self._way == "channels":
+            return np.stack([real, imaginary], axis=-1)
+        if self._way == "magnitude":
+            return np.asarray(np.hypot(real, imaginary))
+        return np.asarray(np.arctan2(imaginary, real))
+
+    def describe(self) -> str:
+        """Return what is made of the numbers."""
+        return f"complex numbers as {self._way}"
+
+
+def _is_pair(dtype: np.dtype) -> bool:
+    """Whether a compound is a complex number under names that h5py does not know."""
+    names = tuple(name.lower() for name in dtype.names or ())
+    is_named = names in {("real", "imag"), ("re", "im"), ("r", "i"), ("real", "imaginary")}
+    return is_named and dtype[0] == dtype[1] and dtype[0].kind == "f"
+
+
 def _find_field(field: str, dtype: np.dtype, where: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Return the type of a field, and the shape of an array that it is."""
     shape: tuple[int, ...] = ()

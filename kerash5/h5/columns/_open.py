@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kerash5._errors import UnknownColumnError
+from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
-from kerash5.h5.columns._functions import FieldFunction, SelectFunction
+from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, open_part
@@ -56,6 +57,15 @@ def open_column(
         part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
     if column.select is not None:
         part = DerivedReader(part, SelectFunction(column.select, part.row_shape, part.dtype, where))
+    if column.cf:
+        attributes = read_cf(file, path, allow_external=allow_external)
+        if attributes:
+            part = DerivedReader(
+                part, UnpackFunction(attributes, part.row_shape, part.dtype, where)
+            )
+    if column.complex is not None:
+        function = ComplexFunction(column.complex, part.row_shape, part.dtype, where)
+        part = DerivedReader(part, function)
     return OpenedColumn(path, layout.describe(), part)
 
 
