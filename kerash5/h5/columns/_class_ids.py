@@ -54,6 +54,21 @@ def find_labels(column: Column, parts: Sequence[AbstractReader]) -> Labels | Non
     return _labels_of_values(_distinct_values(parts)) if is_text else None
 
 
+def labels_by_name(column: Column) -> dict[str, int] | None:
+    """Return the ids that `labels=` gives to text; None where it has none, or gives numbers."""
+    if column.labels is None:
+        return None
+    values, ids = _parse_labels(column)
+    if values.dtype.kind != "U":
+        return None
+    return dict(zip(values.tolist(), ids, strict=True))
+
+
+def name_values(values: np.ndarray) -> tuple[str, ...]:
+    """Return values as text, that of bytes decoded."""
+    return tuple(str(value) for value in _as_text(values))
+
+
 def _labels_as_told(column: Column, stored_dtype: np.dtype, *, is_text: bool) -> Labels:
     values, ids = _parse_labels(column)
     if is_text != (values.dtype.kind == "U"):

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from kerash5._checks import is_whole, parse_count
+from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5.h5.columns._indices import Select, format_select, parse_select
 from kerash5.h5.storage._handles import name_dataset
@@ -45,6 +45,13 @@ class Column:
             or "table:px,py", says the same, unless there is a data set of that very name.
         axis: Which axis of the data set counts rows: 0, or -1 for MATLAB's and loom's files. The
             shape of a row is the other axes in order. `Source.describe` says what a row costs.
+        pad_to: The length that rows of any length (a variable-length data set) are padded or
+            truncated to; the shape of a row is (pad_to,). Rows that are truncated are counted in a
+            warning.
+        pad_value: What short rows end with.
+        offsets: The data set that says where each row begins in `path`, a flat data set of the
+            values of all rows: num_rows + 1 whole numbers, the first and the last value's end
+            among them. Named beside `path`, such as "indptr", or from the root.
         complex: What is made of complex numbers: "channels" (real and imaginary part on a new last
             axis), "magnitude" or "phase"; float32 of complex64, float64 of complex128.
         cf: True applies the attributes of netCDF's conventions: values that `_FillValue`,
@@ -52,7 +59,7 @@ class Column:
             `scale_factor` and `add_offset`, to float32 or float64 as CF has it. False reads what is
             stored. None does so too, and warns where there are such attributes.
 
-    Options are applied in this order: file and axis, field, select, cf, complex; then labels or
+    Options are applied in this order: axis, field, pad_to, select, cf, complex; then labels or
     one_hot, shape, dtype.
 
     Example:
@@ -69,6 +76,9 @@ class Column:
     select: Select | None = None
     field: str | Sequence[str] | None = None
     axis: int = 0
+    pad_to: int | None = None
+    pad_value: float = 0
+    offsets: str | None = None
     complex: Literal["channels", "magnitude", "phase"] | None = None
     cf: bool | None = None
     # The file of the open data set that was given as path=.
@@ -97,6 +107,10 @@ class Column:
                 "counts rows, such as 0 or -1"
             )
         object.__setattr__(self, "axis", int(self.axis))
+        if self.pad_to is not None:
+            meaning = f"the length that rows of column {self.path!r} are padded or truncated to"
+            object.__setattr__(self, "pad_to", parse_count("pad_to", self.pad_to, meaning))
+        _check_padding(self)
         _check_choice("complex", self.complex, ("channels", "magnitude", "phase"), self.path)
         _check_choice("cf", self.cf, (True, False), self.path)
 
@@ -106,6 +120,9 @@ class Column:
             "select": None if self.select is None else format_select(self.select),
             "field": list(self.field) if isinstance(self.field, tuple) else self.field,
             "axis": self.axis or None,
+            "pad_to": self.pad_to,
+            "pad_value": None if self.pad_to is None else self.pad_value,
+            "offsets": self.offsets,
             "complex": self.complex,
             "cf": self.cf,
         }
@@ -155,3 +172,23 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...], path: s
     if value is not None and not (isinstance(value, str | bool) and value in choices):
         told = ", ".join(map(repr, choices))
         raise OptionError(f"{name}={value!r} of column {path!r}; choose {told}, or leave it out")
+
+
+def _check_padding(column: Column) -> None:
+    path = column.path
+    if not is_number(column.pad_value):
+        raise OptionError(
+            f"pad_value={column.pad_value!r} of column {path!r}; it is a number, such as 0 or -1"
+        )
+    if column.offsets is None:
+        return
+    if not isinstance(column.offsets, str) or not column.offsets.strip("/"):
+        raise OptionError(
+            f"offsets={column.offsets!r} of column {path!r}; it is the path of the data set that "
+            "says where rows begin, such as 'indptr'"
+        )
+    if column.pad_to is None:
+        raise OptionError(
+            f"offsets={column.offsets!r} of column {path!r} without pad_to=; rows of any length "
+            "need one that they are padded or truncated to"
+        )

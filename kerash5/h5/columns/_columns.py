@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import h5py
 import numpy as np
 
 from kerash5._errors import (
@@ -20,10 +21,12 @@ from kerash5._errors import (
     ShapeError,
 )
 from kerash5.h5.columns._cast import cast_rows, check_types, may_lose
+from kerash5.h5.columns._categories import check_codes, unify_categories
 from kerash5.h5.columns._class_ids import Labels, find_labels
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.columns._open import open_column
+from kerash5.h5.columns._ragged import Truncation, warn_of_truncation
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File
@@ -74,7 +77,9 @@ class ResolvedColumn:
 
     @property
     def may_lose(self) -> bool:
-        """Whether some stored value would not survive the cast, so that rows are looked at."""
+        """Whether some stored value may be refused, so that rows are looked at."""
+        if self.may_miss:
+            return True
         return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
 
     def fingerprint(self) -> list[object]:
@@ -87,6 +92,15 @@ class ResolvedColumn:
             str(self.dtype),
             *([options] if options else []),
         ]
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether rows may have none of the categories that the file names."""
+        # An enum that counts from 0 is read as it is stored, and mostly unsigned.
+        is_coded = (
+            self.loaded_dtype.kind == "i" and h5py.check_enum_dtype(self.stored_dtype) is None
+        )
+        return is_coded and all(part.categories is not None for part in self.parts)
 
     @property
     def is_named_by_itself(self) -> bool:
@@ -113,9 +127,11 @@ class ResolvedColumn:
             locate: Returns the words for one of them, for messages.
 
         Raises:
-            LabelError: A label lies outside [0, one_hot).
+            LabelError: A label lies outside [0, one_hot), or a row has no category.
             ColumnError: A value does not fit the column's `dtype`.
         """
+        if self.may_miss:
+            check_codes(loaded, self.column.path, self.class_names or (), locate)
         if self.column.one_hot is not None:
             return _one_hot(loaded, self.column.one_hot, self.dtype, self.column.path).reshape(
                 len(loaded), *self.shape
@@ -146,10 +162,13 @@ def resolve_columns(
     parts: dict[str, list[AbstractReader]] = {name: [] for name in columns}
     storage: dict[str, str] = {}
     packing: dict[str, str] = {}
+    truncations: dict[str, list[Truncation]] = {name: [] for name in columns}
     for file in files:
         for name, column in columns.items():
             opened = open_column(column, file, allow_external=allow_external, reader=reader)
             parts[name].append(opened.reader)
+            if opened.truncation is not None:
+                truncations[name].append(opened.truncation)
             if file is files[0]:
                 storage[name] = opened.storage
                 packing[name] = (
@@ -159,6 +178,8 @@ def resolve_columns(
                 )
             else:
                 _check_alike(column.path, files[0], parts[name][0], file, opened.reader)
+    for name, column in columns.items():
+        warn_of_truncation(column, truncations[name], sum(part.num_rows for part in parts[name]))
     return {
         name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
         for name, column in columns.items()
@@ -180,16 +201,17 @@ def assemble_column(
     column: Column, parts: tuple[AbstractReader, ...], storage: str, packing: str = ""
 ) -> ResolvedColumn:
     """Make a column of parts that are known to be alike; `storage` says how they are stored."""
+    parts, names = unify_categories(column, parts)
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
-    labels = find_labels(column, parts)
+    labels = find_labels(column, parts) if names is None else None
     found = ResolvedColumn(
         column,
         parts,
         stored_shape,
         stored_dtype,
         labels,
-        labels.names if labels else None,
+        labels.names if labels else names,
         storage,
         packing,
     )

@@ -31,6 +31,8 @@ class SelectFunction(RowFunction):
         ColumnError: The index does not fit rows of this shape.
     """
 
+    selects_values = True
+
     def __init__(
         self,
         select: Any,  # noqa: ANN401  an index

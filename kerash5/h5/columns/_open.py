@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
+import h5py
 import numpy as np
 
 from kerash5._errors import UnknownColumnError
+from kerash5.h5.columns._categories import add_categories, is_categorical, open_categorical
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
+from kerash5.h5.columns._ragged import Truncation, open_vlen, open_with_offsets
+from kerash5.h5.columns._sparse import is_sparse, open_sparse
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._readers import AbstractReader
-from kerash5.h5.reading._select_reader import Reader, open_part
+from kerash5.h5.reading._select_reader import Reader, explained, open_part
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._find import find_object
 
@@ -23,6 +27,7 @@ class OpenedColumn(NamedTuple):
     path: str  # of the data set
     storage: str  # how it is stored, in words
     reader: AbstractReader
+    truncation: Truncation | None = None  # None: not known, or there is none
 
 
 def open_column(
@@ -42,31 +47,62 @@ def open_column(
     Raises:
         KerasH5Error: There is no such column, its options do not fit it, or it is damaged.
     """
-    path, field = find_field(column, file, allow_external=allow_external)
+    stored = _open_stored(column, file, allow_external=allow_external, reader=reader)
+    part, path = stored.reader, stored.path
     where = f"column {path!r} of {file.path!r}"
-    layout, part = open_part(
-        path,
-        file,
-        allow_external=allow_external,
-        reader=reader,
-        fields=(field,) if isinstance(field, str) else field,
-        axis=column.axis,
-    )
-    if field is not None:
-        wanted = None if column.dtype is None else np.dtype(column.dtype)
-        part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
     if column.select is not None:
         part = DerivedReader(part, SelectFunction(column.select, part.row_shape, part.dtype, where))
     if column.cf:
         attributes = read_cf(file, path, allow_external=allow_external)
         if attributes:
-            part = DerivedReader(
-                part, UnpackFunction(attributes, part.row_shape, part.dtype, where)
-            )
+            function = UnpackFunction(attributes, part.row_shape, part.dtype, where)
+            part = DerivedReader(part, function)
     if column.complex is not None:
-        function = ComplexFunction(column.complex, part.row_shape, part.dtype, where)
-        part = DerivedReader(part, function)
+        made = ComplexFunction(column.complex, part.row_shape, part.dtype, where)
+        part = DerivedReader(part, made)
+    return stored._replace(reader=part)
+
+
+def _open_stored(
+    column: Column, file: H5File, *, allow_external: bool, reader: Reader
+) -> OpenedColumn:
+    """Open what is stored: a data set, its fields, padded rows, or a group that is one column."""
+    path, field = find_field(column, file, allow_external=allow_external)
+    how: _How = {"allow_external": allow_external, "reader": reader}
+    if (group := _open_group(column, file, path, how)) is not None:
+        return group
+    if column.offsets is not None:
+        return OpenedColumn(path, *open_with_offsets(column, file, path, **how))
+    if column.pad_to is not None:
+        return OpenedColumn(path, *open_vlen(column, file, path, **how))
+    fields = (field,) if isinstance(field, str) else field
+    layout, part = open_part(path, file, fields=fields, axis=column.axis, **how)
+    if field is not None:
+        where = f"column {path!r} of {file.path!r}"
+        wanted = None if column.dtype is None else np.dtype(column.dtype)
+        part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
+    part = add_categories(column, part, file, path, allow_external=allow_external)
     return OpenedColumn(path, layout.describe(), part)
+
+
+class _How(TypedDict):
+    """What is passed on as it was given."""
+
+    allow_external: bool
+    reader: Reader
+
+
+def _open_group(column: Column, file: H5File, path: str, how: _How) -> OpenedColumn | None:
+    """Open a group that is one column; None where the path names something else."""
+    with explained(path, file), file.open() as handle:
+        found = find_object(handle, path, allow_external=how["allow_external"])
+        if not isinstance(found, h5py.Group):
+            return None
+        if is_sparse(found):
+            return OpenedColumn(path, *open_sparse(column, file, path, found, **how))
+        if is_categorical(found):
+            return OpenedColumn(path, *open_categorical(file, path, **how))
+        return None  # `open_part` has the words
 
 
 def find_field(
@@ -80,7 +116,7 @@ def find_field(
     if column.field is not None or not mark or not path.strip("/") or not fields:
         given = column.field
         return column.path, given if given is None or isinstance(given, str) else tuple(given)
-    with file.open() as handle:
+    with explained(path, file), file.open() as handle:
         try:
             find_object(handle, column.path, allow_external=allow_external)
         except UnknownColumnError:

@@ -24,6 +24,8 @@ class RowFunction(ABC):
 
     row_shape: tuple[int, ...]  # of what it makes
     dtype: np.dtype
+    categories: tuple[str, ...] | None = None  # names of the class ids that it makes
+    selects_values = False  # what it makes are values of the base
 
     @abstractmethod
     def apply(self, rows: np.ndarray) -> np.ndarray:
@@ -48,6 +50,7 @@ class DerivedReader(AbstractReader):
         self.is_direct = base.is_direct
         self.other_files = base.other_files
         self.origin = base.origin
+        self.categories = base.categories if function.selects_values else function.categories
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of rows to their places."""

@@ -205,8 +205,8 @@ def why_not_column(dtype: np.dtype) -> str | None:
         return None
     if h5py.check_vlen_dtype(dtype.base) is not None:
         return (
-            "its rows differ in length (a variable-length type); pad them to one length and write "
-            "them again"
+            "its rows differ in length (a variable-length type); pass pad_to=, the length that "
+            "they are padded or truncated to"
         )
     if dtype.names is not None and dtype.hasobject:
         return (
