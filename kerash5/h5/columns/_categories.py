@@ -122,13 +122,13 @@ def unify_categories(
     }
     by_id = {number: name for name, number in ids.items()}
     names = tuple(by_id.get(number, str(number)) for number in range(max(by_id, default=-1) + 1))
-    return tuple(_recode(part, ids, names) for part in parts), names
+    is_alike = all((part.categories, part.dtype) == (names, parts[0].dtype) for part in parts)
+    made = parts if is_alike else [_recode(part, ids, names) for part in parts]
+    return tuple(made), names
 
 
 def _recode(part: AbstractReader, ids: dict[str, int], names: tuple[str, ...]) -> AbstractReader:
     own = part.categories or ()
-    if own == names:
-        return part
     wanted = np.array([ids.get(name, _UNLISTED) for name in own], np.int64)
     return DerivedReader(
         part, RecodeFunction(np.arange(len(own)), wanted, part.row_shape, names, own)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import h5py
 import numpy as np
@@ -20,18 +21,23 @@ from kerash5._errors import (
     OptionError,
     ShapeError,
 )
-from kerash5.h5.columns._cast import cast_rows, check_types, may_lose
+from kerash5.h5.columns._cast import cast_rows, check_types, may_lose, why_not_cast
 from kerash5.h5.columns._categories import check_codes, unify_categories
 from kerash5.h5.columns._class_ids import Labels, find_labels
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
+from kerash5.h5.columns._functions import CastFunction, find_common_type
 from kerash5.h5.columns._open import open_column
 from kerash5.h5.columns._ragged import Truncation, warn_of_truncation
+from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File
 
 __all__ = ["Column", "ResolvedColumn", "assemble_column", "check_lengths", "resolve_columns"]
+
+
+_KINDS: Final = {"u": "i", "S": "O"}  # kinds of types that are of one kind: integers, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,8 @@ def resolve_columns(
             else:
                 _check_alike(column.path, files[0], parts[name][0], file, opened.reader)
     for name, column in columns.items():
+        parts[name] = _with_one_type(column, files, parts[name])
+    for name, column in columns.items():
         warn_of_truncation(column, truncations[name], sum(part.num_rows for part in parts[name]))
     return {
         name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
@@ -189,12 +197,53 @@ def resolve_columns(
 def _check_alike(
     path: str, first_file: H5File, first: AbstractReader, file: H5File, part: AbstractReader
 ) -> None:
-    if (part.row_shape, part.dtype) != (first.row_shape, first.dtype):
+    if part.row_shape != first.row_shape:
         raise ColumnError(
             f"column {path!r} differs between files: rows of shape {first.row_shape} "
             f"{first.dtype} in {first_file.path!r}, of shape {part.row_shape} {part.dtype} "
             f"in {file.path!r}; read them apart"
         )
+
+
+def _with_one_type(
+    column: Column, files: Sequence[H5File], parts: list[AbstractReader]
+) -> list[AbstractReader]:
+    """Return readers of one type: one that changes no value, or that of `dtype=`.
+
+    Raises:
+        ColumnError: There is no such type.
+    """
+    first = parts[0].dtype
+    other = next((n for n, part in enumerate(parts) if part.dtype != first), None)
+    if other is None or all(part.categories is not None for part in parts):  # those get ids
+        return parts
+    types = list(dict.fromkeys(part.dtype for part in parts))
+    # Integers beside floats may be the same images before and after scaling: that is asked.
+    is_one_kind = len({_KINDS.get(kind.kind, kind.kind) for kind in types}) == 1
+    common = find_common_type(types) if is_one_kind else None
+    wanted = None if column.dtype is None else np.dtype(column.dtype)
+    if common is None and wanted and not any(why_not_cast(kind, wanted) for kind in types):
+        common = wanted
+    if common is None:
+        cure = (
+            "if they do, pass dtype=, the type to read both in, or read them apart"
+            if all(kind.kind in "biufc" for kind in types)
+            else "read them apart"
+        )
+        raise ColumnError(
+            f"column {column.path!r} differs between files: rows of {first} in {files[0].path!r} "
+            f"and of {parts[other].dtype} in {files[other].path!r}, which need not mean the same; "
+            f"{cure}"
+        )
+    return [
+        part
+        if part.dtype == common
+        else DerivedReader(
+            part,
+            CastFunction(part.row_shape, common, f"column {column.path!r} of {file.path!r}"),
+        )
+        for file, part in zip(files, parts, strict=True)
+    ]
 
 
 def assemble_column(

@@ -193,6 +193,32 @@ def _is_pair(dtype: np.dtype) -> bool:
     return is_named and dtype[0] == dtype[1] and dtype[0].kind == "f"
 
 
+@final
+class CastFunction(RowFunction):
+    """Gives rows another type, which holds every value of theirs or is the one asked for.
+
+    Args:
+        row_shape: Of the rows.
+        dtype: The type.
+        where: The column and its file, for messages.
+    """
+
+    selects_values = True
+
+    def __init__(self, row_shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
+        self.row_shape = row_shape
+        self.dtype = dtype
+        self._where = where
+
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows in this type."""
+        return cast_values(rows, self.dtype, self._where)
+
+    def describe(self) -> str:
+        """Return the type."""
+        return f"as {self.dtype}"
+
+
 def _find_field(field: str, dtype: np.dtype, where: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Return the type of a field, and the shape of an array that it is."""
     shape: tuple[int, ...] = ()
