@@ -119,7 +119,9 @@ def _relabel(source: Source, specs: Mapping[str, ColumnSpec], labels: Mapping[st
             columns[str(spec)] = _rename_groups(column, column.class_names, labels[name], source)
             continue
         asked = replace(column.column, labels=labels[name])
-        columns[str(spec)] = assemble_column(asked, column.parts, column.storage, column.packing)
+        columns[str(spec)] = assemble_column(
+            asked, column.parts, column.storage, column.packing, column.beside
+        )
     return source.with_columns(columns)
 
 

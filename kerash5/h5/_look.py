@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from kerash5._errors import KerasH5Error
 from kerash5.h5._child import Child, read_options, say
 from kerash5.h5.columns._columns import Column, resolve_columns
-from kerash5.h5.storage._file import H5File, find_file
+from kerash5.h5.storage._file import H5File, find_file, find_files
 from kerash5.h5.storage._opening import HDF5_ERRORS
 from kerash5.h5.storage._pool import close_files
 
@@ -37,6 +38,17 @@ def look_at(files: Iterable[H5File], columns: Iterable[Column], *, allow_externa
         DamagedFileError: HDF5 crashes or hangs on a file.
         FileError: The child ran out of memory.
     """
+    columns = list(columns)
+    for column in columns:
+        if column.file is not None:
+            look_at(
+                find_files(column.file),
+                [replace(column, file=None)],
+                allow_external=allow_external,
+            )
+    columns = [column for column in columns if column.file is None]
+    if not columns:
+        return
     # Without labels=, shape= and their like: none of them changes what HDF5 is asked for.
     asked = [{"path": column.path, **column.kind_options()} for column in columns]
     key = json.dumps(asked)

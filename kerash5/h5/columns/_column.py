@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from dataclasses import field as dataclass_field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike
 from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5.h5.columns._indices import Select, format_select, parse_select
+from kerash5.h5.storage._file import StrPath
 from kerash5.h5.storage._handles import name_dataset
 
 
@@ -52,6 +54,9 @@ class Column:
         offsets: The data set that says where each row begins in `path`, a flat data set of the
             values of all rows: num_rows + 1 whole numbers, the first and the last value's end
             among them. Named beside `path`, such as "indptr", or from the root.
+        file: The files that this column lies in, where these are others than those of the source:
+            a path, a pattern or a list, as many as the source has, in the sorted order of their
+            paths. Rows are matched by their position, file by file.
         complex: What is made of complex numbers: "channels" (real and imaginary part on a new last
             axis), "magnitude" or "phase"; float32 of complex64, float64 of complex128.
         cf: True applies the attributes of netCDF's conventions: values that `_FillValue`,
@@ -59,8 +64,8 @@ class Column:
             `scale_factor` and `add_offset`, to float32 or float64 as CF has it. False reads what is
             stored. None does so too, and warns where there are such attributes.
 
-    Options are applied in this order: axis, field, pad_to, select, cf, complex; then labels or
-    one_hot, shape, dtype.
+    Options are applied in this order: file, axis, field, pad_to, select, cf, complex; then labels
+    or one_hot, shape, dtype.
 
     Example:
         >>> Column("image", shape=(28, 28, 1)).shape
@@ -79,6 +84,7 @@ class Column:
     pad_to: int | None = None
     pad_value: float = 0
     offsets: str | None = None
+    file: StrPath | Sequence[StrPath] | None = None
     complex: Literal["channels", "magnitude", "phase"] | None = None
     cf: bool | None = None
     # The file of the open data set that was given as path=.
@@ -91,28 +97,15 @@ class Column:
             object.__setattr__(self, "path", name)
         if not isinstance(self.path, str) or not self.path.strip("/"):
             raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
-        if self.shape is not None:
-            object.__setattr__(self, "shape", _parse_shape(self.shape))
-        if self.dtype is not None:
-            _check_dtype(self.dtype, self.path)
-        if self.one_hot is not None:
-            object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
-        if self.select is not None:
-            object.__setattr__(self, "select", parse_select(self.select, self.path))
-        if self.field is not None:
-            object.__setattr__(self, "field", _parse_field(self.field, self.path))
-        if not is_whole(self.axis):
+        for name, parse in _PARSERS.items():
+            value = getattr(self, name)
+            if value is not None or name in _NEVER_NONE:
+                object.__setattr__(self, name, parse(value, self.path))
+        if self.offsets is not None and self.pad_to is None:
             raise OptionError(
-                f"axis={self.axis!r} of column {self.path!r}; it is the number of the axis that "
-                "counts rows, such as 0 or -1"
+                f"offsets={self.offsets!r} of column {self.path!r} without pad_to=; rows of any "
+                "length need one that they are padded or truncated to"
             )
-        object.__setattr__(self, "axis", int(self.axis))
-        if self.pad_to is not None:
-            meaning = f"the length that rows of column {self.path!r} are padded or truncated to"
-            object.__setattr__(self, "pad_to", parse_count("pad_to", self.pad_to, meaning))
-        _check_padding(self)
-        _check_choice("complex", self.complex, ("channels", "magnitude", "phase"), self.path)
-        _check_choice("cf", self.cf, (True, False), self.path)
 
     def kind_options(self) -> dict[str, Any]:
         """Return the options that say what a row is, as YAML can hold them; only those given."""
@@ -123,34 +116,37 @@ class Column:
             "pad_to": self.pad_to,
             "pad_value": None if self.pad_to is None else self.pad_value,
             "offsets": self.offsets,
+            "file": list(self.file) if isinstance(self.file, tuple) else self.file,
             "complex": self.complex,
             "cf": self.cf,
         }
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
+def _parse_shape(shape: Sequence[int], path: str) -> tuple[int, ...]:
     try:
         # Not int(): it would cut 28.5 to 28, and make (2, 8) of "28".
         parsed = tuple(operator.index(length) for length in shape)
     except TypeError:
         raise OptionError(
-            f"shape={shape!r} of a column; it is a tuple of lengths, such as (28, 28, 1)"
+            f"shape={shape!r} of column {path!r}; it is a tuple of lengths, such as (28, 28, 1)"
         ) from None
     if any(length < 0 for length in parsed):
         raise OptionError(
-            f"shape={parsed} of a column; lengths are known for stored rows, so none is negative"
+            f"shape={parsed} of column {path!r}; lengths are known for stored rows, so none is "
+            "negative"
         )
     return parsed
 
 
-def _check_dtype(dtype: DTypeLike, path: str) -> None:
+def _check_dtype(dtype: DTypeLike, path: str) -> DTypeLike:
     try:
         np.dtype(dtype)
     except TypeError:
         raise OptionError(
             f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
         ) from None
+    return dtype
 
 
 def _parse_one_hot(count: object, path: str) -> int:
@@ -168,27 +164,73 @@ def _parse_field(field: object, path: str) -> str | tuple[str, ...]:
     return field if isinstance(field, str) else tuple(told)
 
 
-def _check_choice(name: str, value: object, choices: tuple[object, ...], path: str) -> None:
-    if value is not None and not (isinstance(value, str | bool) and value in choices):
-        told = ", ".join(map(repr, choices))
-        raise OptionError(f"{name}={value!r} of column {path!r}; choose {told}, or leave it out")
+def _parse_axis(axis: object, path: str) -> int:
+    if not is_whole(axis):
+        raise OptionError(
+            f"axis={axis!r} of column {path!r}; it is the number of the axis that counts rows, "
+            "such as 0 or -1"
+        )
+    return int(axis)
 
 
-def _check_padding(column: Column) -> None:
-    path = column.path
-    if not is_number(column.pad_value):
+def _parse_pad_to(pad_to: object, path: str) -> int:
+    meaning = f"the length that rows of column {path!r} are padded or truncated to"
+    return parse_count("pad_to", pad_to, meaning)
+
+
+def _parse_pad_value(value: object, path: str) -> float:
+    if not is_number(value):
         raise OptionError(
-            f"pad_value={column.pad_value!r} of column {path!r}; it is a number, such as 0 or -1"
+            f"pad_value={value!r} of column {path!r}; it is a number, such as 0 or -1"
         )
-    if column.offsets is None:
-        return
-    if not isinstance(column.offsets, str) or not column.offsets.strip("/"):
+    return int(value) if is_whole(value) else float(value)
+
+
+def _parse_offsets(offsets: object, path: str) -> str:
+    if not isinstance(offsets, str) or not offsets.strip("/"):
         raise OptionError(
-            f"offsets={column.offsets!r} of column {path!r}; it is the path of the data set that "
-            "says where rows begin, such as 'indptr'"
+            f"offsets={offsets!r} of column {path!r}; it is the path of the data set that says "
+            "where rows begin, such as 'indptr'"
         )
-    if column.pad_to is None:
+    return offsets
+
+
+def _parse_file(file: object, path: str) -> str | tuple[str, ...]:
+    is_one = isinstance(file, str | os.PathLike)
+    entries = [file] if is_one else list(file) if isinstance(file, list | tuple) else []
+    names = [os.fspath(entry) for entry in entries if isinstance(entry, str | os.PathLike)]
+    if not names or len(names) < len(entries) or not all(isinstance(name, str) for name in names):
         raise OptionError(
-            f"offsets={column.offsets!r} of column {path!r} without pad_to=; rows of any length "
-            "need one that they are padded or truncated to"
+            f"file={file!r} of column {path!r}; it is the path of the file that the column lies "
+            "in, a glob pattern or a list of them"
         )
+    return str(names[0]) if is_one else tuple(map(str, names))
+
+
+def _chosen_from(name: str, *choices: object) -> Callable[[Any, str], Any]:
+    def parse(value: object, path: str) -> object:
+        if not (isinstance(value, str | bool) and value in choices):
+            told = ", ".join(map(repr, choices))
+            raise OptionError(
+                f"{name}={value!r} of column {path!r}; choose {told}, or leave it out"
+            )
+        return value
+
+    return parse
+
+
+_PARSERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "shape": _parse_shape,
+    "dtype": _check_dtype,
+    "one_hot": _parse_one_hot,
+    "select": parse_select,
+    "field": _parse_field,
+    "axis": _parse_axis,
+    "pad_to": _parse_pad_to,
+    "pad_value": _parse_pad_value,
+    "offsets": _parse_offsets,
+    "file": _parse_file,
+    "complex": _chosen_from("complex", "channels", "magnitude", "phase"),
+    "cf": _chosen_from("cf", True, False),
+}
+_NEVER_NONE: Final = ("axis", "pad_value")

@@ -8,6 +8,7 @@ that way in caches, and *finished* (cast, reshaped, one-hot) batch by batch.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,7 +34,7 @@ from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._ranges import CsrReader, PaddedReader
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader
-from kerash5.h5.storage._file import H5File
+from kerash5.h5.storage._file import H5File, find_files
 
 __all__ = ["Column", "ResolvedColumn", "assemble_column", "check_lengths", "resolve_columns"]
 
@@ -53,6 +54,7 @@ class ResolvedColumn:
     class_names: tuple[str, ...] | None
     storage: str  # how the first part is stored, in words
     packing: str = ""  # attributes of the first part that are not applied, in words
+    beside: tuple[H5File, ...] = ()  # the file of each part, where column.file names them
 
     @property
     def loaded_dtype(self) -> np.dtype:
@@ -91,14 +93,13 @@ class ResolvedColumn:
 
     def fingerprint(self) -> list[object]:
         """Return what must be equal for two columns to hold the same rows, as JSON has it."""
+        found: list[object] = [self.column.path, list(self.shape), str(self.dtype)]
         options = self.column.kind_options()
+        if self.beside:  # by their names, not their folders, as the source's own files
+            sizes = [[os.path.basename(f.path), f.identity.num_bytes] for f in self.beside]
+            options["file"] = sizes
         # Only where there are such: checkpoints of before they existed fit all other columns.
-        return [
-            self.column.path,
-            list(self.shape),
-            str(self.dtype),
-            *([options] if options else []),
-        ]
+        return [*found, options] if options else found
 
     @property
     def is_as_stored(self) -> bool:
@@ -176,29 +177,46 @@ def resolve_columns(
     storage: dict[str, str] = {}
     packing: dict[str, str] = {}
     truncations: dict[str, list[Truncation]] = {name: [] for name in columns}
-    for file in files:
+    beside = {name: _find_beside(column, files) for name, column in columns.items()}
+    for number, own in enumerate(files):
         for name, column in columns.items():
+            file = beside[name][number] if beside[name] else own
             opened = open_column(column, file, allow_external=allow_external, reader=reader)
             parts[name].append(opened.reader)
+            if file is not own:
+                opened.reader.other_files = (*opened.reader.other_files, file)
             if opened.truncation is not None:
                 truncations[name].append(opened.truncation)
-            if file is files[0]:
+            if number == 0:
                 storage[name] = opened.storage
-                packing[name] = (
-                    ""
-                    if column.cf is not None
-                    else read_packing(file, opened.path, allow_external=allow_external)
-                )
+                if column.cf is None:
+                    packing[name] = read_packing(file, opened.path, allow_external=allow_external)
             else:
-                _check_alike(column.path, files[0], parts[name][0], file, opened.reader)
+                first = (beside[name] or files)[0]
+                _check_alike(column.path, first, parts[name][0], file, opened.reader)
     for name, column in columns.items():
-        parts[name] = _with_one_type(column, files, parts[name])
+        parts[name] = _with_one_type(column, beside[name] or files, parts[name])
     for name, column in columns.items():
         warn_of_truncation(column, truncations[name], sum(part.num_rows for part in parts[name]))
     return {
-        name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
+        name: assemble_column(
+            column, tuple(parts[name]), storage[name], packing.get(name, ""), beside[name]
+        )
         for name, column in columns.items()
     }
+
+
+def _find_beside(column: Column, files: Sequence[H5File]) -> tuple[H5File, ...]:
+    """Return the files that a column lies in, one for each of the source's; none: in those."""
+    if column.file is None:
+        return ()
+    found = find_files(column.file)
+    if len(found) != len(files):
+        raise ColumnError(
+            f"column {column.path!r} lies in {len(found)} files (file={column.file!r}), and the "
+            f"source has {len(files)}; give one for each"
+        )
+    return found
 
 
 def _check_alike(
@@ -254,9 +272,21 @@ def _with_one_type(
 
 
 def assemble_column(
-    column: Column, parts: tuple[AbstractReader, ...], storage: str, packing: str = ""
+    column: Column,
+    parts: tuple[AbstractReader, ...],
+    storage: str,
+    packing: str = "",
+    beside: tuple[H5File, ...] = (),
 ) -> ResolvedColumn:
-    """Make a column of parts that are known to be alike; `storage` says how they are stored."""
+    """Make a column of parts that are known to be alike.
+
+    Args:
+        column: What the user said.
+        parts: Its readers.
+        storage: How they are stored, in words.
+        packing: Attributes that are not applied, in words.
+        beside: The file of each part, where it lies in others than the source.
+    """
     parts, names = unify_categories(column, parts)
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
@@ -270,6 +300,7 @@ def assemble_column(
         labels.names if labels else names,
         storage,
         packing,
+        beside,
     )
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
@@ -279,13 +310,24 @@ def assemble_column(
 def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: ResolvedColumn) -> None:
     """Raise `ColumnError` if two columns of the same files differ in length."""
     for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
-        if part.num_rows != other_part.num_rows:
-            path = files[min(number, len(files) - 1)].path
+        if part.num_rows == other_part.num_rows:
+            continue
+        own = files[min(number, len(files) - 1)].path
+        place, other_place = (
+            one.beside[number].path if one.beside else own for one in (first, other)
+        )
+        names = (first.column.path, other.column.path)
+        if place != other_place:
             raise ColumnError(
-                f"columns of {path!r} differ in length: {first.column.path!r} has "
-                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
-                "aligned row by row: write the file again"
+                f"columns differ in length: {names[0]!r} has {part.num_rows} rows in {place!r}, "
+                f"{names[1]!r} {other_part.num_rows} in {other_place!r}; they must be aligned row "
+                "by row: name the files that belong together"
             )
+        raise ColumnError(
+            f"columns of {place!r} differ in length: {names[0]!r} has {part.num_rows} rows, "
+            f"{names[1]!r} {other_part.num_rows}; they must be aligned row by row: write the file "
+            "again"
+        )
 
 
 def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:
