@@ -209,7 +209,8 @@ def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None)
         return DirectRows(demand.source, plan, reason, _keep(demand))
     if plan.cut is not None:
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
-    if scratch is not None:
+    is_text = any(demand.source.columns[name].loaded_dtype.hasobject for name in demand.read)
+    if scratch is not None and not is_text:  # a file holds no objects
         return ResidentRows(demand.source, plan, demand.blocks, scratch=scratch, kept=_keep(demand))
     return DirectRows(
         demand.source,

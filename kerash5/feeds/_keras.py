@@ -48,6 +48,7 @@ from kerash5.feeds._keras_position import (
     find_position,
     is_keras_frame,
 )
+from kerash5.feeds._keras_text import with_text_as_tensors
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.feeds._scale import settle_scale
 from kerash5.feeds.labels._facts import LabelFacts, read_facts, read_is_one_hot
@@ -575,7 +576,7 @@ class H5Dataset(PyDataset):
                 batch = self._read_index(index, find_position(loop) or self._position)
             else:
                 batch = self._serve(indices, index)
-            return self._checked(batch)
+            return with_text_as_tensors(self._checked(batch))
         except BaseException as error:
             # TensorFlow reports its own error in place of ours; the trainer looks here.
             self.error = error

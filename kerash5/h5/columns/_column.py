@@ -34,7 +34,8 @@ class Column:
             nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
             float16), lose a fraction or an imaginary part, or be NaN as an integer, is a
             `ColumnError` that names its row; for labels when the data set is made, for other
-            columns when the row is read.
+            columns when the row is read. `str` gives text as it is, as an array of objects, to a
+            `transform` or to a model on TensorFlow, whose layers take text.
         one_hot: The number of classes; integer labels of shape () become float32 rows of shape
             (one_hot,).
         labels: How stored values become class ids: a sequence of values (the id is the position) or
@@ -107,6 +108,11 @@ class Column:
                 "length need one that they are padded or truncated to"
             )
 
+    @property
+    def wants_text(self) -> bool:
+        """Whether text is asked for as it is."""
+        return self.dtype == "str" and self.labels is None and self.one_hot is None
+
     def kind_options(self) -> dict[str, Any]:
         """Return the options that say what a row is, as YAML can hold them; only those given."""
         values = {
@@ -141,12 +147,12 @@ def _parse_shape(shape: Sequence[int], path: str) -> tuple[int, ...]:
 
 def _check_dtype(dtype: DTypeLike, path: str) -> DTypeLike:
     try:
-        np.dtype(dtype)
+        parsed = np.dtype(dtype)
     except TypeError:
         raise OptionError(
             f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
         ) from None
-    return dtype
+    return "str" if parsed.kind == "U" else dtype
 
 
 def _parse_one_hot(count: object, path: str) -> int:

@@ -24,7 +24,7 @@ from kerash5._errors import (
 )
 from kerash5.h5.columns._cast import cast_rows, check_types, may_lose, why_not_cast
 from kerash5.h5.columns._categories import check_codes, unify_categories
-from kerash5.h5.columns._class_ids import Labels, find_labels
+from kerash5.h5.columns._class_ids import Labels, as_text, find_labels, is_text_type
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.columns._functions import CastFunction, find_common_type
@@ -63,8 +63,11 @@ class ResolvedColumn:
 
     @property
     def loaded_row_bytes(self) -> int:
-        """Bytes of one loaded row."""
-        return int(np.prod(self.stored_shape, dtype=np.int64)) * self.loaded_dtype.itemsize
+        """Bytes of one loaded row; about so many, where it is text of any length."""
+        each = self.loaded_dtype.itemsize
+        if self.loaded_dtype.hasobject:
+            each += max(part.object_bytes for part in self.parts)
+        return math.prod(self.stored_shape) * each
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,6 +83,8 @@ class ResolvedColumn:
     @property
     def dtype(self) -> np.dtype:
         """The type of finished rows."""
+        if self.is_text:
+            return np.dtype(object)
         if self.column.dtype is not None:
             return np.dtype(self.column.dtype)
         return np.dtype(np.float32) if self.column.one_hot is not None else self.loaded_dtype
@@ -89,6 +94,8 @@ class ResolvedColumn:
         """Whether some stored value may be refused, so that rows are looked at."""
         if self.may_miss:
             return True
+        if self.is_text:
+            return False
         return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
 
     def fingerprint(self) -> list[object]:
@@ -100,6 +107,11 @@ class ResolvedColumn:
             options["file"] = sizes
         # Only where there are such: checkpoints of before they existed fit all other columns.
         return [*found, options] if options else found
+
+    @property
+    def is_text(self) -> bool:
+        """Whether rows are text, as it was asked for."""
+        return self.column.wants_text and is_text_type(self.stored_dtype)
 
     @property
     def is_as_stored(self) -> bool:
@@ -150,6 +162,8 @@ class ResolvedColumn:
             return _one_hot(loaded, self.column.one_hot, self.dtype, self.column.path).reshape(
                 len(loaded), *self.shape
             )
+        if self.is_text:
+            return as_text(loaded).astype(object).reshape(len(loaded), *self.shape)
         rows = loaded.reshape(len(loaded), *self.shape)
         return cast_rows(rows, self.dtype, self.column.path, locate)
 
@@ -290,7 +304,8 @@ def assemble_column(
     parts, names = unify_categories(column, parts)
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
-    labels = find_labels(column, parts) if names is None else None
+    is_asked = column.wants_text and is_text_type(stored_dtype)
+    labels = None if names is not None or is_asked else find_labels(column, parts)
     found = ResolvedColumn(
         column,
         parts,
@@ -302,6 +317,8 @@ def assemble_column(
         packing,
         beside,
     )
+    if is_asked:
+        return found
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
     return found

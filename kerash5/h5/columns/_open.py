@@ -12,11 +12,11 @@ from kerash5.h5.columns._categories import add_categories, is_categorical, open_
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
-from kerash5.h5.columns._ragged import Truncation, open_vlen, open_with_offsets
+from kerash5.h5.columns._ragged import Truncation, note_object_bytes, open_vlen, open_with_offsets
 from kerash5.h5.columns._sparse import is_sparse, open_sparse
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._readers import AbstractReader
-from kerash5.h5.reading._select_reader import Reader, explained, open_part
+from kerash5.h5.reading._select_reader import Reader, explained, open_part, read_vlen_lengths
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._find import find_object
 
@@ -81,6 +81,9 @@ def _open_stored(
         where = f"column {path!r} of {file.path!r}"
         wanted = None if column.dtype is None else np.dtype(column.dtype)
         part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
+    if column.wants_text and part.dtype.hasobject:
+        lengths = read_vlen_lengths(path, file, allow_external=allow_external)
+        note_object_bytes(part, lengths, 1)
     part = add_categories(column, part, file, path, allow_external=allow_external)
     return OpenedColumn(path, layout.describe(), part)
 

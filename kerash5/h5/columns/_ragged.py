@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import h5py
 import numpy as np
@@ -19,6 +19,8 @@ from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, explained, open_part, read_vlen_lengths
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._find import find_object
+
+_OBJECT_BYTES: Final = 64  # of an empty string or array in Python, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def open_vlen(
         )
     pad_value = _parse_pad_value(column, inner, where)
     lengths = read_vlen_lengths(path, file, allow_external=allow_external)
+    note_object_bytes(base, lengths, inner.itemsize)
     function = PadFunction(
         column.pad_to or 0,
         pad_value,
@@ -62,6 +65,18 @@ def open_vlen(
     )
     found = None if lengths is None else _count(lengths, column.pad_to or 0)
     return layout.describe(), DerivedReader(base, function), found
+
+
+def note_object_bytes(reader: AbstractReader, lengths: NDArray[Any] | None, size: int) -> None:
+    """Note how much memory the objects of a reader take.
+
+    Args:
+        reader: Of the objects.
+        lengths: Of some of them; None: not known.
+        size: Bytes of each of their values.
+    """
+    mean = 0.0 if lengths is None or not lengths.size else float(lengths.mean())
+    reader.object_bytes = int(mean * size) + _OBJECT_BYTES
 
 
 def open_with_offsets(

@@ -50,6 +50,8 @@ class DerivedReader(AbstractReader):
         self.is_direct = base.is_direct
         self.other_files = base.other_files
         self.origin = base.origin
+        if function.dtype.hasobject:
+            self.object_bytes = base.object_bytes
         self.categories = base.categories if function.selects_values else function.categories
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:

@@ -49,12 +49,13 @@ class AbstractReader(ABC):
     num_shares: int = 1  # that the bytes of a block can be read in, side by side
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
     origin: Origin | None = None  # None: of no data set
+    object_bytes: int = 0  # of what a value refers to, about, where values are objects
     categories: tuple[str, ...] | None = None  # names of the class ids that the rows are
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one decoded row."""
-        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.row_shape) * (self.dtype.itemsize + self.object_bytes)
 
     @abstractmethod
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
