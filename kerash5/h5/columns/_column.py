@@ -55,6 +55,10 @@ class Column:
         offsets: The data set that says where each row begins in `path`, a flat data set of the
             values of all rows: num_rows + 1 whole numbers, the first and the last value's end
             among them. Named beside `path`, such as "indptr", or from the root.
+        decode: "image" for rows that are the bytes of an image file (JPEG, PNG and others), of any
+            length or one. Pillow decodes them: pip install 'kerash5[images]'. The shape of a row is
+            that of the first image, (height, width) or (height, width, channels), and all agree.
+        resize: The (height, width) that decoded images are scaled to, bilinearly.
         file: The files that this column lies in, where these are others than those of the source:
             a path, a pattern or a list, as many as the source has, in the sorted order of their
             paths. Rows are matched by their position, file by file.
@@ -65,8 +69,8 @@ class Column:
             `scale_factor` and `add_offset`, to float32 or float64 as CF has it. False reads what is
             stored. None does so too, and warns where there are such attributes.
 
-    Options are applied in this order: file, axis, field, pad_to, select, cf, complex; then labels
-    or one_hot, shape, dtype.
+    Options are applied in this order: file, axis, field, pad_to or decode, select, cf, complex;
+    then labels or one_hot, shape, dtype.
 
     Example:
         >>> Column("image", shape=(28, 28, 1)).shape
@@ -85,6 +89,8 @@ class Column:
     pad_to: int | None = None
     pad_value: float = 0
     offsets: str | None = None
+    decode: Literal["image"] | None = None
+    resize: tuple[int, int] | None = None
     file: StrPath | Sequence[StrPath] | None = None
     complex: Literal["channels", "magnitude", "phase"] | None = None
     cf: bool | None = None
@@ -107,6 +113,11 @@ class Column:
                 f"offsets={self.offsets!r} of column {self.path!r} without pad_to=; rows of any "
                 "length need one that they are padded or truncated to"
             )
+        if self.resize is not None and self.decode is None:
+            raise OptionError(
+                f"resize={self.resize} of column {self.path!r} without decode='image'; only images "
+                "that are decoded are resized"
+            )
 
     @property
     def wants_text(self) -> bool:
@@ -122,6 +133,8 @@ class Column:
             "pad_to": self.pad_to,
             "pad_value": None if self.pad_to is None else self.pad_value,
             "offsets": self.offsets,
+            "decode": self.decode,
+            "resize": None if self.resize is None else list(self.resize),
             "file": list(self.file) if isinstance(self.file, tuple) else self.file,
             "complex": self.complex,
             "cf": self.cf,
@@ -201,6 +214,16 @@ def _parse_offsets(offsets: object, path: str) -> str:
     return offsets
 
 
+def _parse_resize(resize: object, path: str) -> tuple[int, int]:
+    sizes = list(resize) if isinstance(resize, list | tuple) else []
+    if len(sizes) != 2 or not all(is_whole(size) and size > 0 for size in sizes):
+        raise OptionError(
+            f"resize={resize!r} of column {path!r}; it is the height and the width of decoded "
+            "images, such as (224, 224)"
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
 def _parse_file(file: object, path: str) -> str | tuple[str, ...]:
     is_one = isinstance(file, str | os.PathLike)
     entries = [file] if is_one else list(file) if isinstance(file, list | tuple) else []
@@ -235,6 +258,8 @@ _PARSERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "pad_to": _parse_pad_to,
     "pad_value": _parse_pad_value,
     "offsets": _parse_offsets,
+    "decode": _chosen_from("decode", "image"),
+    "resize": _parse_resize,
     "file": _parse_file,
     "complex": _chosen_from("complex", "channels", "magnitude", "phase"),
     "cf": _chosen_from("cf", True, False),

@@ -12,6 +12,7 @@ from kerash5.h5.columns._categories import add_categories, is_categorical, open_
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
+from kerash5.h5.columns._images import ImageFunction
 from kerash5.h5.columns._ragged import Truncation, note_object_bytes, open_vlen, open_with_offsets
 from kerash5.h5.columns._sparse import is_sparse, open_sparse
 from kerash5.h5.reading._derived import DerivedReader
@@ -76,11 +77,18 @@ def _open_stored(
     if column.pad_to is not None:
         return OpenedColumn(path, *open_vlen(column, file, path, **how))
     fields = (field,) if isinstance(field, str) else field
-    layout, part = open_part(path, file, fields=fields, axis=column.axis, **how)
+    ragged = column.decode is not None
+    where = f"column {path!r} of {file.path!r}"
+    layout, part = open_part(path, file, fields=fields, axis=column.axis, ragged=ragged, **how)
     if field is not None:
-        where = f"column {path!r} of {file.path!r}"
         wanted = None if column.dtype is None else np.dtype(column.dtype)
         part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
+    if column.decode is not None:
+        if part.dtype.hasobject:
+            lengths = read_vlen_lengths(path, file, allow_external=allow_external)
+            note_object_bytes(part, lengths, 1)
+        function = ImageFunction(part, column.resize, where)
+        return OpenedColumn(path, layout.describe(), DerivedReader(part, function, where))
     if column.wants_text and part.dtype.hasobject:
         lengths = read_vlen_lengths(path, file, allow_external=allow_external)
         note_object_bytes(part, lengths, 1)

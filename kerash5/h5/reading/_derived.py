@@ -7,16 +7,32 @@ functions are: see `h5/columns/_functions`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kerash5._errors import ColumnError
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._readers import AbstractReader, as_copied
 from kerash5.h5.reading._runs import Runs
 
 _SLAB_BYTES: Final = 32 << 20  # of rows of the base, read at a time
+
+
+class UnfitRowError(ValueError):
+    """Says what is wrong with one of the rows that a function was applied to.
+
+    Args:
+        place: Its place among them.
+        words: What is wrong, as a sentence that begins with its verb.
+    """
+
+    def __init__(self, place: int, words: str) -> None:
+        super().__init__(words)
+        self.place = place
 
 
 class RowFunction(ABC):
@@ -38,10 +54,17 @@ class RowFunction(ABC):
 
 @final
 class DerivedReader(AbstractReader):
-    """Reads rows of another reader, and applies a function to them."""
+    """Reads rows of another reader, and applies a function to them.
 
-    def __init__(self, base: AbstractReader, function: RowFunction) -> None:
+    Args:
+        base: The other reader.
+        function: What is applied.
+        where: The column and its file, for messages about a row.
+    """
+
+    def __init__(self, base: AbstractReader, function: RowFunction, where: str = "") -> None:
         self.base = base
+        self._where = where
         self.function = function
         self.num_rows = base.num_rows
         self.row_shape = function.row_shape
@@ -63,7 +86,7 @@ class DerivedReader(AbstractReader):
             places = np.cumsum(lengths) - lengths
             rows = empty((total, *self.base.row_shape), self.base.dtype)
             self.base.read_runs(Runs(some.starts, some.stops, places), rows)
-            made = as_copied(self.function.apply(rows))
+            made = as_copied(self._apply(rows, partial(_numbers_of, some)))
             for place, goes, length in zip(
                 places.tolist(), some.places.tolist(), lengths.tolist(), strict=True
             ):
@@ -89,15 +112,27 @@ class DerivedReader(AbstractReader):
             stored = empty((len(some), *self.base.row_shape), self.base.dtype)
             self.base.read_rows(some, stored)
             goes = slice(start, start + most) if places is None else places[start : start + most]
-            as_copied(out)[goes] = as_copied(self.function.apply(stored))
+            as_copied(out)[goes] = as_copied(self._apply(stored, partial(np.asarray, some)))
 
     def describe(self) -> str:
         """Say in words how the rows are reached, and what is made of them."""
         return f"{self.base.describe()}; {self.function.describe()}"
 
+    def _apply(self, rows: np.ndarray, numbers: Callable[[], NDArray[np.int64]]) -> np.ndarray:
+        """Apply the function; `numbers` gives those of the rows, for what it refuses."""
+        try:
+            return self.function.apply(rows)
+        except UnfitRowError as error:
+            row = int(numbers()[error.place])
+            raise ColumnError(f"row {row} of {self._where} {error}") from error
+
     @property
     def _most_rows(self) -> int:
         return max(1, _SLAB_BYTES // max(1, self.base.row_bytes))
+
+
+def _numbers_of(runs: Runs) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(start, stop) for start, stop, _ in runs])
 
 
 def _split_runs(runs: Runs, most: int) -> list[Runs]:

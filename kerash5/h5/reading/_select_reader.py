@@ -98,11 +98,15 @@ def read_vlen_lengths(
 
     Returns:
         The lengths, in the shape of the data set; None where they cannot be read straight from
-        the file.
+        the file, or the data set is none.
     """
     with file.open() as handle:
         dataset = find_dataset(handle, path, allow_external=allow_external).dataset
         try:
+            kind = dataset.dtype
+            is_text = h5py.check_string_dtype(kind) is not None
+            if not kind.hasobject or not (is_text or h5py.check_vlen_dtype(kind) is not None):
+                return None
             layout = replace(
                 read_layout(dataset, handle, may_hold_objects=True),
                 dtype=_VLEN_ELEMENT,
