@@ -72,9 +72,21 @@ class Column:
     Options are applied in this order: file, axis, field, pad_to or decode, select, cf, complex;
     then labels or one_hot, shape, dtype.
 
+    A path may also name a group that is one column: a sparse matrix stored row by row (CSR, as
+    AnnData, 10x Genomics and biom write it), whose rows become dense, shape (columns,), in the type
+    of its values; or codes with their categories (AnnData's `obs/cell_type`), which become class
+    ids with `class_names`. An HDF5 enum does so too.
+
+    Raises:
+        OptionError: An option is no value of its kind. Whether it fits the file is found out, by a
+            `ColumnError` or `ShapeError`, when a source is made of it.
+
     Example:
         >>> Column("image", shape=(28, 28, 1)).shape
         (28, 28, 1)
+        >>> source = Source(digits_train(), x=Column("image", select=(slice(0, 14), ...)))
+        >>> source.columns["x"].shape
+        (14, 28)
     """
 
     path: str

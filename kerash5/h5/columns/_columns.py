@@ -28,7 +28,7 @@ from kerash5.h5.columns._class_ids import Labels, as_text, find_labels, is_text_
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.columns._functions import CastFunction, find_common_type
-from kerash5.h5.columns._open import open_column
+from kerash5.h5.columns._open import Shared, open_column
 from kerash5.h5.columns._ragged import Truncation, warn_of_truncation
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._ranges import CsrReader, PaddedReader
@@ -193,9 +193,12 @@ def resolve_columns(
     truncations: dict[str, list[Truncation]] = {name: [] for name in columns}
     beside = {name: _find_beside(column, files) for name, column in columns.items()}
     for number, own in enumerate(files):
+        shared: Shared = {}  # so that columns of one data set have one reader
         for name, column in columns.items():
             file = beside[name][number] if beside[name] else own
-            opened = open_column(column, file, allow_external=allow_external, reader=reader)
+            opened = open_column(
+                column, file, allow_external=allow_external, reader=reader, shared=shared
+            )
             parts[name].append(opened.reader)
             if file is not own:
                 opened.reader.other_files = (*opened.reader.other_files, file)

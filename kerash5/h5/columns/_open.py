@@ -20,6 +20,7 @@ from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, explained, open_part, read_vlen_lengths
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._find import find_object
+from kerash5.h5.storage._layout import Layout
 
 
 class OpenedColumn(NamedTuple):
@@ -31,8 +32,16 @@ class OpenedColumn(NamedTuple):
     truncation: Truncation | None = None  # None: not known, or there is none
 
 
+Shared = dict[tuple[H5File, str, int], tuple[Layout, AbstractReader]]
+
+
 def open_column(
-    column: Column, file: H5File, *, allow_external: bool = False, reader: Reader = "auto"
+    column: Column,
+    file: H5File,
+    *,
+    allow_external: bool = False,
+    reader: Reader = "auto",
+    shared: Shared | None = None,
 ) -> OpenedColumn:
     """Open a column of one file.
 
@@ -41,6 +50,7 @@ def open_column(
         file: The file.
         allow_external: Let its data lie outside the file's folder.
         reader: As `open_part` has it.
+        shared: What columns have opened that this one may share; it is added to.
 
     Returns:
         The reader of its rows, and how they are stored.
@@ -48,7 +58,8 @@ def open_column(
     Raises:
         KerasH5Error: There is no such column, its options do not fit it, or it is damaged.
     """
-    stored = _open_stored(column, file, allow_external=allow_external, reader=reader)
+    how: _How = {"allow_external": allow_external, "reader": reader}
+    stored = _open_stored(column, file, how, {} if shared is None else shared)
     part, path = stored.reader, stored.path
     where = f"column {path!r} of {file.path!r}"
     if column.select is not None:
@@ -64,12 +75,10 @@ def open_column(
     return stored._replace(reader=part)
 
 
-def _open_stored(
-    column: Column, file: H5File, *, allow_external: bool, reader: Reader
-) -> OpenedColumn:
+def _open_stored(column: Column, file: H5File, how: _How, shared: Shared) -> OpenedColumn:
     """Open what is stored: a data set, its fields, padded rows, or a group that is one column."""
+    allow_external = how["allow_external"]
     path, field = find_field(column, file, allow_external=allow_external)
-    how: _How = {"allow_external": allow_external, "reader": reader}
     if (group := _open_group(column, file, path, how)) is not None:
         return group
     if column.offsets is not None:
@@ -79,7 +88,14 @@ def _open_stored(
     fields = (field,) if isinstance(field, str) else field
     ragged = column.decode is not None
     where = f"column {path!r} of {file.path!r}"
-    layout, part = open_part(path, file, fields=fields, axis=column.axis, ragged=ragged, **how)
+    # "direct" and "auto" are one for all columns of a source.
+    key = (file, path.strip("/"), column.axis)
+    if key in shared and not ragged:
+        layout, part = shared[key]
+    else:
+        layout, part = open_part(path, file, fields=fields, axis=column.axis, ragged=ragged, **how)
+        if not layout.dtype.hasobject:  # of others, a reader may give some fields alone
+            shared[key] = layout, part
     if field is not None:
         wanted = None if column.dtype is None else np.dtype(column.dtype)
         part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))

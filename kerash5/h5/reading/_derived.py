@@ -7,7 +7,7 @@ functions are: see `h5/columns/_functions`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, final
 
@@ -79,18 +79,7 @@ class DerivedReader(AbstractReader):
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of rows to their places."""
-        most = self._most_rows
-        for some in _split_runs(runs, most):
-            lengths = some.stops - some.starts
-            total = int(lengths.sum())
-            places = np.cumsum(lengths) - lengths
-            rows = empty((total, *self.base.row_shape), self.base.dtype)
-            self.base.read_runs(Runs(some.starts, some.stops, places), rows)
-            made = as_copied(self._apply(rows, partial(_numbers_of, some)))
-            for place, goes, length in zip(
-                places.tolist(), some.places.tolist(), lengths.tolist(), strict=True
-            ):
-                as_copied(out)[goes : goes + length] = made[place : place + length]
+        read_runs_together([(self, out)], runs)
 
     def read_rows(
         self,
@@ -100,35 +89,93 @@ class DerivedReader(AbstractReader):
         share: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for."""
-        if share[0]:
-            return
-        most = self._most_rows
-        if len(rows) > most:
-            # In file order, so that slabs do not decode the same chunks again.
-            order = np.argsort(rows, kind="stable")
-            rows, places = rows[order], order if places is None else places[order]
-        for start in range(0, len(rows), most):
-            some = rows[start : start + most]
-            stored = empty((len(some), *self.base.row_shape), self.base.dtype)
-            self.base.read_rows(some, stored)
-            goes = slice(start, start + most) if places is None else places[start : start + most]
-            as_copied(out)[goes] = as_copied(self._apply(stored, partial(np.asarray, some)))
+        if share[0] == 0:
+            read_rows_together([(self, out)], rows, places)
 
     def describe(self) -> str:
         """Say in words how the rows are reached, and what is made of them."""
         return f"{self.base.describe()}; {self.function.describe()}"
 
-    def _apply(self, rows: np.ndarray, numbers: Callable[[], NDArray[np.int64]]) -> np.ndarray:
-        """Apply the function; `numbers` gives those of the rows, for what it refuses."""
+    def apply(self, rows: np.ndarray, numbers: Callable[[], NDArray[np.int64]]) -> np.ndarray:
+        """Return what becomes of rows of the root.
+
+        Args:
+            rows: Of the reader that stands at the root of this one.
+            numbers: Returns those of the rows, for what the function refuses.
+        """
+        if isinstance(self.base, DerivedReader):
+            rows = self.base.apply(rows, numbers)
         try:
             return self.function.apply(rows)
         except UnfitRowError as error:
             row = int(numbers()[error.place])
             raise ColumnError(f"row {row} of {self._where} {error}") from error
 
-    @property
-    def _most_rows(self) -> int:
-        return max(1, _SLAB_BYTES // max(1, self.base.row_bytes))
+
+Target = tuple[AbstractReader, np.ndarray]  # a reader, and where its rows go
+
+
+def root_of(reader: AbstractReader) -> AbstractReader:
+    """Return the reader whose rows another one is made of; itself, if it is made of none."""
+    while isinstance(reader, DerivedReader):
+        reader = reader.base
+    return reader
+
+
+def read_runs_together(targets: Sequence[Target], runs: Runs) -> None:
+    """Read runs of rows by readers of one root, whose rows are read once.
+
+    Args:
+        targets: The readers, each with the array that `read_runs` takes.
+        runs: The rows.
+    """
+    root = root_of(targets[0][0])
+    for some in _split_runs(runs, _most_rows(root)):
+        lengths = some.stops - some.starts
+        places = np.cumsum(lengths) - lengths
+        rows = empty((int(lengths.sum()), *root.row_shape), root.dtype)
+        root.read_runs(Runs(some.starts, some.stops, places), rows)
+        for reader, out in targets:
+            made = as_copied(_apply(reader, rows, partial(_numbers_of, some)))
+            for place, goes, length in zip(
+                places.tolist(), some.places.tolist(), lengths.tolist(), strict=True
+            ):
+                as_copied(out)[goes : goes + length] = made[place : place + length]
+
+
+def read_rows_together(
+    targets: Sequence[Target], rows: NDArray[np.int64], places: NDArray[np.int64] | None = None
+) -> None:
+    """Read rows in the order asked for by readers of one root, whose rows are read once.
+
+    Args:
+        targets: The readers, each with the array that `read_rows` takes.
+        rows: As there.
+        places: As there.
+    """
+    root = root_of(targets[0][0])
+    most = _most_rows(root)
+    if len(rows) > most:
+        # In file order, so that slabs do not decode the same chunks again.
+        order = np.argsort(rows, kind="stable")
+        rows, places = rows[order], order if places is None else places[order]
+    for start in range(0, len(rows), most):
+        some = rows[start : start + most]
+        stored = empty((len(some), *root.row_shape), root.dtype)
+        root.read_rows(some, stored)
+        goes = slice(start, start + most) if places is None else places[start : start + most]
+        for reader, out in targets:
+            as_copied(out)[goes] = as_copied(_apply(reader, stored, partial(np.asarray, some)))
+
+
+def _apply(
+    reader: AbstractReader, rows: np.ndarray, numbers: Callable[[], NDArray[np.int64]]
+) -> np.ndarray:
+    return reader.apply(rows, numbers) if isinstance(reader, DerivedReader) else rows
+
+
+def _most_rows(root: AbstractReader) -> int:
+    return max(1, _SLAB_BYTES // max(1, root.row_bytes))
 
 
 def _numbers_of(runs: Runs) -> NDArray[np.int64]:
