@@ -53,8 +53,8 @@ class Column:
             warning.
         pad_value: What short rows end with.
         offsets: The data set that says where each row begins in `path`, a flat data set of the
-            values of all rows: num_rows + 1 whole numbers, the first and the last value's end
-            among them. Named beside `path`, such as "indptr", or from the root.
+            values of all rows: num_rows + 1 whole numbers, and row i has the values [offsets[i],
+            offsets[i + 1]). Named beside `path`, such as "indptr", or from the root.
         decode: "image" for rows that are the bytes of an image file (JPEG, PNG and others), of any
             length or one. Pillow decodes them: pip install 'kerash5[images]'. The shape of a row is
             that of the first image, (height, width) or (height, width, channels), and all agree.
@@ -120,16 +120,7 @@ class Column:
             value = getattr(self, name)
             if value is not None or name in _NEVER_NONE:
                 object.__setattr__(self, name, parse(value, self.path))
-        if self.offsets is not None and self.pad_to is None:
-            raise OptionError(
-                f"offsets={self.offsets!r} of column {self.path!r} without pad_to=; rows of any "
-                "length need one that they are padded or truncated to"
-            )
-        if self.resize is not None and self.decode is None:
-            raise OptionError(
-                f"resize={self.resize} of column {self.path!r} without decode='image'; only images "
-                "that are decoded are resized"
-            )
+        _check_together(self)
 
     @property
     def wants_text(self) -> bool:
@@ -258,6 +249,26 @@ def _chosen_from(name: str, *choices: object) -> Callable[[Any, str], Any]:
         return value
 
     return parse
+
+
+def _check_together(column: Column) -> None:
+    """Raise `OptionError` where an option would do nothing, for others are missing or given."""
+    needs = {"offsets": "pad_to", "resize": "decode"}
+    excludes = {"pad_to": ("field", "decode"), "offsets": ("axis",)}
+    given = column.kind_options()
+    what = f"of column {column.path!r}"
+    for name, needed in needs.items():
+        if name in given and needed not in given:
+            raise OptionError(f"{name}={given[name]!r} {what} needs {needed}= as well; give both")
+    for name, others in excludes.items():
+        for other in others:
+            if name in given and other in given:
+                raise OptionError(
+                    f"{name}={given[name]!r} {what} does not go with {other}={given[other]!r}; "
+                    "leave one out"
+                )
+    if column.pad_to is None and column.pad_value != 0:
+        raise OptionError(f"pad_value={column.pad_value!r} {what} needs pad_to= as well; give both")
 
 
 _PARSERS: Final[dict[str, Callable[[Any, str], Any]]] = {

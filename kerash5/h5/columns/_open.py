@@ -7,7 +7,7 @@ from typing import NamedTuple, TypedDict
 import h5py
 import numpy as np
 
-from kerash5._errors import UnknownColumnError
+from kerash5._errors import ColumnError, UnknownColumnError
 from kerash5.h5.columns._categories import add_categories, is_categorical, open_categorical
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
@@ -125,11 +125,23 @@ def _open_group(column: Column, file: H5File, path: str, how: _How) -> OpenedCol
         found = find_object(handle, path, allow_external=how["allow_external"])
         if not isinstance(found, h5py.Group):
             return None
+        if is_sparse(found) or is_categorical(found):
+            _check_options_of_group(column, file, path)
         if is_sparse(found):
             return OpenedColumn(path, *open_sparse(column, file, path, found, **how))
         if is_categorical(found):
             return OpenedColumn(path, *open_categorical(file, path, **how))
         return None  # `open_part` has the words
+
+
+def _check_options_of_group(column: Column, file: H5File, path: str) -> None:
+    given = column.kind_options()
+    for name in ("field", "axis", "pad_to", "offsets", "decode"):
+        if name in given:
+            raise ColumnError(
+                f"{name}={given[name]!r} does not go with column {path!r} of {file.path!r}, which "
+                "is a group of several data sets; leave it out, or name one of these"
+            )
 
 
 def find_field(

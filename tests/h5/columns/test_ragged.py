@@ -148,6 +148,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         {"pad_to": 2, "pad_value": "0"},
         {"offsets": "indptr"},
         {"pad_to": 2, "offsets": 3},
+        {"pad_to": 2, "field": "a"},
+        {"pad_to": 2, "decode": "image"},
+        {"pad_to": 2, "offsets": "indptr", "axis": 1},
+        {"pad_value": 1},
     ],
     ids=str,
 )

@@ -127,3 +127,11 @@ def test_indices_outside_the_matrix_are_damage(tmp_path: Path) -> None:
     source.read([0])
     with pytest.raises(DamagedFileError, match="its indices go from 7 to 7"):
         source.read([1])
+
+
+@pytest.mark.parametrize("options", [{"axis": 1}, {"field": "data"}, {"pad_to": 3}], ids=str)
+def test_options_that_would_do_nothing_are_refused(options: Any, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write(file, np.eye(3), "anndata")
+    with pytest.raises(ColumnError, match="does not go with column 'X'"):
+        Source(tmp_path / "a.h5", x=Column("X", **options))
