@@ -18,9 +18,8 @@ from kerash5.h5.columns._class_ids import labels_by_name, name_values
 from kerash5.h5.columns._column import Column
 from kerash5.h5.reading._derived import DerivedReader, RowFunction
 from kerash5.h5.reading._readers import AbstractReader
-from kerash5.h5.reading._select_reader import Reader, explained, open_part
+from kerash5.h5.reading._select_reader import Reader, open_part
 from kerash5.h5.storage._file import H5File
-from kerash5.h5.storage._find import find_object
 
 _UNLISTED: Final = -2  # the id of a name that labels= lacks
 _NAMED_ROWS: Final = 5  # in a message
@@ -50,12 +49,9 @@ def open_categorical(
 
 
 def add_categories(
-    column: Column, part: AbstractReader, file: H5File, path: str, *, allow_external: bool
+    column: Column, part: AbstractReader, file: H5File, *, allow_external: bool
 ) -> AbstractReader:
-    """Return a reader of one number a row with the names that an enum or AnnData gives these.
-
-    Codes of AnnData before 0.8 have an attribute that refers to their categories.
-    """
+    """Return a reader of one number a row with the names that an enum or AnnData gives these."""
     enum = h5py.check_enum_dtype(part.dtype)
     if enum and (column.labels is None or labels_by_name(column) is not None):
         values = sorted(enum.items(), key=lambda pair: int(pair[1]))
@@ -66,15 +62,8 @@ def add_categories(
             return part
         function = RecodeFunction(stored, np.arange(len(stored)), part.row_shape, names)
         return DerivedReader(part, function)
-    if part.dtype.kind not in "iu" or part.row_shape or part.dtype.metadata:
-        return part
-    with explained(path, file), file.open() as handle:
-        dataset = find_object(handle, path, allow_external=allow_external)
-        target = dataset.attrs.get("categories") if "categories" in dataset.attrs else None
-        if not isinstance(target, h5py.Reference) or not target:
-            return part
-        name = handle[target].name
-    part.categories = _read_names(name, file, allow_external=allow_external)
+    if part.named_by is not None:
+        part.categories = _read_names(part.named_by, file, allow_external=allow_external)
     return part
 
 

@@ -12,10 +12,15 @@ from kerash5.h5.columns._categories import add_categories, is_categorical, open_
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
-from kerash5.h5.columns._images import ImageFunction
-from kerash5.h5.columns._ragged import Truncation, note_object_bytes, open_vlen, open_with_offsets
+from kerash5.h5.columns._ragged import (
+    Truncation,
+    note_object_bytes,
+    open_vlen,
+    open_with_offsets,
+)
 from kerash5.h5.columns._sparse import is_sparse, open_sparse
 from kerash5.h5.reading._derived import DerivedReader
+from kerash5.h5.reading._images import ImageFunction
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader, explained, open_part, read_vlen_lengths
 from kerash5.h5.storage._file import H5File
@@ -77,18 +82,32 @@ def open_column(
 
 def _open_stored(column: Column, file: H5File, how: _How, shared: Shared) -> OpenedColumn:
     """Open what is stored: a data set, its fields, padded rows, or a group that is one column."""
-    allow_external = how["allow_external"]
-    path, field = find_field(column, file, allow_external=allow_external)
-    if (group := _open_group(column, file, path, how)) is not None:
+    path, field = find_field(column, file, allow_external=how["allow_external"])
+    try:
+        if column.offsets is not None:
+            return OpenedColumn(path, *open_with_offsets(column, file, path, **how))
+        if column.pad_to is not None:
+            return OpenedColumn(path, *open_vlen(column, file, path, **how))
+        return _open_dataset(column, file, path, field, how=how, shared=shared)
+    except ColumnError:  # groups are few: to look for one first would open each file twice
+        if (group := _open_group(column, file, path, how)) is None:
+            raise
         return group
-    if column.offsets is not None:
-        return OpenedColumn(path, *open_with_offsets(column, file, path, **how))
-    if column.pad_to is not None:
-        return OpenedColumn(path, *open_vlen(column, file, path, **how))
+
+
+def _open_dataset(
+    column: Column,
+    file: H5File,
+    path: str,
+    field: str | tuple[str, ...] | None,
+    *,
+    how: _How,
+    shared: Shared,
+) -> OpenedColumn:
+    """Open a data set, or fields of it."""
     fields = (field,) if isinstance(field, str) else field
     ragged = column.decode is not None
     where = f"column {path!r} of {file.path!r}"
-    # "direct" and "auto" are one for all columns of a source.
     key = (file, path.strip("/"), column.axis)
     if key in shared and not ragged:
         layout, part = shared[key]
@@ -99,16 +118,13 @@ def _open_stored(column: Column, file: H5File, how: _How, shared: Shared) -> Ope
     if field is not None:
         wanted = None if column.dtype is None else np.dtype(column.dtype)
         part = DerivedReader(part, FieldFunction(field, part.row_shape, part.dtype, wanted, where))
-    if column.decode is not None:
-        if part.dtype.hasobject:
-            lengths = read_vlen_lengths(path, file, allow_external=allow_external)
-            note_object_bytes(part, lengths, 1)
-        function = ImageFunction(part, column.resize, where)
-        return OpenedColumn(path, layout.describe(), DerivedReader(part, function, where))
-    if column.wants_text and part.dtype.hasobject:
-        lengths = read_vlen_lengths(path, file, allow_external=allow_external)
+    if part.dtype.hasobject and (ragged or column.wants_text):
+        lengths = read_vlen_lengths(path, file, allow_external=how["allow_external"])
         note_object_bytes(part, lengths, 1)
-    part = add_categories(column, part, file, path, allow_external=allow_external)
+    if ragged:
+        part = DerivedReader(part, ImageFunction(part, column.resize, where), where)
+    else:
+        part = add_categories(column, part, file, allow_external=how["allow_external"])
     return OpenedColumn(path, layout.describe(), part)
 
 

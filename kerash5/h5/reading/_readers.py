@@ -49,6 +49,7 @@ class AbstractReader(ABC):
     num_shares: int = 1  # that the bytes of a block can be read in, side by side
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
     origin: Origin | None = None  # None: of no data set
+    named_by: str | None = None  # the data set of the names of its numbers, where an attribute says
     object_bytes: int = 0  # of what a value refers to, about, where values are objects
     categories: tuple[str, ...] | None = None  # names of the class ids that the rows are
 

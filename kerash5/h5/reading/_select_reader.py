@@ -71,6 +71,7 @@ def open_part(
             chosen = _choose(path, file, found.dataset, layout, reader)
         chosen.other_files = found.other_files
         chosen.origin = _find_origin(found.dataset)
+        chosen.named_by = _find_names(found.dataset)
         return layout, chosen
 
 
@@ -170,6 +171,15 @@ def check_fields(fields: Iterable[str], dtype: np.dtype, where: str) -> None:
 def split_field(field: str, dtype: np.dtype) -> list[str]:
     """Return the names that lead to a field: cut at dots, unless a name has them in it."""
     return [field] if field in (dtype.names or ()) else field.split(".")
+
+
+def _find_names(dataset: h5py.Dataset) -> str | None:
+    """Return the data set that AnnData before 0.8 names the categories of codes by."""
+    if dataset.dtype.kind not in "iu" or dataset.ndim != 1 or "categories" not in dataset.attrs:
+        return None
+    target = dataset.attrs["categories"]
+    is_reference = isinstance(target, h5py.Reference) and bool(target)
+    return str(dataset.file[target].name) if is_reference else None
 
 
 def _find_origin(dataset: h5py.Dataset) -> Origin | None:
