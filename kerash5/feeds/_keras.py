@@ -38,7 +38,7 @@ from kerash5.feeds._class_names import (
     remember_classes,
 )
 from kerash5.feeds._epochs import Epochs
-from kerash5.feeds._keras_pass import Pass
+from kerash5.feeds._keras_pass import Pass, with_text_as_tensors
 from kerash5.feeds._keras_position import (
     Loop,
     Position,
@@ -48,7 +48,6 @@ from kerash5.feeds._keras_position import (
     find_position,
     is_keras_frame,
 )
-from kerash5.feeds._keras_text import with_text_as_tensors
 from kerash5.feeds._overlap import check_no_overlap
 from kerash5.feeds._scale import settle_scale
 from kerash5.feeds.labels._facts import LabelFacts, read_facts, read_is_one_hot
