@@ -168,7 +168,7 @@ def _check_dtype(dtype: DTypeLike, path: str) -> DTypeLike:
         raise OptionError(
             f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
         ) from None
-    return "str" if parsed.kind == "U" else dtype
+    return "str" if parsed == np.dtype(str) else dtype
 
 
 def _parse_one_hot(count: object, path: str) -> int:
