@@ -22,6 +22,7 @@ from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
 
 _MAX_VALUES: Final = 100_000  # of a config.yaml
+_COLUMN_SETTINGS: Final = [one.name for one in fields(Column) if one.init]
 
 ColumnOption = str | dict[str, Any] | list[Any]
 Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
@@ -348,7 +349,7 @@ def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, o
             return Column(**spec)
         except TypeError as error:
             raise OptionError(
-                f"column {dict(spec)!r}: {error}; it takes path, shape, dtype, one_hot and labels"
+                f"column {dict(spec)!r}: {error}; it takes {', '.join(_COLUMN_SETTINGS)}"
             ) from None
     return tuple(parse_columns(part) for part in spec) if isinstance(spec, list) else spec
 
@@ -362,6 +363,7 @@ def format_columns(spec: Columns | None) -> ColumnOption | None:
             "dtype": None if spec.dtype is None else str(np.dtype(spec.dtype)),
             "one_hot": spec.one_hot,
             "labels": _format_labels(spec.labels),
+            **spec.kind_options(),
         }
         said = {name: value for name, value in values.items() if value is not None}
         return spec.path if set(said) == {"path"} else said

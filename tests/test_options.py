@@ -93,7 +93,7 @@ def test_the_form_of_columns_in_yaml_is_this(spec: Any, form: Any) -> None:
 
 def test_a_setting_that_no_column_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        OptionError, match=r"'shap'.*it takes path, shape, dtype, one_hot and labels"
+        OptionError, match=r"'shap'.*it takes path, shape, dtype, one_hot, labels, "
     ):
         parse_columns({"path": "image", "shap": [28, 28]})
 

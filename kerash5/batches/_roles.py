@@ -103,6 +103,9 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
         for name in names_in(tree):
             column = source.columns[name]
             dtype, path = column.dtype, column.column.path
+            if column.is_text:
+                _check_text(name, path, backend, is_transformed=is_transformed)
+                continue
             if dtype.kind not in "biufc":
                 _refuse_kind(name, path, dtype)
             if is_transformed:
@@ -111,13 +114,14 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
                 raise ColumnError(
                     f"column {path!r} ({name}) holds text, of which class ids would be made, and "
                     "only y is a label; encode it in a transform=, which is called with the text, "
-                    f"or say what the ids are: Column({path!r}, labels=[...])"
+                    f"say what the ids are: Column({path!r}, labels=[...]), or give the text to a "
+                    f"layer of TensorFlow: Column({path!r}, dtype=str)"
                 )
             if dtype.kind == "c":
                 raise ColumnError(
                     f"column {path!r} ({name}) holds {dtype} values, of which Keras would drop the "
-                    "imaginary parts; make real numbers of them in a transform=, such as "
-                    "np.stack([x.real, x.imag], axis=-1)"
+                    f"imaginary parts; make real numbers of them: Column({path!r}, "
+                    "complex='channels'), or 'magnitude', or a transform="
                 )
             if dtype.char == "g":
                 raise ColumnError(
@@ -131,11 +135,25 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
                 )
 
 
+def _check_text(name: str, path: str, backend: str | None, *, is_transformed: bool) -> None:
+    """Raise `ColumnError` if nothing would make numbers of text."""
+    if not is_transformed and backend in ("jax", "torch"):
+        raise ColumnError(
+            f"column {path!r} ({name}) is text (dtype=str), which Keras takes on TensorFlow alone, "
+            f"and not on {backend}; make numbers of it in a transform=, or leave dtype=str out and "
+            f"say what the ids are: Column({path!r}, labels=[...])"
+        )
+
+
 def _refuse_kind(name: str, path: str, dtype: np.dtype) -> NoReturn:
-    fields = f" with the fields {', '.join(dtype.names)}" if dtype.names else ""
+    if dtype.names:
+        raise ColumnError(
+            f"column {path!r} ({name}) has the fields {', '.join(dtype.names)}, and a model takes "
+            f"numbers; name one, Column({path!r}, field={dtype.names[0]!r}), or a list of them"
+        )
     raise ColumnError(
-        f"column {path!r} ({name}) holds {dtype} values{fields}; a "
-        "model takes numbers: write each field as a data set of its own"
+        f"column {path!r} ({name}) holds {dtype} values, and a model takes numbers; write it again "
+        "as numbers"
     )
 
 

@@ -209,7 +209,8 @@ def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None)
         return DirectRows(demand.source, plan, reason, _keep(demand))
     if plan.cut is not None:
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
-    if scratch is not None:
+    is_text = any(demand.source.columns[name].loaded_dtype.hasobject for name in demand.read)
+    if scratch is not None and not is_text:  # a file holds no objects
         return ResidentRows(demand.source, plan, demand.blocks, scratch=scratch, kept=_keep(demand))
     return DirectRows(
         demand.source,
@@ -237,13 +238,15 @@ def advise_on_chunks(demand: MemoryEstimate, scratch: str | None = None) -> str 
     largest = max(columns, key=lambda c: max(part.block_rows * part.row_bytes for part in c.parts))
     rows = max(1, _GOOD_CHUNK_BYTES // max(1, largest.loaded_row_bytes))
     shape = "x".join(map(str, (rows, *largest.stored_shape)))
+    repack = f": h5repack -l {largest.column.path}:CHUNK={shape} OLD.h5 NEW.h5"
+    if not largest.is_as_stored:  # its chunks have another shape than its rows
+        repack = ""
     return (
         f"a chunk of column {largest.column.path!r} does not fit the cache "
         f"({demand.block_bytes / 1e6:.1f} MB decoded, cache {demand.cache_bytes / 1e6:.1f} MB), so "
         f"every batch decodes whole chunks anew and an epoch may take hours; give "
         f"cache='{2 * demand.block_bytes // 10**6 + 1}MB', scratch= a folder with "
-        f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks: h5repack -l "
-        f"{largest.column.path}:CHUNK={shape} OLD.h5 NEW.h5"
+        f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks{repack}"
     )
 
 

@@ -114,11 +114,14 @@ def _relabel(source: Source, specs: Mapping[str, ColumnSpec], labels: Mapping[st
         column = columns.get(str(spec))
         if column is None or name not in labels or column.column.labels is not None:
             continue
-        if column.labels is None and column.class_names is not None:
+        is_grouped = all(isinstance(part, ConstantReader) for part in column.parts)
+        if column.labels is None and column.class_names is not None and is_grouped:
             columns[str(spec)] = _rename_groups(column, column.class_names, labels[name], source)
             continue
         asked = replace(column.column, labels=labels[name])
-        columns[str(spec)] = assemble_column(asked, column.parts, column.storage, column.packing)
+        columns[str(spec)] = assemble_column(
+            asked, column.parts, column.storage, column.packing, column.beside
+        )
     return source.with_columns(columns)
 
 

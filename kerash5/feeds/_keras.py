@@ -38,7 +38,7 @@ from kerash5.feeds._class_names import (
     remember_classes,
 )
 from kerash5.feeds._epochs import Epochs
-from kerash5.feeds._keras_pass import Pass
+from kerash5.feeds._keras_pass import Pass, with_text_as_tensors
 from kerash5.feeds._keras_position import (
     Loop,
     Position,
@@ -575,7 +575,7 @@ class H5Dataset(PyDataset):
                 batch = self._read_index(index, find_position(loop) or self._position)
             else:
                 batch = self._serve(indices, index)
-            return self._checked(batch)
+            return with_text_as_tensors(self._checked(batch))
         except BaseException as error:
             # TensorFlow reports its own error in place of ours; the trainer looks here.
             self.error = error

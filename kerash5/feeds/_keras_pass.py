@@ -6,15 +6,17 @@ Counts nothing that outlives the pass: see `H5Dataset` for how passes are told a
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import final
+from typing import Any, final
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerash5.batches._batches import Batch, Batches
+from kerash5.batches._roles import map_tree
 from kerash5.feeds._keras_position import Position
 
 
@@ -90,3 +92,18 @@ def _pause_all() -> None:
     for each in list(_READING):
         with suppress(ValueError):  # TensorFlow's thread is in it
             each.pause()
+
+
+def with_text_as_tensors(batch: Batch) -> Batch:
+    """Return a batch whose arrays of text are tensors of TensorFlow, if that is loaded.
+
+    Keras takes text as tensors of strings alone, and not as NumPy's arrays of objects.
+    """
+    return tuple(map_tree(part, _convert) for part in batch)
+
+
+def _convert(array: Any) -> Any:  # noqa: ANN401  of any framework
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "OSU":
+        return array
+    tensorflow = sys.modules.get("tensorflow")
+    return array if tensorflow is None else tensorflow.constant(array, tensorflow.string)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, final
 
-from kerash5._errors import ColumnError, UnknownColumnError
+from kerash5._errors import ColumnError, FileMissingError, OptionError, UnknownColumnError
 from kerash5.batches._batches import ColumnSpec
 from kerash5.batches._roles import flatten_roles
 from kerash5.h5 import Column
@@ -26,12 +26,15 @@ class Splits:
     """The columns of a data module, for each of training, validation and test.
 
     Args:
-        columns: x, y and sample_weight as asked for, with or without `{split}` in their paths.
+        columns: x, y and sample_weight as asked for, with or without `{split}` in their paths or in
+            the `file` of a `Column`.
     """
 
     def __init__(self, columns: Mapping[str, ColumnSpec | None]) -> None:
         self._columns = dict(columns)
-        self.are_named = any(_has_field(spec) for spec in columns.values())
+        self._is_filled = any(_has_field(spec) for spec in columns.values())
+        # By their own names; where only files have the field, those of training are its rows alone.
+        self.are_named = self._is_filled and not self._first_name()[1]
 
     def of_train(self) -> dict[str, Any]:
         """Return the columns to train on."""
@@ -48,14 +51,16 @@ class Splits:
             UnknownColumnError: They have no column of that name.
             ColumnError: They have several, such as X_val and X_valid.
         """
-        if not self.are_named:
+        self._check_files(role)
+        if not self._is_filled:
             return dict(self._columns)
         word = self.find(role, paths)
         if word is None:
-            path = self._first_path()
+            path, is_file = self._first_name()
             names = " or ".join(repr(path.replace(FIELD, each)) for each in _WORDS[role])
+            place = "" if is_file else f" in {find_files(paths)[0].path!r}"
             raise UnknownColumnError(
-                f"no {names} in {find_files(paths)[0].path!r}, and {path!r} names the columns to "
+                f"no {names}{place}, and {path!r} names the columns to "
                 f"{'validate' if role == 'validation' else role} on; write them, or give a Source "
                 "with columns of its own"
             )
@@ -67,7 +72,10 @@ class Splits:
         Raises:
             ColumnError: They have columns of several.
         """
-        file, path = find_files(paths)[0], self._first_path()
+        path, is_file = self._first_name()
+        if is_file:
+            return next((w for w in _WORDS[role] if _is_there(path.replace(FIELD, w))), None)
+        file = find_files(paths)[0]
         found = [word for word in _WORDS[role] if has_object(file, path.replace(FIELD, word))]
         if len(found) > 1:
             names = " and ".join(repr(path.replace(FIELD, word)) for word in found)
@@ -77,15 +85,45 @@ class Splits:
             )
         return found[0] if found else None
 
-    def _first_path(self) -> str:
-        """Return the path of the first column whose name has the field."""
+    def _first_name(self) -> tuple[str, bool]:
+        """Return the first name with the field, and whether a file has it, not a column."""
         specs = {role: spec for role, spec in self._columns.items() if spec is not None}
         flat, _ = flatten_roles(specs)
-        paths = (spec.path if isinstance(spec, Column) else spec for spec in flat.values())
-        return next(path for path in paths if FIELD in path)
+        paths = [spec.path if isinstance(spec, Column) else spec for spec in flat.values()]
+        files = [name for spec in flat.values() for name in _files_of(spec)]
+        named = [(path, False) for path in paths] + [(file, True) for file in files]
+        return next((name, is_file) for name, is_file in named if FIELD in name)
+
+    def _check_files(self, role: str) -> None:
+        """Refuse one file= for several roles: it would be read beside rows of another role."""
+        specs = {name: spec for name, spec in self._columns.items() if spec is not None}
+        for spec in flatten_roles(specs)[0].values():
+            files = _files_of(spec)
+            if isinstance(spec, Column) and files and not any(FIELD in name for name in files):
+                raise OptionError(
+                    f"column {spec.path!r} lies in the same file for training and to "
+                    f"{'validate' if role == 'validation' else role} on; write {FIELD} in its "
+                    "file=, as in 'labels_{split}.h5', or give a Source with columns of its own"
+                )
 
     def _fill(self, word: str) -> dict[str, Any]:
         return {role: _filled(spec, word) for role, spec in self._columns.items()}
+
+
+def _is_there(path: str) -> bool:
+    try:
+        find_files(path)
+    except FileMissingError:
+        return False
+    return True
+
+
+def _files_of(spec: Any) -> tuple[str, ...]:  # noqa: ANN401  a column
+    """Return the files that a column names for itself."""
+    file = spec.file if isinstance(spec, Column) else None
+    if isinstance(file, tuple):
+        return tuple(map(str, file))
+    return () if file is None else (str(file),)
 
 
 def _has_field(spec: Any) -> bool:  # noqa: ANN401  a tree of columns
@@ -94,7 +132,7 @@ def _has_field(spec: Any) -> bool:  # noqa: ANN401  a tree of columns
     if isinstance(spec, str):
         return FIELD in spec
     if isinstance(spec, Column):
-        return FIELD in spec.path
+        return any(FIELD in name for name in (spec.path, *_files_of(spec)))
     return isinstance(spec, Sequence) and any(_has_field(part) for part in spec)
 
 
@@ -104,7 +142,9 @@ def _filled(spec: Any, word: str) -> Any:  # noqa: ANN401  a tree of columns
     if not _has_field(spec):
         return spec
     if isinstance(spec, Column):
-        return replace(spec, path=spec.path.replace(FIELD, word))
+        files = tuple(name.replace(FIELD, word) for name in _files_of(spec))
+        file = files[0] if isinstance(spec.file, str) else files or None
+        return replace(spec, path=spec.path.replace(FIELD, word), file=file)
     if isinstance(spec, Mapping):
         return {name: _filled(part, word) for name, part in spec.items()}
     return tuple(_filled(part, word) for part in spec)

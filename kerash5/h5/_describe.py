@@ -95,6 +95,9 @@ def describe_columns(
 def _describe_column(name: str, column: ResolvedColumn) -> Iterator[str]:
     rows = f"rows {column.shape} {column.dtype}"
     yield f"  {name}: {column.column.path!r}, {rows}, {column.storage}"
+    if column.beside:
+        more = f" and {len(column.beside) - 1} more" if len(column.beside) > 1 else ""
+        yield f"    of {column.beside[0].path!r}{more}"
     yield f"    read {column.parts[0].describe()}"
     if column.packing:
         yield f"    as stored, though its attributes say {column.packing}"

@@ -22,6 +22,7 @@ from kerash5.h5._row_numbers import parse_rows
 from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths
 from kerash5.h5.columns._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5.columns._given import name_columns, parse_column
+from kerash5.h5.columns._together import allocate, load_rows, load_runs
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.reading._select_reader import READERS, Reader
@@ -287,13 +288,7 @@ class Source:
             if chosen is not None:
                 here = rows[chosen] - self._parts.starts[part]
                 goes = chosen if places is None else places[chosen]
-            for name, column in self._columns.items():
-                if column.labels is None:
-                    column.parts[part].read_rows(here, out[name], goes, share)
-                elif share[0] == 0:
-                    stored = np.empty((len(here), *column.stored_shape), column.stored_dtype)
-                    column.parts[part].read_rows(here, stored)
-                    out[name][slice(None) if goes is None else goes] = column.load(stored)
+            load_rows(self._columns, part, here, out, places=goes, share=share)
 
     def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
         """Load rows [start, stop) of one part into arrays of shape (stop - start, *row_shape)."""
@@ -311,21 +306,11 @@ class Source:
             here = runs
             if chosen is not None:
                 here = runs[chosen].counted_from(int(self._parts.starts[part]))
-            for name, column in self._columns.items():
-                if column.labels is None:
-                    column.parts[part].read_runs(here, out[name])
-                    continue
-                for start, stop, place in here:
-                    stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
-                    column.parts[part].read_range(start, stop, stored)
-                    out[name][place : place + stop - start] = column.load(stored)
+            load_runs(self._columns, part, here, out)
 
     def allocate(self, num_rows: int) -> dict[str, np.ndarray]:
         """Return uninitialised arrays that hold `num_rows` loaded rows of every column."""
-        return {
-            name: np.empty((num_rows, *c.stored_shape), c.loaded_dtype)
-            for name, c in self._columns.items()
-        }
+        return allocate(self._columns, num_rows)
 
     @property
     def row_bytes(self) -> int:
@@ -374,10 +359,7 @@ class Source:
             "files": [
                 [os.path.basename(file.path), file.identity.num_bytes] for file in self._files
             ],
-            "columns": {
-                name: [column.column.path, list(column.shape), str(column.dtype)]
-                for name, column in self._columns.items()
-            },
+            "columns": {name: column.fingerprint() for name, column in self._columns.items()},
         }
 
     @property

@@ -35,7 +35,7 @@ class Labels:
         Raises:
             LabelError: A value is not among the labels.
         """
-        values = _as_text(stored)
+        values = as_text(stored)
         place = np.searchsorted(self.values, values)
         place[place == len(self.values)] = 0
         wrong = self.values[place] != values
@@ -47,11 +47,31 @@ class Labels:
         return self.ids[place]
 
 
+def is_text_type(dtype: np.dtype) -> bool:
+    """Whether values of a stored type are text."""
+    return dtype.kind in "SO" or h5py.check_string_dtype(dtype) is not None
+
+
 def find_labels(column: Column, parts: Sequence[AbstractReader]) -> Labels | None:
-    is_text = parts[0].dtype.kind in "SO" or h5py.check_string_dtype(parts[0].dtype) is not None
+    is_text = is_text_type(parts[0].dtype)
     if column.labels is not None:
         return _labels_as_told(column, parts[0].dtype, is_text=is_text)
     return _labels_of_values(_distinct_values(parts)) if is_text else None
+
+
+def labels_by_name(column: Column) -> dict[str, int] | None:
+    """Return the ids that `labels=` gives to text; None where it has none, or gives numbers."""
+    if column.labels is None:
+        return None
+    values, ids = _parse_labels(column)
+    if values.dtype.kind != "U":
+        return None
+    return dict(zip(values.tolist(), ids, strict=True))
+
+
+def name_values(values: np.ndarray) -> tuple[str, ...]:
+    """Return values as text, that of bytes decoded."""
+    return tuple(str(value) for value in as_text(values))
 
 
 def _labels_as_told(column: Column, stored_dtype: np.dtype, *, is_text: bool) -> Labels:
@@ -110,12 +130,12 @@ def _distinct_values(parts: Sequence[AbstractReader]) -> np.ndarray:
             stop = min(start + _SCAN_ROWS, part.num_rows)
             rows = np.empty((stop - start, *part.row_shape), part.dtype)
             part.read_range(start, stop, rows)
-            distinct = np.unique(_as_text(rows))
+            distinct = np.unique(as_text(rows))
             found = distinct if found is None else np.union1d(found, distinct)
     return found if found is not None else np.empty(0, "U1")
 
 
-def _as_text(values: np.ndarray) -> np.ndarray:
+def as_text(values: np.ndarray) -> np.ndarray:
     """Return byte and object strings as fixed-width unicode, other arrays as they are."""
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8", "backslashreplace")

@@ -8,77 +8,38 @@ that way in caches, and *finished* (cast, reshaped, one-hot) batch by batch.
 from __future__ import annotations
 
 import math
-import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike
 
-from kerash5._checks import parse_count
 from kerash5._errors import (
     ColumnError,
     LabelError,
     OptionError,
     ShapeError,
 )
-from kerash5.h5.columns._cast import cast_rows, check_types, may_lose
-from kerash5.h5.columns._class_ids import Labels, find_labels
+from kerash5.h5.columns._cast import cast_rows, check_types, may_lose, why_not_cast
+from kerash5.h5.columns._categories import check_codes, unify_categories
+from kerash5.h5.columns._class_ids import Labels, as_text, find_labels, is_text_type
+from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._doubts import read_packing
+from kerash5.h5.columns._functions import CastFunction, find_common_type
+from kerash5.h5.columns._open import Shared, open_column
+from kerash5.h5.columns._ragged import Truncation, warn_of_truncation
+from kerash5.h5.reading._derived import DerivedReader
+from kerash5.h5.reading._ranges import CsrReader, PaddedReader
 from kerash5.h5.reading._readers import AbstractReader
-from kerash5.h5.reading._select_reader import Reader, open_part
-from kerash5.h5.storage._file import H5File
-from kerash5.h5.storage._handles import name_dataset
+from kerash5.h5.reading._select_reader import Reader
+from kerash5.h5.storage._file import H5File, find_files
+
+__all__ = ["Column", "ResolvedColumn", "assemble_column", "check_lengths", "resolve_columns"]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a file: a data set and what to make of its rows.
-
-    Args:
-        path: The data set's path in the file, such as "image" or "train/images"; or the open
-            `h5py.Dataset`, of a file opened with mode "r".
-        shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
-            number of values, no cost.
-        dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
-            and the model rescales. Floats are rounded (float64 to float32, int64 to float32), and
-            nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
-            float16), lose a fraction or an imaginary part, or be NaN as an integer, is a
-            `ColumnError` that names its row; for labels when the data set is made, for other
-            columns when the row is read.
-        one_hot: The number of classes; integer labels of shape () become float32 rows of shape
-            (one_hot,).
-        labels: How stored values become class ids: a sequence of values (the id is the position) or
-            a mapping of value to id. String columns find their labels by themselves (sorted).
-
-    Example:
-        >>> Column("image", shape=(28, 28, 1)).shape
-        (28, 28, 1)
-    """
-
-    path: str
-    shape: tuple[int, ...] | None = None
-    dtype: DTypeLike | None = None
-    one_hot: int | None = None
-    labels: Sequence[object] | Mapping[Any, int] | None = None
-    # The file of the open data set that was given as path=.
-    given_in: str | None = field(default=None, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.path, h5py.Dataset):
-            file, name = name_dataset(self.path, "path= of a column")
-            object.__setattr__(self, "given_in", file)
-            object.__setattr__(self, "path", name)
-        if not isinstance(self.path, str) or not self.path.strip("/"):
-            raise OptionError(f"a column needs the path of a data set, not {self.path!r}")
-        if self.shape is not None:
-            object.__setattr__(self, "shape", _parse_shape(self.shape))
-        if self.dtype is not None:
-            _check_dtype(self.dtype, self.path)
-        if self.one_hot is not None:
-            object.__setattr__(self, "one_hot", _parse_one_hot(self.one_hot, self.path))
+_KINDS: Final = {"u": "i", "S": "O"}  # kinds of types that are of one kind: integers, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +54,7 @@ class ResolvedColumn:
     class_names: tuple[str, ...] | None
     storage: str  # how the first part is stored, in words
     packing: str = ""  # attributes of the first part that are not applied, in words
+    beside: tuple[H5File, ...] = ()  # the file of each part, where column.file names them
 
     @property
     def loaded_dtype(self) -> np.dtype:
@@ -101,8 +63,11 @@ class ResolvedColumn:
 
     @property
     def loaded_row_bytes(self) -> int:
-        """Bytes of one loaded row."""
-        return int(np.prod(self.stored_shape, dtype=np.int64)) * self.loaded_dtype.itemsize
+        """Bytes of one loaded row; about so many, where it is text of any length."""
+        each = self.loaded_dtype.itemsize
+        if self.loaded_dtype.hasobject:
+            each += max(part.object_bytes for part in self.parts)
+        return math.prod(self.stored_shape) * each
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,14 +83,50 @@ class ResolvedColumn:
     @property
     def dtype(self) -> np.dtype:
         """The type of finished rows."""
+        if self.is_text:
+            return np.dtype(object)
         if self.column.dtype is not None:
             return np.dtype(self.column.dtype)
         return np.dtype(np.float32) if self.column.one_hot is not None else self.loaded_dtype
 
     @property
     def may_lose(self) -> bool:
-        """Whether some stored value would not survive the cast, so that rows are looked at."""
+        """Whether some stored value may be refused, so that rows are looked at."""
+        if self.may_miss:
+            return True
+        if self.is_text:
+            return False
         return self.column.one_hot is None and may_lose(self.loaded_dtype, self.dtype)
+
+    def fingerprint(self) -> list[object]:
+        """Return what must be equal for two columns to hold the same rows, as JSON has it."""
+        found: list[object] = [self.column.path, list(self.shape), str(self.dtype)]
+        options = self.column.kind_options()
+        if self.beside:  # by their names, not their folders, as the source's own files
+            sizes = [[os.path.basename(f.path), f.identity.num_bytes] for f in self.beside]
+            options["file"] = sizes
+        # Only where there are such: checkpoints of before they existed fit all other columns.
+        return [*found, options] if options else found
+
+    @property
+    def is_text(self) -> bool:
+        """Whether rows are text, as it was asked for."""
+        return self.column.wants_text and is_text_type(self.stored_dtype)
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether rows are those of a data set, and no part of them or made of several."""
+        made = (DerivedReader, PaddedReader, CsrReader)
+        return not self.column.axis and not any(isinstance(part, made) for part in self.parts)
+
+    @property
+    def may_miss(self) -> bool:
+        """Whether rows may have none of the categories that the file names."""
+        # An enum that counts from 0 is read as it is stored, and mostly unsigned.
+        is_coded = (
+            self.loaded_dtype.kind == "i" and h5py.check_enum_dtype(self.stored_dtype) is None
+        )
+        return is_coded and all(part.categories is not None for part in self.parts)
 
     @property
     def is_named_by_itself(self) -> bool:
@@ -152,13 +153,17 @@ class ResolvedColumn:
             locate: Returns the words for one of them, for messages.
 
         Raises:
-            LabelError: A label lies outside [0, one_hot).
+            LabelError: A label lies outside [0, one_hot), or a row has no category.
             ColumnError: A value does not fit the column's `dtype`.
         """
+        if self.may_miss:
+            check_codes(loaded, self.column.path, self.class_names or (), locate)
         if self.column.one_hot is not None:
             return _one_hot(loaded, self.column.one_hot, self.dtype, self.column.path).reshape(
                 len(loaded), *self.shape
             )
+        if self.is_text:
+            return as_text(loaded).astype(object).reshape(len(loaded), *self.shape)
         rows = loaded.reshape(len(loaded), *self.shape)
         return cast_rows(rows, self.dtype, self.column.path, locate)
 
@@ -185,27 +190,56 @@ def resolve_columns(
     parts: dict[str, list[AbstractReader]] = {name: [] for name in columns}
     storage: dict[str, str] = {}
     packing: dict[str, str] = {}
-    for file in files:
+    truncations: dict[str, list[Truncation]] = {name: [] for name in columns}
+    beside = {name: _find_beside(column, files) for name, column in columns.items()}
+    for number, own in enumerate(files):
+        shared: Shared = {}  # so that columns of one data set have one reader
         for name, column in columns.items():
-            layout, part = open_part(
-                column.path, file, allow_external=allow_external, reader=reader
+            file = beside[name][number] if beside[name] else own
+            opened = open_column(
+                column, file, allow_external=allow_external, reader=reader, shared=shared
             )
-            parts[name].append(part)
-            if file is files[0]:
-                storage[name] = layout.describe()
-                packing[name] = read_packing(file, column.path, allow_external=allow_external)
+            parts[name].append(opened.reader)
+            if file is not own:
+                opened.reader.other_files = (*opened.reader.other_files, file)
+            if opened.truncation is not None:
+                truncations[name].append(opened.truncation)
+            if number == 0:
+                storage[name] = opened.storage
+                if column.cf is None:
+                    packing[name] = read_packing(file, opened.path, allow_external=allow_external)
             else:
-                _check_alike(column.path, files[0], parts[name][0], file, part)
+                first = (beside[name] or files)[0]
+                _check_alike(column.path, first, parts[name][0], file, opened.reader)
+    for name, column in columns.items():
+        parts[name] = _with_one_type(column, beside[name] or files, parts[name])
+    for name, column in columns.items():
+        warn_of_truncation(column, truncations[name], sum(part.num_rows for part in parts[name]))
     return {
-        name: assemble_column(column, tuple(parts[name]), storage[name], packing[name])
+        name: assemble_column(
+            column, tuple(parts[name]), storage[name], packing.get(name, ""), beside[name]
+        )
         for name, column in columns.items()
     }
+
+
+def _find_beside(column: Column, files: Sequence[H5File]) -> tuple[H5File, ...]:
+    """Return the files that a column lies in, one for each of the source's; none: in those."""
+    if column.file is None:
+        return ()
+    found = find_files(column.file)
+    if len(found) != len(files):
+        raise ColumnError(
+            f"column {column.path!r} lies in {len(found)} files (file={column.file!r}), and the "
+            f"source has {len(files)}; give one for each"
+        )
+    return found
 
 
 def _check_alike(
     path: str, first_file: H5File, first: AbstractReader, file: H5File, part: AbstractReader
 ) -> None:
-    if (part.row_shape, part.dtype) != (first.row_shape, first.dtype):
+    if part.row_shape != first.row_shape:
         raise ColumnError(
             f"column {path!r} differs between files: rows of shape {first.row_shape} "
             f"{first.dtype} in {first_file.path!r}, of shape {part.row_shape} {part.dtype} "
@@ -213,23 +247,81 @@ def _check_alike(
         )
 
 
+def _with_one_type(
+    column: Column, files: Sequence[H5File], parts: list[AbstractReader]
+) -> list[AbstractReader]:
+    """Return readers of one type: one that changes no value, or that of `dtype=`.
+
+    Raises:
+        ColumnError: There is no such type.
+    """
+    first = parts[0].dtype
+    other = next((n for n, part in enumerate(parts) if part.dtype != first), None)
+    if other is None or all(part.categories is not None for part in parts):  # those get ids
+        return parts
+    types = list(dict.fromkeys(part.dtype for part in parts))
+    # Integers beside floats may be the same images before and after scaling: that is asked.
+    is_one_kind = len({_KINDS.get(kind.kind, kind.kind) for kind in types}) == 1
+    common = find_common_type(types) if is_one_kind else None
+    wanted = None if column.dtype is None else np.dtype(column.dtype)
+    if common is None and wanted and not any(why_not_cast(kind, wanted) for kind in types):
+        common = wanted
+    if common is None:
+        cure = (
+            "if they do, pass dtype=, the type to read both in, or read them apart"
+            if all(kind.kind in "biufc" for kind in types)
+            else "read them apart"
+        )
+        raise ColumnError(
+            f"column {column.path!r} differs between files: rows of {first} in {files[0].path!r} "
+            f"and of {parts[other].dtype} in {files[other].path!r}, which need not mean the same; "
+            f"{cure}"
+        )
+    return [
+        part
+        if part.dtype == common
+        else DerivedReader(
+            part,
+            CastFunction(part.row_shape, common, f"column {column.path!r} of {file.path!r}"),
+        )
+        for file, part in zip(files, parts, strict=True)
+    ]
+
+
 def assemble_column(
-    column: Column, parts: tuple[AbstractReader, ...], storage: str, packing: str = ""
+    column: Column,
+    parts: tuple[AbstractReader, ...],
+    storage: str,
+    packing: str = "",
+    beside: tuple[H5File, ...] = (),
 ) -> ResolvedColumn:
-    """Make a column of parts that are known to be alike; `storage` says how they are stored."""
+    """Make a column of parts that are known to be alike.
+
+    Args:
+        column: What the user said.
+        parts: Its readers.
+        storage: How they are stored, in words.
+        packing: Attributes that are not applied, in words.
+        beside: The file of each part, where it lies in others than the source.
+    """
+    parts, names = unify_categories(column, parts)
     stored_shape, stored_dtype = parts[0].row_shape, parts[0].dtype
     _check_shape(column, stored_shape)
-    labels = find_labels(column, parts)
+    is_asked = column.wants_text and is_text_type(stored_dtype)
+    labels = None if names is not None or is_asked else find_labels(column, parts)
     found = ResolvedColumn(
         column,
         parts,
         stored_shape,
         stored_dtype,
         labels,
-        labels.names if labels else None,
+        labels.names if labels else names,
         storage,
         packing,
+        beside,
     )
+    if is_asked:
+        return found
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
     return found
@@ -238,41 +330,24 @@ def assemble_column(
 def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: ResolvedColumn) -> None:
     """Raise `ColumnError` if two columns of the same files differ in length."""
     for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
-        if part.num_rows != other_part.num_rows:
-            path = files[min(number, len(files) - 1)].path
-            raise ColumnError(
-                f"columns of {path!r} differ in length: {first.column.path!r} has "
-                f"{part.num_rows} rows, {other.column.path!r} {other_part.num_rows}; they must be "
-                "aligned row by row: write the file again"
-            )
-
-
-def _parse_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    try:
-        # Not int(): it would cut 28.5 to 28, and make (2, 8) of "28".
-        parsed = tuple(operator.index(length) for length in shape)
-    except TypeError:
-        raise OptionError(
-            f"shape={shape!r} of a column; it is a tuple of lengths, such as (28, 28, 1)"
-        ) from None
-    if any(length < 0 for length in parsed):
-        raise OptionError(
-            f"shape={parsed} of a column; lengths are known for stored rows, so none is negative"
+        if part.num_rows == other_part.num_rows:
+            continue
+        own = files[min(number, len(files) - 1)].path
+        place, other_place = (
+            one.beside[number].path if one.beside else own for one in (first, other)
         )
-    return parsed
-
-
-def _check_dtype(dtype: DTypeLike, path: str) -> None:
-    try:
-        np.dtype(dtype)
-    except TypeError:
-        raise OptionError(
-            f"dtype={dtype!r} of column {path!r} is no type that NumPy knows, such as 'float32'"
-        ) from None
-
-
-def _parse_one_hot(count: object, path: str) -> int:
-    return parse_count("one_hot", count, f"the number of classes of column {path!r}")
+        names = (first.column.path, other.column.path)
+        if place != other_place:
+            raise ColumnError(
+                f"columns differ in length: {names[0]!r} has {part.num_rows} rows in {place!r}, "
+                f"{names[1]!r} {other_part.num_rows} in {other_place!r}; they must be aligned row "
+                "by row: name the files that belong together"
+            )
+        raise ColumnError(
+            f"columns of {place!r} differ in length: {names[0]!r} has {part.num_rows} rows, "
+            f"{names[1]!r} {other_part.num_rows}; they must be aligned row by row: write the file "
+            "again"
+        )
 
 
 def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:

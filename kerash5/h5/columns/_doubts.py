@@ -9,41 +9,24 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import h5py
 import numpy as np
 
 from kerash5._errors import (
-    DamagedFileError,
     escape_controls,
-    explain_system_error,
 )
+from kerash5.h5.columns._cf import NAMES, read_cf
 from kerash5.h5.storage._file import H5File
-from kerash5.h5.storage._find import find_object
-from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 if TYPE_CHECKING:
     from kerash5.h5.columns._columns import ResolvedColumn
 
-# Of netCDF's conventions; a reader of netCDF applies them.
-_PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 MIN_PARTS: Final = 3  # files or groups; two of a length are no pattern
-
-
-def packing_of(dataset: h5py.Dataset) -> dict[str, object]:
-    """Return the attributes that say how stored values are to be changed; empty if none do."""
-    found = {name: dataset.attrs[name] for name in _PACKING if name in dataset.attrs}
-    return {name: value for name, value in found.items() if not _is_nan(value)}
 
 
 def _is_nan(value: object) -> bool:
     """Say whether a fill value is NaN, which is what missing values would be made."""
     array = np.asarray(value)
     return array.dtype.kind == "f" and bool(np.isnan(array).all())
-
-
-def describe_packing(packing: Mapping[str, object]) -> str:
-    """Return "scale_factor=0.01, add_offset=5.0"."""
-    return escape_controls(", ".join(f"{name}={value}" for name, value in packing.items()))
 
 
 def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
@@ -57,17 +40,9 @@ def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
     Raises:
         DamagedFileError: The attributes cannot be read.
     """
-    with file.open() as handle:
-        dataset = find_object(handle, path, allow_external=allow_external)
-        try:
-            found = packing_of(dataset) if isinstance(dataset, h5py.Dataset) else {}
-            return describe_packing(found)
-        except (KeyError, TypeError, *HDF5_ERRORS) as error:
-            what = f"{path!r} in {file.path!r}"
-            raise explain_system_error(error, what) or DamagedFileError(
-                f"{what} is damaged: its attributes cannot be read ({words_of(error)}); copy or "
-                "download the file again"
-            ) from error
+    found = read_cf(file, path, allow_external=allow_external)
+    told = {name: found[name] for name in NAMES if name in found and not _is_nan(found[name])}
+    return escape_controls(", ".join(f"{name}={value}" for name, value in told.items()))
 
 
 def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:
@@ -76,8 +51,8 @@ def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:
         if column.packing:
             warnings.warn(
                 f"column {column.column.path!r} is read as it is stored, and its attributes say "
-                f"otherwise ({column.packing}): apply them in a transform=, or write the values "
-                "unpacked",
+                f"otherwise ({column.packing}): Column({column.column.path!r}, cf=True) applies "
+                "them, cf=False reads what is stored without this warning",
                 stacklevel=4,
             )
 

@@ -6,6 +6,7 @@ must return the same bytes. Nothing here knows about columns or batches: see `h5
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Final, TypeAlias, final
@@ -24,6 +25,10 @@ from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 # Read at a time; and through the gaps of a chunk only while the rows between cost less than this.
 _SLAB_BYTES: Final = 32 << 20
+_BAND_BYTES: Final = 256 << 20  # of rows that lie along another axis than the first
+# Of a contiguous data set whose rows lie along another axis, so many bytes are read at each place:
+# a page of memory, for less costs a disk as much.
+_PIECE_BYTES: Final = 4 << 10
 
 
 # Which object holds the rows, whatever its name: the file's device and inode, the object's address.
@@ -44,11 +49,14 @@ class AbstractReader(ABC):
     num_shares: int = 1  # that the bytes of a block can be read in, side by side
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
     origin: Origin | None = None  # None: of no data set
+    named_by: str | None = None  # the data set of the names of its numbers, where an attribute says
+    object_bytes: int = 0  # of what a value refers to, about, where values are objects
+    categories: tuple[str, ...] | None = None  # names of the class ids that the rows are
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one decoded row."""
-        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.row_shape) * (self.dtype.itemsize + self.object_bytes)
 
     @abstractmethod
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
@@ -81,25 +89,75 @@ class AbstractReader(ABC):
         """Say in words how the rows are reached."""
 
 
+def block_rows_along(layout: Layout, axis: int) -> int:
+    """Return how many rows along an axis are best read together."""
+    if layout.chunks is not None:
+        return layout.chunks[axis]
+    if axis == 0:
+        return 1
+    inner = int(np.prod(layout.shape[axis + 1 :], dtype=np.int64)) * layout.dtype.itemsize
+    return max(1, min(layout.shape[axis], _PIECE_BYTES // max(1, inner)))
+
+
+def describe_axis(layout: Layout, axis: int) -> str:
+    """Say in words what a single row costs that lies along another axis than the first."""
+    block = block_rows_along(layout, axis)
+    if layout.chunks is None:
+        count = math.prod(layout.shape[:axis])
+        cost = f"{count} piece{'s' * (count != 1)} of the file"
+    else:
+        count = math.prod(layout.grid[:axis] + layout.grid[axis + 1 :])
+        size = count * layout.chunk_bytes / 1e6
+        cost = f"{count} chunk{'s' * (count != 1)} ({size:.1f} MB decoded)"
+    return f"rows along axis {axis}: a single row costs {cost}, and {block} rows no more"
+
+
 def as_copied(rows: np.ndarray) -> np.ndarray:
     """Return a view that is copied byte by byte: NumPy skips what lies between fields."""
-    return rows if rows.dtype.names is None else rows.view(f"V{rows.dtype.itemsize}")
+    if rows.dtype.names is None or rows.dtype.hasobject:
+        return rows
+    return rows.view(f"V{rows.dtype.itemsize}")
 
 
 @final
 class H5pyReader(AbstractReader):
-    """Reads through h5py: slow when shuffled, and right by definition."""
+    """Reads through h5py: slow when shuffled, and right by definition.
 
-    def __init__(self, file: H5File, path: str, layout: Layout, *, reason: str) -> None:
+    Args:
+        file: The file.
+        path: Of the data set in it.
+        layout: Of the data set.
+        reason: Why no faster reader is taken, in words.
+        fields: Read these fields of a compound alone; None: all of it.
+        axis: Which axis of the data set counts rows, from 0.
+    """
+
+    def __init__(
+        self,
+        file: H5File,
+        path: str,
+        layout: Layout,
+        *,
+        reason: str,
+        fields: tuple[str, ...] | None = None,
+        axis: int = 0,
+    ) -> None:
         self._file = file
         self._path = path
         self._reason = reason
+        self._fields = fields
         self._foreign_filters = layout.foreign_filters
-        self.num_rows = layout.num_rows
-        self.row_shape = layout.row_shape
+        self._axis = axis
+        self.num_rows = layout.shape[axis]
+        self.row_shape = layout.shape[:axis] + layout.shape[axis + 1 :]
         self.dtype = layout.dtype
-        self.block_rows = layout.chunk_rows
+        if fields is not None:
+            self.dtype = np.dtype([(name, layout.dtype[name]) for name in fields])
+        self.block_rows = block_rows_along(layout, axis)
         self.is_direct = False
+        # Along another axis a block of rows is a band of chunks, each decoded once only if the band
+        # is read at once.
+        self._slab_bytes = _SLAB_BYTES if axis == 0 else _BAND_BYTES
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of rows to their places."""
@@ -108,11 +166,12 @@ class H5pyReader(AbstractReader):
         with self._file.open() as file:
             # Walked and checked by find_dataset when the reader was made.
             dataset = file[self._path]
-            most = max(1, _SLAB_BYTES // max(1, self.row_bytes))
             for start, stop, place in runs.joined():
-                for low in range(start, stop, most):
-                    high, shift = min(low + most, stop), place - start
+                low, shift = start, place - start
+                while low < stop:
+                    high = min(self._slab_end(low), stop)
                     self._read_slab(dataset, low, high, out[low + shift : high + shift])
+                    low = high
 
     def read_rows(
         self,
@@ -141,12 +200,21 @@ class H5pyReader(AbstractReader):
         """Say in words how the rows are reached, and why not faster."""
         return f"h5py ({self._reason})"
 
+    def _slab_end(self, start: int) -> int:
+        """Return where to end a slab from a row on: where a chunk ends, if one is not too large."""
+        row_bytes = max(1, self.row_bytes)
+        most = max(1, _SLAB_BYTES // row_bytes)
+        if self.block_rows * row_bytes > self._slab_bytes:
+            return start + most
+        most = max(1, most // self.block_rows) * self.block_rows
+        return start - start % self.block_rows + most
+
     def _slabs(self, ordered: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Cut sorted rows where the chunk changes.
 
         If a chunk is too large to read whole, cut them at every gap.
         """
-        if self.block_rows > 1 and self.block_rows * self.row_bytes <= _SLAB_BYTES:
+        if self.block_rows > 1 and self.block_rows * self.row_bytes <= self._slab_bytes:
             breaks = np.flatnonzero(np.diff(ordered // self.block_rows)) + 1
         else:
             breaks = np.flatnonzero(np.diff(ordered) != 1) + 1
@@ -169,7 +237,9 @@ class H5pyReader(AbstractReader):
             load_filters(self._foreign_filters)  # again: this may be another process
             # Reading by slice, then copying, serves every type; read_direct refuses strings and
             # sub-arrays.
-            as_copied(out)[...] = as_copied(dataset[start:stop])
+            asked = dataset if self._fields is None else dataset.fields(list(self._fields))
+            found = asked[(slice(None),) * self._axis + (slice(start, stop),)]
+            as_copied(out)[...] = np.moveaxis(as_copied(found), self._axis, 0)
         except HDF5_ERRORS as error:
             for file in (self._file, *self.other_files):
                 file.check_unchanged()

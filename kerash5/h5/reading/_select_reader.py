@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, Literal
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
-from kerash5._errors import DamagedFileError, KerasH5Error, explain_system_error
+from kerash5._errors import ColumnError, DamagedFileError, KerasH5Error, explain_system_error
 from kerash5.h5.reading._chunk_readers import DirectReader, MappedReader
 from kerash5.h5.reading._contiguous import ContiguousReader, why_not_contiguous
-from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin
+from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin, describe_axis
 from kerash5.h5.storage._chunk_map import (
     ChunkMap,
     cross_check,
@@ -26,11 +32,19 @@ from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 Reader = Literal["auto", "direct", "h5py"]
 
+_VLEN_ELEMENT: Final = np.dtype([("length", "<u4"), ("heap", "V12")])
 READERS: Final[tuple[Reader, ...]] = ("auto", "direct", "h5py")
 
 
 def open_part(
-    path: str, file: H5File, *, allow_external: bool = False, reader: Reader = "auto"
+    path: str,
+    file: H5File,
+    *,
+    allow_external: bool = False,
+    reader: Reader = "auto",
+    fields: tuple[str, ...] | None = None,
+    axis: int = 0,
+    ragged: bool = False,
 ) -> tuple[Layout, AbstractReader]:
     """Open one data set of one file with the fastest reader that it qualifies for.
 
@@ -39,18 +53,33 @@ def open_part(
         file: The file.
         allow_external: Let its data lie outside the file's folder.
         reader: "auto"; "direct" to have no offset of the file trusted; "h5py" for h5py alone.
+        fields: Those wanted of a compound; where others hold no numbers, these alone are read.
+        axis: Which axis of the data set counts rows; negative ones count from the last.
+        ragged: Let rows be arrays of any length; they are read as objects.
 
     Raises:
         KerasH5Error: There is no such data set, it is no column, or it is damaged.
     """
-    try:
-        with file.open() as handle:
-            found = find_dataset(handle, path, allow_external=allow_external)
-            layout = read_layout(found.dataset, handle)
+    with explained(path, file), file.open() as handle:
+        found = find_dataset(handle, path, allow_external=allow_external)
+        may_hold_objects = ragged or fields is not None
+        layout = read_layout(found.dataset, handle, may_hold_objects=may_hold_objects)
+        place = _find_axis(axis, layout, f"{path!r} in {file.path!r}")
+        if place or ((ragged or fields is not None) and layout.dtype.hasobject):
+            chosen: AbstractReader = _open_by_h5py(path, file, layout, fields, place)
+        else:
             chosen = _choose(path, file, found.dataset, layout, reader)
-            chosen.other_files = found.other_files
-            chosen.origin = _find_origin(found.dataset)
-            return layout, chosen
+        chosen.other_files = found.other_files
+        chosen.origin = _find_origin(found.dataset)
+        chosen.named_by = _find_names(found.dataset)
+        return layout, chosen
+
+
+@contextmanager
+def explained(path: str, file: H5File) -> Iterator[None]:
+    """Say of what HDF5 raises that an object of a file is damaged."""
+    try:
+        yield
     except KerasH5Error:
         raise
     except (KeyError, TypeError, *HDF5_ERRORS) as error:
@@ -58,6 +87,99 @@ def open_part(
         raise explain_system_error(error, what) or DamagedFileError(
             f"{what} is damaged ({words_of(error)}); copy or download the file again"
         ) from error
+
+
+def read_vlen_lengths(
+    path: str, file: H5File, *, allow_external: bool = False
+) -> NDArray[np.int64] | None:
+    """Return how long each array of a variable-length data set is, without reading one.
+
+    HDF5 stores 16 bytes for each: the length, and where in the file its values lie (HDF5 file
+    format, "Variable-length type" and "Global heap").
+
+    Returns:
+        The lengths, in the shape of the data set; None where they cannot be read straight from
+        the file, or the data set is none.
+    """
+    with file.open() as handle:
+        dataset = find_dataset(handle, path, allow_external=allow_external).dataset
+        try:
+            kind = dataset.dtype
+            is_text = h5py.check_string_dtype(kind) is not None
+            if not kind.hasobject or not (is_text or h5py.check_vlen_dtype(kind) is not None):
+                return None
+            layout = replace(
+                read_layout(dataset, handle, may_hold_objects=True),
+                dtype=_VLEN_ELEMENT,
+                dtype_is_exact=True,
+                fill_bytes=bytes(_VLEN_ELEMENT.itemsize),
+            )
+            reader = _choose(path, file, dataset, layout, "auto")
+            if isinstance(reader, H5pyReader):
+                return None
+            found = np.empty(layout.shape, _VLEN_ELEMENT)
+            reader.read_range(0, layout.num_rows, found)
+        except (KerasH5Error, *HDF5_ERRORS):
+            return None
+    lengths: NDArray[np.int64] = found["length"].astype(np.int64)
+    return lengths
+
+
+def _find_axis(axis: int, layout: Layout, where: str) -> int:
+    """Return an axis that HDF5 knows of, counted from the first."""
+    if not -layout.rank <= axis < layout.rank:
+        raise ColumnError(
+            f"axis={axis} of {where}, which has the shape {layout.shape[: layout.rank]}; choose an "
+            f"axis from 0 to {layout.rank - 1}"
+        )
+    return axis % layout.rank
+
+
+def _open_by_h5py(
+    path: str, file: H5File, layout: Layout, fields: tuple[str, ...] | None, axis: int
+) -> H5pyReader:
+    """Return the reader of what h5py alone reads: other axes, and some fields without the rest."""
+    tops, reason = None, "it holds no plain numbers"
+    if axis:
+        reason = describe_axis(layout, axis)
+    if fields is not None and layout.dtype.hasobject:
+        tops = tuple(dict.fromkeys(split_field(one, layout.dtype)[0] for one in fields))
+        check_fields(tops, layout.dtype, f"{path!r} in {file.path!r}")
+    return H5pyReader(file, path, layout, reason=reason, fields=tops, axis=axis)
+
+
+def check_fields(fields: Iterable[str], dtype: np.dtype, where: str) -> None:
+    """Raise `ColumnError` if a type lacks one of some fields.
+
+    Args:
+        fields: Their names.
+        dtype: The type.
+        where: What has it, for the message.
+    """
+    if dtype.names is None:
+        raise ColumnError(
+            f"{where} holds {dtype} values, which have no fields; leave field= out, or name the "
+            "table"
+        )
+    for name in fields:
+        if name not in dtype.names:
+            near = difflib.get_close_matches(name, dtype.names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(dtype.names)}"
+            raise ColumnError(f"{where} has no field {name!r}; {hint}")
+
+
+def split_field(field: str, dtype: np.dtype) -> list[str]:
+    """Return the names that lead to a field: cut at dots, unless a name has them in it."""
+    return [field] if field in (dtype.names or ()) else field.split(".")
+
+
+def _find_names(dataset: h5py.Dataset) -> str | None:
+    """Return the data set that AnnData before 0.8 names the categories of codes by."""
+    if dataset.dtype.kind not in "iu" or dataset.ndim != 1 or "categories" not in dataset.attrs:
+        return None
+    target = dataset.attrs["categories"]
+    is_reference = isinstance(target, h5py.Reference) and bool(target)
+    return str(dataset.file[target].name) if is_reference else None
 
 
 def _find_origin(dataset: h5py.Dataset) -> Origin | None:

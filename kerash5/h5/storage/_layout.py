@@ -141,12 +141,16 @@ class Layout:
         )
 
 
-def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
+def read_layout(
+    dataset: h5py.Dataset, file: h5py.File, *, may_hold_objects: bool = False
+) -> Layout:
     """Read how a data set is stored.
 
     Args:
         dataset: What `find_dataset` found.
         file: The file it was found in; a link may have led to another.
+        may_hold_objects: Accept types of which h5py makes Python objects, such as rows of any
+            length, or compounds with text.
 
     Raises:
         ColumnError: It has no axis to count rows along, or its type cannot be a column.
@@ -159,7 +163,8 @@ def read_layout(dataset: h5py.Dataset, file: h5py.File) -> Layout:
         dtype = dataset.dtype
     except (TypeError, ValueError) as error:
         raise ColumnError(f"{where} cannot be a column: {error}") from error
-    reason = why_not_column(dtype) or _why_not_convertible(dataset, dtype)
+    reason = None if may_hold_objects else why_not_column(dtype)
+    reason = reason or _why_not_convertible(dataset, dtype)
     if reason is not None:
         raise ColumnError(f"{where} cannot be a column: {reason}")
     inner_shape, value_dtype = _unfold(dtype)
@@ -200,8 +205,13 @@ def why_not_column(dtype: np.dtype) -> str | None:
         return None
     if h5py.check_vlen_dtype(dtype.base) is not None:
         return (
-            "its rows differ in length (a variable-length type); pad them to one length and write "
-            "them again"
+            "its rows differ in length (a variable-length type); pass pad_to=, the length that "
+            "they are padded or truncated to"
+        )
+    if dtype.names is not None and dtype.hasobject:
+        return (
+            "some of its fields are text, references or of any length; name those to read with "
+            "field="
         )
     if dtype.hasobject:
         return f"its values are {_object_kind(dtype)}, not numbers"

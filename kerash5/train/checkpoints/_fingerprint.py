@@ -124,7 +124,7 @@ def _sample(train: H5Dataset) -> str:
     digest = hashlib.sha256()
     for name, rows in sorted(train.source.read(np.unique(places)).items()):
         digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
-        digest.update(np.asarray(rows, order="C").tobytes())
+        digest.update(_bytes_of(np.asarray(rows, order="C")))
     return digest.hexdigest()[:16]
 
 
@@ -206,8 +206,13 @@ def _digest_places(
         loaded = source.load_rows(some if served is None else served[some])
         for name, rows in sorted(loaded.items()):
             digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
-            digest.update(np.ascontiguousarray(rows).tobytes())
+            digest.update(_bytes_of(np.ascontiguousarray(rows)))
     return digest.hexdigest()
+
+
+def _bytes_of(rows: np.ndarray) -> bytes:
+    """Return what rows hold, as bytes; of text, which are objects, its own."""
+    return repr(rows.tolist()).encode() if rows.dtype.hasobject else rows.tobytes()
 
 
 def _describe_model(current: ModelState) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Loading the rows of several columns of one part: what lies in one data set is read once.
+
+x and y may be cut out of one matrix, or be the same images, or fields of one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerash5.h5.columns._columns import ResolvedColumn
+from kerash5.h5.reading._derived import read_rows_together, read_runs_together, root_of
+from kerash5.h5.reading._runs import Runs
+
+Columns = Mapping[str, ResolvedColumn]
+
+
+def group_columns(columns: Columns, part: int) -> tuple[tuple[str, ...], ...]:
+    """Return the names of columns in groups whose rows one reader gives.
+
+    Args:
+        columns: By name.
+        part: Of which the readers are compared.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, column in columns.items():
+        # Text goes through class ids, by itself.
+        key = name if column.labels is not None else id(root_of(column.parts[part]))
+        groups.setdefault(key, []).append(name)
+    return tuple(map(tuple, groups.values()))
+
+
+def load_rows(
+    columns: Columns,
+    part: int,
+    rows: NDArray[np.int64],
+    out: Mapping[str, np.ndarray],
+    *,
+    places: NDArray[np.int64] | None,
+    share: tuple[int, int],
+) -> None:
+    """Load rows of one part to their places; arguments as of `AbstractReader.read_rows`."""
+    for names in group_columns(columns, part):
+        column = columns[names[0]]
+        if len(names) > 1:
+            if share[0] == 0:
+                targets = [(columns[name].parts[part], out[name]) for name in names]
+                read_rows_together(targets, rows, places)
+        elif column.labels is None:
+            column.parts[part].read_rows(rows, out[names[0]], places, share)
+        elif share[0] == 0:
+            stored = np.empty((len(rows), *column.stored_shape), column.stored_dtype)
+            column.parts[part].read_rows(rows, stored)
+            out[names[0]][slice(None) if places is None else places] = column.load(stored)
+
+
+def load_runs(columns: Columns, part: int, runs: Runs, out: Mapping[str, np.ndarray]) -> None:
+    """Load runs of rows of one part to their places."""
+    for names in group_columns(columns, part):
+        column = columns[names[0]]
+        if len(names) > 1:
+            targets = [(columns[name].parts[part], out[name]) for name in names]
+            # Where columns are the same rows, one array may be given for all.
+            distinct = {id(array): (reader, array) for reader, array in targets}
+            read_runs_together(list(distinct.values()), runs)
+        elif column.labels is None:
+            column.parts[part].read_runs(runs, out[names[0]])
+        else:
+            for start, stop, place in runs:
+                stored = np.empty((stop - start, *column.stored_shape), column.stored_dtype)
+                column.parts[part].read_range(start, stop, stored)
+                out[names[0]][place : place + stop - start] = column.load(stored)
+
+
+def allocate(columns: Columns, num_rows: int) -> dict[str, np.ndarray]:
+    """Return uninitialised arrays for loaded rows; columns of the same rows share one."""
+    arrays: dict[tuple[int, ...], np.ndarray] = {}
+    found = {}
+    for name, column in columns.items():
+        # Readers are the same objects, or the rows are not known to be the same.
+        key = (id(column.labels), *map(id, column.parts))
+        if key not in arrays:
+            arrays[key] = np.empty((num_rows, *column.stored_shape), column.loaded_dtype)
+        found[name] = arrays[key]
+    return found
