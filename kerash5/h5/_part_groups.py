@@ -16,7 +16,10 @@ from kerash5.h5.columns._columns import (
     Column,
     ResolvedColumn,
     assemble_column,
+    columns_of_file,
+    find_beside,
     resolve_columns,
+    with_one_type,
 )
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File
@@ -54,29 +57,33 @@ def resolve_parts(
         return ResolvedParts(tuple(files), found, None)
     _check_all_have_it(columns)
     patterns = {name: NamePattern(column.path, _FIELD) for name, column in columns.items()}
+    beside = {name: find_beside(column, files) for name, column in columns.items()}
     parts: list[_Part] = []
     names: list[list[str]] = []
-    for file in files:
+    for number, file in enumerate(files):
+        told = columns_of_file(columns, beside, number)
         names.append(_find_parts(file, patterns, allow_external=allow_external))
         for value in names[-1]:
             asked = {
                 name: replace(column, path=patterns[name].fill(value))
-                for name, column in columns.items()
+                for name, column in told.items()
             }
             found = resolve_columns(asked, [file], allow_external=allow_external, reader=reader)
             parts.append((file, asked, found))
     for name in columns:
         _check_alike(name, parts)
-    assembled = {
-        name: assemble_column(
-            column,
-            tuple(part for _, _, found in parts for part in found[name].parts),
-            parts[0][2][name].storage,
-            parts[0][2][name].packing,
-        )
-        for name, column in columns.items()
-    }
+    assembled = {name: _assemble(name, column, parts) for name, column in columns.items()}
     return ResolvedParts(tuple(file for file, _, _ in parts), assembled, _describe(columns, names))
+
+
+def _assemble(name: str, column: Column, parts: Sequence[_Part]) -> ResolvedColumn:
+    files = [file for file, _, _ in parts]
+    found = [columns[name] for _, _, columns in parts]
+    readers = [part for each in found for part in each.parts]
+    beside = tuple(file for each in found for file in each.beside)
+    readers = with_one_type(column, beside or files, readers)
+    first = found[0]
+    return assemble_column(column, tuple(readers), first.storage, first.packing, beside)
 
 
 def _check_all_have_it(columns: Mapping[str, Column]) -> None:
@@ -108,12 +115,12 @@ def _find_parts(
 
 
 def _check_alike(name: str, parts: Sequence[_Part]) -> None:
-    """Raise `ColumnError` if rows differ between parts in shape or type, or columns in length."""
+    """Raise `ColumnError` if rows differ between parts in shape, or columns in length."""
     first_file, first_asked, first = parts[0]
     like = first[name].parts[0]
     for file, asked, found in parts:
         part = found[name].parts[0]
-        if (part.row_shape, part.dtype) != (like.row_shape, like.dtype):
+        if part.row_shape != like.row_shape:
             raise ColumnError(
                 f"column {name!r} differs between parts: rows of shape {like.row_shape} "
                 f"{like.dtype} in {first_asked[name].path!r} of {first_file.path!r}, of shape "

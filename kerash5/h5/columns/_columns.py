@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import h5py
@@ -191,7 +191,7 @@ def resolve_columns(
     storage: dict[str, str] = {}
     packing: dict[str, str] = {}
     truncations: dict[str, list[Truncation]] = {name: [] for name in columns}
-    beside = {name: _find_beside(column, files) for name, column in columns.items()}
+    beside = {name: find_beside(column, files) for name, column in columns.items()}
     for number, own in enumerate(files):
         shared: Shared = {}  # so that columns of one data set have one reader
         for name, column in columns.items():
@@ -212,7 +212,7 @@ def resolve_columns(
                 first = (beside[name] or files)[0]
                 _check_alike(column.path, first, parts[name][0], file, opened.reader)
     for name, column in columns.items():
-        parts[name] = _with_one_type(column, beside[name] or files, parts[name])
+        parts[name] = with_one_type(column, beside[name] or files, parts[name])
     for name, column in columns.items():
         warn_of_truncation(column, truncations[name], sum(part.num_rows for part in parts[name]))
     return {
@@ -223,7 +223,7 @@ def resolve_columns(
     }
 
 
-def _find_beside(column: Column, files: Sequence[H5File]) -> tuple[H5File, ...]:
+def find_beside(column: Column, files: Sequence[H5File]) -> tuple[H5File, ...]:
     """Return the files that a column lies in, one for each of the source's; none: in those."""
     if column.file is None:
         return ()
@@ -234,6 +234,16 @@ def _find_beside(column: Column, files: Sequence[H5File]) -> tuple[H5File, ...]:
             f"source has {len(files)}; give one for each"
         )
     return found
+
+
+def columns_of_file(
+    columns: Mapping[str, Column], beside: Mapping[str, tuple[H5File, ...]], number: int
+) -> dict[str, Column]:
+    """Return the columns of one file of several; `beside` is what `find_beside` gives for each."""
+    return {
+        name: replace(column, file=beside[name][number].path) if beside[name] else column
+        for name, column in columns.items()
+    }
 
 
 def _check_alike(
@@ -247,7 +257,7 @@ def _check_alike(
         )
 
 
-def _with_one_type(
+def with_one_type(
     column: Column, files: Sequence[H5File], parts: list[AbstractReader]
 ) -> list[AbstractReader]:
     """Return readers of one type: one that changes no value, or that of `dtype=`.

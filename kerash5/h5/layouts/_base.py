@@ -10,7 +10,10 @@ from kerash5.h5.columns._columns import (
     Column,
     ResolvedColumn,
     assemble_column,
+    columns_of_file,
+    find_beside,
     resolve_columns,
+    with_one_type,
 )
 from kerash5.h5.columns._doubts import warn_of_packing
 from kerash5.h5.columns._given import name_columns, parse_column
@@ -29,6 +32,7 @@ class Base:
     parts: tuple[AbstractReader, ...]  # one for each file
     storage: str
     packing: str
+    beside: tuple[H5File, ...]  # the file of each part, where it lies in others than the source
 
     def with_readers(self, readers: Sequence[AbstractReader]) -> ResolvedColumn:
         """Return the column whose rows these readers read, one reader for each part.
@@ -36,15 +40,16 @@ class Base:
         Raises:
             ColumnError: Their rows differ in shape or type.
         """
-        first = readers[0]
-        for file, reader in zip(self.files, readers, strict=True):
-            if (reader.row_shape, reader.dtype) != (first.row_shape, first.dtype):
+        files, first = self.beside or self.files, readers[0]
+        for file, reader in zip(files, readers, strict=True):
+            if reader.row_shape != first.row_shape:
                 raise ColumnError(
                     f"column {self.asked.path!r} differs between files: rows of shape "
-                    f"{first.row_shape} {first.dtype} in {self.files[0].path!r}, of shape "
+                    f"{first.row_shape} {first.dtype} in {files[0].path!r}, of shape "
                     f"{reader.row_shape} {reader.dtype} in {file.path!r}; read them apart"
                 )
-        return assemble_column(self.asked, tuple(readers), self.storage, self.packing)
+        parts = tuple(with_one_type(self.asked, files, list(readers)))
+        return assemble_column(self.asked, parts, self.storage, self.packing, self.beside)
 
 
 def open_bases(
@@ -73,18 +78,24 @@ def open_bases(
         name: replace(column, shape=None, dtype=None, one_hot=None)
         for name, column in asked.items()
     }
+    beside = {name: find_beside(column, files) for name, column in plain.items()}
     with closing_files(files):
         # One by one: series and volumes of one source may be of any size.
         found = [
-            resolve_columns(plain, [file], allow_external=allow_external, reader=reader)
-            for file in files
+            resolve_columns(
+                columns_of_file(plain, beside, number),
+                [file],
+                allow_external=allow_external,
+                reader=reader,
+            )
+            for number, file in enumerate(files)
         ]
     warn_of_packing(found[0].values())
     bases = {}
     for name, column in asked.items():
         parts = tuple(part for each in found for part in each[name].parts)
         first = found[0][name]
-        bases[name] = Base(column, files, parts, first.storage, first.packing)
+        bases[name] = Base(column, files, parts, first.storage, first.packing, beside[name])
     return files, bases
 
 

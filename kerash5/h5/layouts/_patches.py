@@ -140,6 +140,7 @@ class PatchReader(AbstractReader):
         self.dtype = volume.dtype
         self.is_direct = self._boxes.is_direct
         self.other_files = volume.other_files
+        self.categories = volume.categories
         self.origin = derive_origin(
             [volume.origin], *grid.shape, *grid.stride, len(grid.border), num_axes
         )

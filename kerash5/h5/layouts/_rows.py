@@ -127,7 +127,12 @@ def _parse_columns(x: object, y: object) -> dict[str, Column]:
                 "in 'sample_{row}/image'"
             )
         if spec is not None or name == "x":
-            asked[name] = parse_column(name, spec)
+            asked[name] = column = parse_column(name, spec)
+            if options := column.kind_options():
+                raise OptionError(
+                    f"column {name}= has {', '.join(options)}, which are for rows of axis 0 and "
+                    "not for whole data sets; leave them out, and use a transform="
+                )
     return asked
 
 

@@ -59,6 +59,7 @@ class WindowReader(AbstractReader):
         self.block_rows = self._choose_block()
         self.is_direct = series.is_direct
         self.other_files = series.other_files
+        self.categories = series.categories
         self.origin = derive_origin([series.origin], first, stride, length or 0, rate)
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:

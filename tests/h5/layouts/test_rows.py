@@ -286,6 +286,8 @@ def test_what_cannot_be_rows_is_refused(tmp_path: Path) -> None:
         k5.rows_from_files(tmp_path / "*.hdf5", x="x")
     with pytest.raises(ColumnError, match=r"1 of 1 rows have no 'nothing'"):
         k5.rows_from_files(path, x="nothing")
+    with pytest.raises(OptionError, match="x= has select, which are for rows of axis 0"):
+        k5.rows_from_files(path, x=k5.Column("sample_0/image", select=slice(2)))
     with h5py.File(path) as file, pytest.raises(OptionError, match="is an open data set"):
         k5.rows_from_files(path, x=file["sample_0/image"])
     with h5py.File(path) as file, pytest.raises(OptionError, match="is an open data set"):

@@ -224,6 +224,22 @@ def test_a_column_says_what_windows_become(path: Path) -> None:
         k5.windows_from_series(path, x=k5.Column("pair", shape=(8, 3)), length=8)
 
 
+def test_a_column_says_what_a_series_is_made_of(path: Path, tmp_path: Path) -> None:
+    names = h5py.enum_dtype({"low": 0, "high": 1}, basetype="u1")
+    beside = tmp_path / "beside" / "y.h5"
+    beside.parent.mkdir()
+    with h5py.File(path, "a") as file:
+        file["across"] = np.arange(2000).reshape(2, 1000)
+    with h5py.File(beside, "w") as file:
+        file["mood"] = (np.arange(1000) > 500).astype("u1").astype(names)
+    x, y = k5.Column("across", axis=1, select=[1]), k5.Column("mood", file=beside)
+    source = k5.windows_from_series(path, x=x, y=y, length=2, y_at="next")
+    assert source.class_names == ("low", "high")
+    found = source.read([498, 499])
+    assert found["x"].tolist() == [[[1498], [1499]], [[1499], [1500]]]
+    assert found["y"].tolist() == [0, 1]
+
+
 def test_open_data_sets_name_the_series(path: Path) -> None:
     with h5py.File(path) as file:
         source = k5.windows_from_series(x=file["signal"], length=4)
