@@ -141,7 +141,7 @@ def _standing(relative: Estimate) -> Standing:
     if not relative.has_interval:
         return "unknown"
     is_small = abs(relative.value - 1) < MINIMAL_EFFECT
-    return "level" if is_small or relative.holds(1.0) else "slower"
+    return "level" if is_small or relative.contains(1.0) else "slower"
 
 
 def _crown(fastest: Row, others: Sequence[Row]) -> Row:

@@ -150,7 +150,7 @@ def _level_clause(fastest: Row, level: Sequence[Row]) -> str:
     name = name_of(fastest.contender)
     told = []
     for words, is_within_noise in ((_WITHIN_NOISE, True), (_TOO_SMALL, False)):
-        rows = [row for row in level if row.relative.holds(1.0) == is_within_noise]
+        rows = [row for row in level if row.relative.contains(1.0) == is_within_noise]
         pairs = [f"{name_of(row.contender)} ({_ratio_words(row)})" for row in rows]
         told += [f"{words} {name} and {listed(pairs)}"] if rows else []
     return "; ".join(told)

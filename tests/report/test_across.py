@@ -36,7 +36,7 @@ def test_comparisons_are_merged_in_the_order_of_their_days(tmp_path: Path) -> No
 
 def test_one_comparison_is_not_merged_with_itself(tmp_path: Path) -> None:
     folder = saved(make_comparison(), tmp_path / "a")
-    with pytest.raises(OptionError, match="hold the same comparison; name it once"):
+    with pytest.raises(OptionError, match="contain the same comparison; name it once"):
         merge_comparisons([str(folder), str(folder)])
 
 
