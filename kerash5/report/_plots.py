@@ -1,7 +1,8 @@
-"""The figures of a report: SVG that takes its colours and its letters from the page around it.
+"""Draw the figures of a report: SVG that uses the colours and fonts of the page around it.
 
-Drawn by matplotlib in colours that mean nothing, which are then replaced by variables of CSS: one
-figure serves light, dark and paper. Text stays text. Nothing refers to anything outside.
+matplotlib draws them in placeholder colours, which are then replaced by CSS variables. One figure
+therefore works in light and dark mode and in print. Text remains text, and nothing is loaded from
+outside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from kerash5._errors import BackendError
 from kerash5.comparison._results import Comparison
 from kerash5.report._findings import Table
-from kerash5.report._rows import Row
+from kerash5.report._rows import ContenderStats
 from kerash5.report._wording import SETTING_WORDS, name_of, number, seconds
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ _VARIABLES: Final = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: 
 _NUM_COLORS: Final = 6
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _PLACES: Final = {"jax": 0, "tensorflow": 1, "torch": 2}
-_WIDE: Final = 20  # times as fast: beyond it the slow ones are too near 0 to be told apart
-_WIDTH: Final = 4.8  # inches: drawn small, so that letters stay readable on a phone
+_WIDE: Final = 20  # ratio of speeds; above it the slow ones are too close to 0 to be distinguished
+_WIDTH: Final = 4.8  # inches; small, so that text stays readable on a phone
 
 
 def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw every process as a dot, and the median with its interval, of one batch size.
+    """Draw every process of one batch size as a dot, and the median with its interval.
 
     Args:
-        comparison: Whose contenders give the colours.
-        tables: Of one batch size, one per setting.
-        name: Unlike that of every other figure of the page.
+        comparison: The comparison, whose contenders determine the colours.
+        tables: Tables of one batch size, one per setting.
+        name: Prefix of the element ids; unique on the page.
 
     Returns:
         An `<svg>` element.
@@ -61,7 +62,7 @@ def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> s
 
 
 def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw what passes before the first step is done: import, build, compile; cold and warm."""
+    """Draw the time to the first step, split into import, build and compile, cold and warm."""
     bars = [bar for row in _first_rows(tables) for bar in _start_bars(row)]
     figure, axes = _new_axes(0.36 * len(bars) + 1.0)
     for place, (_, contender, parts) in enumerate(bars):
@@ -80,13 +81,13 @@ def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     _label_rows(axes, [label for label, _, _ in bars])
     axes.margins(x=0.16)
     axes.set_xlim(left=0)
-    axes.set_xlabel("seconds: pale import, middle build, full the first step")
+    axes.set_xlabel("seconds; pale: import, medium: build, full: first step")
     told = [f"{label}: {seconds(sum(parts))}" for label, _, parts in bars]
     return _to_svg(figure, name, "Time to the first step", "; ".join(told))
 
 
 def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw the training loss of every process over the epochs, the warm-up first."""
+    """Draw the training loss of every process over the epochs, warm-up first."""
     figure, axes = _new_axes(2.7)
     from matplotlib.ticker import MaxNLocator
 
@@ -109,7 +110,7 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
                 alpha=0.8,
                 label=label if number_of == 0 else None,
             )
-    axes.set_xlabel("epoch, the warm-up first")
+    axes.set_xlabel("epoch, warm-up first")
     axes.set_ylabel("training loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=_GRID, linewidth=0.7)
@@ -120,12 +121,12 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     return _to_svg(figure, name, f"Training loss at batch size {size}", "; ".join(told))
 
 
-def _first_rows(tables: Sequence[Table]) -> list[Row]:
-    """Return the rows of the smallest tables: starting hardly depends on the batch size."""
+def _first_rows(tables: Sequence[Table]) -> list[ContenderStats]:
+    """Return the rows of the smallest batch size; the start hardly depends on the batch size."""
     return [row for row in tables[0].rows if row.samples and row.first_step]
 
 
-def _start_bars(row: Row) -> list[tuple[str, str, tuple[float, float, float]]]:
+def _start_bars(row: ContenderStats) -> list[tuple[str, str, tuple[float, float, float]]]:
     bars = []
     for cache in row.first_step:
         kept = [sample for sample in row.samples if sample.compile_cache == cache]
@@ -137,14 +138,14 @@ def _start_bars(row: Row) -> list[tuple[str, str, tuple[float, float, float]]]:
     return bars
 
 
-def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
+def _draw_row(axes: Axes, place: int, row: ContenderStats, contender: int) -> None:
     color = _color(contender) if row.is_ranked else _MUTED
     speeds = [sample.rows_per_second for sample in row.samples]
     if row.speed.has_interval:
         axes.plot(
             [row.speed.low, row.speed.high], [place, place], color=color, linewidth=5, alpha=0.3
         )
-    # The dots of a row stand a little apart: processes that agree would hide each other.
+    # The dots of a row are spread vertically, because processes that agree would hide each other.
     shifts = [0.11 * ((index % 3) - 1) for index in range(len(speeds))]
     axes.plot(
         speeds,
@@ -160,7 +161,7 @@ def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
 
 
 def _scale_speeds(axes: Axes, speeds: Sequence[float]) -> None:
-    """Begin at 0, where lengths can be compared; with logarithms where some would lie on 0."""
+    """Scale the axis linearly from 0, or logarithmically if some speeds would lie on 0."""
     if speeds and max(speeds) > _WIDE * min(speeds):
         axes.set_xscale("log")
         axes.set_xlabel("rows per second, logarithmic; right is faster")
@@ -180,7 +181,7 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _place_of(comparison: Comparison, contender: str) -> int:
-    """Return the number of a contender's colour: the three backends always have the same."""
+    """Return the index of a contender's colour; the three backends always have the same colours."""
     if contender in _PLACES:
         return _PLACES[contender]
     others = [name for name in comparison.method.contenders if name not in _PLACES]
@@ -218,7 +219,7 @@ def _to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = text[text.index("<svg") :]
     head, _, body = text.partition(">")
     box = re.search(r'viewBox="[^"]+"', head)
-    # Names of one figure must not meet those of another on the page.
+    # Element ids of one figure must not clash with those of another figure on the page.
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)

@@ -18,7 +18,7 @@ from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Method
 from kerash5.comparison._rounds import METHOD_FILE, schedule_runs
 from kerash5.comparison._runner import Runner
-from kerash5.report._findings import find_tables, wait_share_of_difference
+from kerash5.report._findings import find_tables, wait_fraction_of_difference
 from tests.comparison.contenders import make_contender
 
 FILES = Files(train=("train.h5",), test=(), x="image", y="label", num_rows=100)
@@ -238,7 +238,7 @@ def test_an_input_that_is_slower_by_30_percent_is_found_and_blamed(tmp_path: Pat
     rows = {row.contender: row for row in table.rows}
     assert rows["jax"].standing == "fastest"
     assert rows["jax-2"].standing == "slower"
-    assert wait_share_of_difference(rows["jax-2"], rows["jax"]) == pytest.approx(1, abs=0.05)
+    assert wait_fraction_of_difference(rows["jax-2"], rows["jax"]) == pytest.approx(1, abs=0.05)
 
 
 # Going on.
