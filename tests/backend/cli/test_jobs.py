@@ -225,7 +225,7 @@ def test_demo_trains_tests_and_draws_two_pictures(tmp_path: Path, capsys: Consol
 DIGITS: Final[dict[str, Any]] = {"image": np.zeros((6, 4, 4), np.uint8), "label": np.arange(6) % 3}
 BAD_TRAINING: Final[dict[str, tuple[dict[str, Any], list[str], str]]] = {
     "negative label": ({"label": np.arange(6) - 1}, [], "holds label -1"),
-    "no labels": ({"label": np.linspace(0, 1, 6)}, [], "holds no class labels"),
+    "no labels": ({"label": np.linspace(0, 1, 6)}, [], "has no class labels"),
     "rows too small": (
         {},
         ["--model.name", "convnet", "--model.options", "{}"],
