@@ -28,7 +28,7 @@ from kerash5.order._plan import Plan, Shuffle
 # Each block costs about 50 us besides its bytes; a thousand of them mix well.
 _BLOCK_BYTES: Final = 128 << 10
 _KEPT_BLOCK_BYTES: Final = 1 << 20
-_KEPT_SHARE: Final = 64  # of the cache for small columns if the others need windows
+_PINNED_DIVISOR: Final = 64  # pinned small columns may use cache / 64 if the others need windows
 _LARGE_BYTES: Final = 32 << 20  # of a block; above it, two threads decode in too much memory
 _NOTABLE_BYTES: Final = 1 << 20  # of a block; below it, decoding one for each batch is fast
 _GOOD_CHUNK_BYTES: Final = 256 << 10  # decoded
@@ -138,7 +138,7 @@ def estimate_memory(
     half = replace(demand, kept=_first_that_fit(demand, by_effort, cache_bytes))
     if half.is_direct:
         return half
-    kept = _first_that_fit(demand, by_size, cache_bytes // _KEPT_SHARE)
+    kept = _first_that_fit(demand, by_size, cache_bytes // _PINNED_DIVISOR)
     read = _select(source, [name for name in source.columns if name not in kept])
     return replace(demand, kept=kept, blocks=choose_blocks(read))
 

@@ -56,14 +56,14 @@ def schedule_runs(method: Method, contenders: Sequence[Contender]) -> Iterator[S
     ]
     for repeat in range(method.repeats):
         order = permutation(len(runs), make_key(method.seed, repeat))
-        for place, index in enumerate(order.tolist()):
+        for offset, index in enumerate(order.tolist()):
             contender, setting, size = runs[index]
             yield ScheduledRun(
                 contender=contender,
                 setting=setting,
                 batch_size=size,
                 repeat=repeat,
-                position=repeat * len(runs) + place,
+                position=repeat * len(runs) + offset,
             )
 
 

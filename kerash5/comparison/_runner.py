@@ -139,12 +139,14 @@ class Runner:
         path = self._folder / "parity" / f"{contender.name}.json"
         versions = self._versions[contender.name]
         if path.exists():
-            kept = parse_fields(_Kept, read_values(path.read_bytes(), str(path)), str(path))
-            if kept.versions == versions:
-                return kept.numbers
+            stored = parse_fields(
+                _StoredNumbers, read_values(path.read_bytes(), str(path)), str(path)
+            )
+            if stored.versions == versions:
+                return stored.numbers
         self._progress.say(f"parity of {contender.name}")
         numbers = self._processes.compute_parity(contender)
-        replace_text(path, write_values(_Kept(numbers, versions)))
+        replace_text(path, write_values(_StoredNumbers(numbers, versions)))
         return numbers
 
     def _parity(
@@ -173,7 +175,7 @@ class Runner:
     def _measure(self, run: ScheduledRun) -> None:
         identity = run.sample(self._method.model)
         path = self._folder / "samples" / f"{identity.key}.json"
-        sample = self._kept(path, run)
+        sample = self._stored_sample(path, run)
         if sample is None:
             sample = self._sample(run, identity)
             if sample.status != "missing":
@@ -181,7 +183,7 @@ class Runner:
         self._samples.append(sample)
         self._progress.show(sample)
 
-    def _kept(self, path: Path, run: ScheduledRun) -> Sample | None:
+    def _stored_sample(self, path: Path, run: ScheduledRun) -> Sample | None:
         """Return the stored sample, unless it failed or package versions have changed."""
         if not path.exists():
             return None
@@ -215,7 +217,7 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _StoredNumbers:
     """A contender's numbers for parity, as stored in the folder."""
 
     numbers: Mapping[str, Numbers]

@@ -162,28 +162,28 @@ class MeasurementContext:
         )
 
 
-def measure_sample(place: MeasurementContext) -> dict[str, Any]:
+def measure_sample(context: MeasurementContext) -> dict[str, Any]:
     """Time epochs from the file, and the same epochs on one batch in memory.
 
     Returns:
         The measured fields of `comparison._results.Sample`.
     """
-    job = place.job
+    job = context.job
     (setting,) = job.settings
-    train, test = place.train(), place.test()
+    train, test = context.train(), context.test()
     began = time.perf_counter()
-    model = place.build()
+    model = context.build()
     build_seconds = time.perf_counter() - began
-    one = place.repeated([train.read(0)], 1)
-    first = place.fit(setting, model, one, 1)
+    one = context.repeated([train.read(0)], 1)
+    first = context.fit(setting, model, one, 1)
     load_before = _load()
-    fitted = place.fit(setting, model, train, WARM_UP_EPOCHS + job.num_epochs)
+    fitted = context.fit(setting, model, train, WARM_UP_EPOCHS + job.num_epochs)
     load_after = _load()
     host, device = peak_host(), peak_device()
     final = model.evaluate(test, verbose=0, return_dict=True)
     # Last, because it changes the weights; with its own warm-up, because it may be traced again.
-    repeated = place.repeated([train.read(0)], job.num_steps)
-    cached = place.fit(setting, model, repeated, WARM_UP_EPOCHS + 2)
+    repeated = context.repeated([train.read(0)], job.num_steps)
+    cached = context.fit(setting, model, repeated, WARM_UP_EPOCHS + 2)
     return {
         "num_steps": len(train),
         "num_rows": len(train) * job.batch_size,
@@ -206,35 +206,35 @@ def measure_sample(place: MeasurementContext) -> dict[str, Any]:
     }
 
 
-def measure_parity(place: MeasurementContext) -> dict[str, Any]:
+def measure_parity(context: MeasurementContext) -> dict[str, Any]:
     """Compute the numbers of the parity check: outputs, and losses of the first steps.
 
     Returns:
         Maps each setting to `forward` (rows, classes) and, by name of the check, to losses: one per
         step with model.fit, their mean with Trainer, which reports only that.
     """
-    train = place.train()
+    train = context.train()
     batches = [train.read(step) for step in range(max(PARITY_STEPS.values()))]
     found: dict[str, Any] = {}
-    for setting in place.job.settings:
-        data = place.repeated(batches[:1], 1)
-        answers = place.predict(setting, place.build(), data)
+    for setting in context.job.settings:
+        data = context.repeated(batches[:1], 1)
+        answers = context.predict(setting, context.build(), data)
         losses = {
-            name: _losses(place, setting, name, batches[:steps])
+            name: _losses(context, setting, name, batches[:steps])
             for name, steps in PARITY_STEPS.items()
         }
         found[setting] = {"forward": answers.tolist(), **losses}
     return found
 
 
-def make_weights(place: MeasurementContext) -> dict[str, Any]:
+def make_weights(context: MeasurementContext) -> dict[str, Any]:
     """Write initial weights that no backend draws: Glorot uniform kernels, drawn by NumPy."""
-    model = place.build(load=False)
-    random = np.random.default_rng(place.job.seed)
+    model = context.build(load=False)
+    random = np.random.default_rng(context.job.seed)
     for variable in model.trainable_variables:
         if variable.path.endswith("kernel"):
             variable.assign(_glorot(random, tuple(variable.shape)))
-    write_weights(model, Path(place.job.weights))  # atomic, because later runs reuse it
+    write_weights(model, Path(context.job.weights))  # atomic, because later runs reuse it
     return {"num_parameters": model.count_params()}
 
 
@@ -245,14 +245,17 @@ def _glorot(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _losses(
-    place: MeasurementContext, setting: str, name: str, batches: list[tuple[np.ndarray, np.ndarray]]
+    context: MeasurementContext,
+    setting: str,
+    name: str,
+    batches: list[tuple[np.ndarray, np.ndarray]],
 ) -> list[float]:
-    model = place.build()
+    model = context.build()
     if name == "sgd":
         model.compile(optimizer=keras.optimizers.SGD(SGD_RATE), loss=model.loss)
     if setting == "plain":
         return [_step(model, x, y) for x, y in batches]
-    return place.fit(setting, model, place.repeated(batches, len(batches)), 1).losses
+    return context.fit(setting, model, context.repeated(batches, len(batches)), 1).losses
 
 
 def _step(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:

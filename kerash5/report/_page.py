@@ -157,8 +157,8 @@ def _make_view(comparison: Comparison, file: str, name: str) -> View:
         name=name_comparison(comparison),
         verdict=find_verdict(comparison, tables),
         sizes=tuple(
-            Size(grid, _speed_figure(comparison, same, f"{name}-speed-{place}"))
-            for place, (grid, same) in enumerate(zip(shown, _by_size(tables), strict=True))
+            Size(grid, _speed_figure(comparison, same, f"{name}-speed-{position}"))
+            for position, (grid, same) in enumerate(zip(shown, _by_size(tables), strict=True))
         ),
         costs=cost_grid(tables),
         engines=engine_grid(tables),

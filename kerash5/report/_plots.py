@@ -49,8 +49,8 @@ def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     """
     rows = [(table, row) for table in tables for row in table.rows if row.samples]
     figure, axes = _new_axes(0.36 * len(rows) + 0.75)
-    for place, (_, row) in enumerate(rows):
-        _draw_row(axes, place, row, _place_of(comparison, row.contender))
+    for position, (_, row) in enumerate(rows):
+        _draw_row(axes, position, row, _color_index(comparison, row.contender))
     _label_rows(axes, [f"{name_of(row.contender)}, {SETTING_WORDS[t.setting]}" for t, row in rows])
     _scale_speeds(axes, [row.speed.value for _, row in rows])
     size = tables[0].batch_size
@@ -65,14 +65,16 @@ def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     """Draw the time to the first step, split into import, build and compile, cold and warm."""
     bars = [bar for row in _first_rows(tables) for bar in _start_bars(row)]
     figure, axes = _new_axes(0.36 * len(bars) + 1.0)
-    for place, (_, contender, parts) in enumerate(bars):
-        color, left = _color(_place_of(comparison, contender)), 0.0
+    for position, (_, contender, parts) in enumerate(bars):
+        color, left = _color(_color_index(comparison, contender)), 0.0
         for part, (length, alpha) in enumerate(zip(parts, (0.35, 0.6, 1.0), strict=True)):
-            axes.barh(place, length, left=left, height=0.62, color=color, alpha=alpha, label=part)
+            axes.barh(
+                position, length, left=left, height=0.62, color=color, alpha=alpha, label=part
+            )
             left += length
         axes.annotate(
             seconds(left),
-            (left, place),
+            (left, position),
             (4, 0),
             textcoords="offset points",
             va="center",
@@ -94,7 +96,7 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     rows = [(table, row) for table in tables for row in table.rows if row.samples]
     several = len({table.setting for table in tables}) > 1
     for table, row in rows:
-        place = _place_of(comparison, row.contender)
+        position = _color_index(comparison, row.contender)
         line = "--" if table.setting == "tuned" else "-"
         label = name_of(row.contender) + (f", {SETTING_WORDS[table.setting]}" if several else "")
         for number_of, sample in enumerate(row.samples):
@@ -103,8 +105,8 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
                 epochs,
                 sample.epoch_losses,
                 line,
-                color=_color(place),
-                marker=_MARKERS[place % len(_MARKERS)],
+                color=_color(position),
+                marker=_MARKERS[position % len(_MARKERS)],
                 markersize=3.5,
                 linewidth=1.1,
                 alpha=0.8,
@@ -138,18 +140,22 @@ def _start_bars(row: ContenderStats) -> list[tuple[str, str, tuple[float, float,
     return bars
 
 
-def _draw_row(axes: Axes, place: int, row: ContenderStats, contender: int) -> None:
+def _draw_row(axes: Axes, position: int, row: ContenderStats, contender: int) -> None:
     color = _color(contender) if row.is_ranked else _MUTED
     speeds = [sample.rows_per_second for sample in row.samples]
     if row.speed.has_interval:
         axes.plot(
-            [row.speed.low, row.speed.high], [place, place], color=color, linewidth=5, alpha=0.3
+            [row.speed.low, row.speed.high],
+            [position, position],
+            color=color,
+            linewidth=5,
+            alpha=0.3,
         )
     # The dots of a row are spread vertically, because processes that agree would hide each other.
     shifts = [0.11 * ((index % 3) - 1) for index in range(len(speeds))]
     axes.plot(
         speeds,
-        [place + shift for shift in shifts],
+        [position + shift for shift in shifts],
         linestyle="none",
         marker=_MARKERS[contender % len(_MARKERS)],
         markersize=4.5,
@@ -157,7 +163,7 @@ def _draw_row(axes: Axes, place: int, row: ContenderStats, contender: int) -> No
         markeredgecolor=_PAPER,
         markeredgewidth=0.6,
     )
-    axes.plot([row.speed.value] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2)
+    axes.plot([row.speed.value] * 2, [position - 0.3, position + 0.3], color=color, linewidth=2)
 
 
 def _scale_speeds(axes: Axes, speeds: Sequence[float]) -> None:
@@ -180,7 +186,7 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
-def _place_of(comparison: Comparison, contender: str) -> int:
+def _color_index(comparison: Comparison, contender: str) -> int:
     """Return the index of a contender's colour; the three backends always have the same colours."""
     if contender in _PLACES:
         return _PLACES[contender]
@@ -188,8 +194,8 @@ def _place_of(comparison: Comparison, contender: str) -> int:
     return 3 + (others.index(contender) if contender in others else 0)
 
 
-def _color(place: int) -> str:
-    return f"#0500{place % _NUM_COLORS:02d}"
+def _color(position: int) -> str:
+    return f"#0500{position % _NUM_COLORS:02d}"
 
 
 def _new_axes(height: float) -> tuple[Figure, Axes]:
@@ -236,4 +242,4 @@ def _to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _all_variables() -> dict[str, str]:
-    return {**_VARIABLES, **{_color(place): f"--c{place}" for place in range(_NUM_COLORS)}}
+    return {**_VARIABLES, **{_color(position): f"--c{position}" for position in range(_NUM_COLORS)}}

@@ -34,8 +34,8 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
     names.sort(key=lambda name: name != "loss")
     figure = new_figure(4.6 * max(1, len(names)), 3.4)
     figure.suptitle(f"{run.model} on {run.backend}, {len(run.epochs)} epochs", fontsize=11)
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), place + 1)
+    for position, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), position + 1)
         for key, label, color in (
             (name, "training", TRAIN),
             (f"val_{name}", "validation", VALIDATION),
@@ -55,20 +55,20 @@ def _draw_lines(axes: Any, values: list[MetricValue], label: str, color: str) ->
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
     if len(names) > 1 and "" in names:  # NaN in epochs without the array
         names.remove("")
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         axes.plot(
             range(1, len(epochs) + 1),
             [epoch.get(name, math.nan) for epoch in epochs],
             marker="o",
             color=color,
-            alpha=1 - 0.7 * place / len(names),
-            label=label if place == 0 else None,
+            alpha=1 - 0.7 * position / len(names),
+            label=label if position == 0 else None,
         )
 
 
 def _draw_levels(axes: Any, value: MetricValue) -> None:  # noqa: ANN401  of matplotlib
-    for place, level in enumerate(to_scalars({"": value}).values()):
-        label = None if place else "test" if isinstance(value, list) else f"test {value:.4f}"
+    for position, level in enumerate(to_scalars({"": value}).values()):
+        label = None if position else "test" if isinstance(value, list) else f"test {value:.4f}"
         axes.axhline(level, color=RIGHT, linestyle=":", label=label)
 
 
@@ -121,8 +121,8 @@ def draw_predictions(
     above = title or f"{len(images)} images, {wrong} wrong"
     figure.suptitle(f"{above} (red: predicted and true class)", fontsize=10)
     names = class_names or tuple(str(number) for number in range(probabilities.shape[1]))
-    for place, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
-        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+    for position, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
+        axes = figure.add_subplot(rows, _COLUMNS, position + 1)
         axes.imshow(image, cmap="gray_r")
         is_right = guess == label
         text = names[guess] if is_right else f"{names[guess]} ({names[int(label)]})"

@@ -181,9 +181,9 @@ class BatchSizes:
             [trial.rows_per_second for trial in trained],
         )
         axes.plot(sizes, speeds, marker="o", color=TRAIN, label="trains")
-        for place, trial in enumerate(self.trials):
+        for position, trial in enumerate(self.trials):
             if not trial.is_trained:
-                label = "fails" if all(t.is_trained for t in self.trials[:place]) else None
+                label = "fails" if all(t.is_trained for t in self.trials[:position]) else None
                 axes.axvline(trial.batch_size, color=WRONG, linestyle=":", label=label)
         ticks = [trial.batch_size for trial in self.trials]
         axes.set(xscale="log", xlabel="batch size", ylabel="rows/s", title="speed by batch size")

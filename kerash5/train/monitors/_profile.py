@@ -28,7 +28,7 @@ TRACE_FOLDER: Final = "trace"
 _KINDS: Final = ("read", "decode", "h5py", "transform")
 _SLOW: Final = 10.0  # times the median; slower calls are taken to compile
 _SAMPLES: Final = 5  # batches whose transfer to the device is timed
-_WAIT_SHARE: Final = 0.1  # of the time; below it, the input is fast enough
+_WAIT_FRACTION: Final = 0.1  # of the time; below it, the input is fast enough
 _OTHER_SHARE: Final = 0.2
 _TRACED_FROM: Final = 5  # the first steps compile
 _TRACED_STEPS: Final = 10
@@ -68,7 +68,7 @@ class Profile:
         """What limited the speed: a kind of reading, "transfer", "step" or "other"."""
         busy = {"step": self.step, "other": self.other, "wait": self.wait}
         trained = sum(busy.values())
-        if self.wait > _WAIT_SHARE * trained and self.wait >= max(self.other, 0.3 * self.step):
+        if self.wait > _WAIT_FRACTION * trained and self.wait >= max(self.other, 0.3 * self.step):
             return max(self.reading, key=lambda kind: self.reading[kind], default="read")
         if self.other > _OTHER_SHARE * trained and self.other > self.wait:
             return "other"

@@ -28,8 +28,8 @@ from kerash5.report import BatchSizes, Trial
 from kerash5.train.search._trial import run_trial
 
 _POLL_SECONDS: Final = 0.05
-_FREE_SHARE: Final = 0.9  # of the memory that is free at the start
-_FINENESS: Final = 8  # stop when the gap between success and failure is 1/8
+_FREE_FRACTION: Final = 0.9  # of the memory that is free at the start
+_PRECISION: Final = 8  # stop when the gap between success and failure is 1/8
 
 
 @final
@@ -83,7 +83,7 @@ def next_size(trials: dict[int, Trial], most: int) -> int | None:
     if failed is None:
         return None if trained >= most else min(2 * trained, most)
     middle = (trained + failed) // 2
-    is_close = failed - trained <= max(1, trained // _FINENESS)
+    is_close = failed - trained <= max(1, trained // _PRECISION)
     return None if is_close or middle in (trained, failed) else middle
 
 
@@ -101,7 +101,7 @@ def _parse_most(options: SearchOptions, dataset: H5Dataset) -> int:
 
 def _parse_limit(memory_limit: float | str | None) -> int:
     if memory_limit is None:
-        return int(psutil.virtual_memory().available * _FREE_SHARE)
+        return int(psutil.virtual_memory().available * _FREE_FRACTION)
     try:
         return parse_cache(memory_limit)
     except OptionError:
@@ -151,14 +151,14 @@ def _try_size(
 def _watch(child: SpawnProcess, pipe: Connection, size: int, limit: int, patience: float) -> Trial:
     """Wait for a child process; end it if it needs too much memory or time."""
     deadline = time.monotonic() + patience
-    said: list[Any] = []
+    messages: list[Any] = []
     while True:
         if pipe.poll(_POLL_SECONDS):
             try:
-                said.append(pipe.recv())
+                messages.append(pipe.recv())
             except EOFError:
                 child.join()
-                return _judge(said, child.exitcode, size)
+                return _judge(messages, child.exitcode, size)
             continue
         if _memory_of(child) > limit:
             return Trial(size, error=f"it needed more than {limit / 1e6:,.0f} MB of memory")
@@ -166,17 +166,17 @@ def _watch(child: SpawnProcess, pipe: Connection, size: int, limit: int, patienc
             return Trial(size, error=f"it took longer than {patience:.0f} s")
 
 
-def _judge(said: list[Any], exit_code: int | None, size: int) -> Trial:
-    if not said:
+def _judge(messages: list[Any], exit_code: int | None, size: int) -> Trial:
+    if not messages:
         raise RunError(
             "no process for a trial could start; in a script, call batch_size_find under "
             "`if __name__ == '__main__':`"
         )
-    if len(said) == 1:
+    if len(messages) == 1:
         how = f"exit code {exit_code}" if (exit_code or 0) >= 0 else f"signal {-(exit_code or 0)}"
         memory = ", as when memory runs out" if exit_code == -9 else ""
         return Trial(size, error=f"its process ended early ({how}{memory})")
-    return Trial(size, **said[1])
+    return Trial(size, **messages[1])
 
 
 def _memory_of(child: SpawnProcess) -> int:

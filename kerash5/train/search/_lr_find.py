@@ -48,7 +48,7 @@ def find_learning_rate(
     batches = islice(_endless(dataset), num_training)
     losses: list[float] = []
     average, lowest = 0.0, math.inf
-    with _lent(model, next(dataset.batches())), _Rate(model, rates) as rate:
+    with _restored(model, next(dataset.batches())), _Rate(model, rates) as rate:
         for step, batch in enumerate(batches):
             rate.use(step)
             loss = _loss_of(model.train_on_batch(*batch, return_dict=True))
@@ -93,7 +93,7 @@ def _endless(dataset: H5Dataset) -> Iterator[Batch]:
 
 
 @contextmanager
-def _lent(model: keras.Model, batch: Batch) -> Iterator[None]:
+def _restored(model: keras.Model, batch: Batch) -> Iterator[None]:
     """Restore everything that a training step changes."""
     make_engine(model, is_plain=True).build(batch)
     changed = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
