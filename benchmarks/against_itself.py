@@ -24,7 +24,7 @@ from kerash5.comparison._processes import Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Method
 from kerash5.comparison._runner import Runner
-from kerash5.report._findings import find_tables, wait_share_of_difference
+from kerash5.report._findings import find_tables, wait_fraction_of_difference
 
 LEAST_OF_TEN = 0.9
 SLOWDOWN = 1.3
@@ -73,7 +73,7 @@ def judge(comparison: Comparison) -> dict[str, Any]:
     return {
         "standings": [first.standing, second.standing],
         "relative": [second.relative.value, second.relative.low, second.relative.high],
-        "wait_share_of_difference": wait_share_of_difference(second, first),
+        "wait_share_of_difference": wait_fraction_of_difference(second, first),
         "load": [sample.load_before for sample in comparison.samples],
     }
 

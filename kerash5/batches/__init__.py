@@ -1,1 +1,1 @@
-"""From a source and a plan to batches: step -> arrays."""
+"""Turn a source and a plan into batches: step -> arrays."""

@@ -1,9 +1,9 @@
-"""How well the batches of a plan mix the labels, measured on the labels themselves.
+"""Measure how well the batches of a plan mix the labels.
 
-An exact shuffle draws a batch from all rows, a plan with windows from the rows of one window: where
-the file is sorted by class and a window holds few chunks, batches starve. How many labels a batch
-holds is computed, not sampled: it is a draw without replacement. Of the file only labels are read,
-and only where they are few and soon read.
+An exact shuffle draws a batch from all rows, a plan with windows from the rows of one window. If
+the file is sorted by class and a window has few chunks, batches lack labels. The expected number of
+labels in a batch is computed, not sampled: it is a draw without replacement. Only labels are read
+from the file, and only if they are few and fast to read.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from kerash5.h5 import Source
 from kerash5.order._orders import Window
 from kerash5.order._plan import Plan
 
-STARVING: Final = 0.7  # of the labels that a batch of an exact shuffle holds
+STARVING: Final = 0.7  # of the labels in a batch of an exact shuffle
 
-_MAX_ROWS: Final = 1 << 22  # whose labels are looked at
-_MAX_FILES: Final = 100  # a millisecond each
-_MAX_CHUNKS: Final = 10_000  # some 20 microseconds each
-_MAX_LABELS: Final = 10_000  # more are no classes
-_NUM_BATCHES: Final = 64  # that are looked at
-_MAX_WINDOW_ROWS: Final = 1 << 22  # over all windows looked at
+_MAX_ROWS: Final = 1 << 22  # of labels read
+_MAX_FILES: Final = 100  # one millisecond each
+_MAX_CHUNKS: Final = 10_000  # about 20 microseconds each
+_MAX_LABELS: Final = 10_000  # more are not classes
+_NUM_BATCHES: Final = 64  # examined
+_MAX_WINDOW_ROWS: Final = 1 << 22  # over all windows examined
 
-Draw = tuple[NDArray[np.int64], int]  # how many rows have each label, and how many are drawn
+Draw = tuple[NDArray[np.int64], int]  # number of rows with each label, number of rows drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """How many of the labels a batch holds, on average."""
+    """Expected number of labels in a batch, compared with an exact shuffle."""
 
     num_labels: int
     batch_size: int
@@ -46,19 +46,19 @@ class Mixing:
 
     @property
     def share(self) -> float:
-        """What a batch holds, of what a batch of an exact shuffle holds."""
+        """Labels in a batch, as a fraction of those in a batch of an exact shuffle."""
         return self.found / self.exact
 
     @property
     def starves(self) -> bool:
-        """Whether batches lack labels that they should have."""
+        """Whether batches lack many of the labels they should have."""
         return self.share < STARVING
 
     def describe(self) -> str:
-        """Say in words how well the batches mix."""
+        """Return a sentence on how well the batches mix."""
         return (
-            f"a batch of {self.batch_size} holds {self.found:.1f} of {self.num_labels} labels on "
-            f"average, and {self.exact:.1f} after an exact shuffle"
+            f"a batch of {self.batch_size} has {self.found:.1f} of {self.num_labels} labels on "
+            f"average, but {self.exact:.1f} after an exact shuffle"
         )
 
 
@@ -67,16 +67,16 @@ def measure_mixing(source: Source, tree: Tree | None, plan: Plan) -> Mixing | No
 
     Args:
         source: The columns.
-        tree: What y is made of.
+        tree: Names of the columns of y.
         plan: The plan.
 
     Returns:
-        The measurement; None where the plan has no windows, where y is no single column of whole
-        numbers or classes, or where it would take longer to read than to mention.
+        The measurement. None if the plan has no windows, if y is not a single column of integers or
+        classes, or if reading the labels would take too long.
     """
     if plan.shuffle != "chunks" or not isinstance(tree, str) or not _is_soon_read(source, tree):
         return None
-    with suppress(KerasH5Error):  # whoever reads the batches meets it again
+    with suppress(KerasH5Error):  # reading the batches raises it again
         labels = source.select(y=tree).load_rows(np.arange(len(source)))["y"].reshape(-1)
         rows = plan.rows_to_serve
         return compare_labels(plan, labels if rows is None else labels[rows])
@@ -97,11 +97,11 @@ def compare_labels(plan: Plan, labels: NDArray[np.generic]) -> Mixing | None:
 
     Args:
         plan: A plan whose shuffle is "chunks".
-        labels: Of the rows to serve in their order, shape (plan.num_served,).
+        labels: Labels of the rows to serve, in order, shape (plan.num_served,).
 
     Returns:
-        Means over some batches of epoch 0; None where the labels are too many to be classes, or all
-        alike.
+        Means over some batches of epoch 0; None if there are too many labels to be classes, or only
+        one.
     """
     names, ids = np.unique(labels, return_inverse=True)
     if not 1 < len(names) <= _MAX_LABELS:
@@ -113,9 +113,9 @@ def compare_labels(plan: Plan, labels: NDArray[np.generic]) -> Mixing | None:
 
 
 def _draws(plan: Plan, ids: NDArray[np.int64], num_labels: int) -> Iterator[list[Draw]]:
-    """Yield for some batches how often each label is in a window, and how many rows it gives."""
+    """Yield, for some batches, the counts of labels in each window and the rows drawn from it."""
     edges, known = plan.window_starts(0), dict[int, NDArray[np.int64]]()
-    last = max(0, plan.steps_per_epoch - 2)  # the batch after it may be short
+    last = max(0, plan.steps_per_epoch - 2)  # the last batch may be short
     for index in np.unique(np.linspace(0, last, _NUM_BATCHES).astype(np.int64)).tolist():
         start, stop = plan.bounds(index)
         first, end = np.searchsorted(edges, [start, stop - 1], side="right").tolist()
@@ -139,11 +139,11 @@ def _count_labels(
 
 
 def expected_labels(draws: Sequence[Draw]) -> float:
-    """Return how many different labels a batch holds on average.
+    """Return the expected number of different labels in a batch.
 
     Args:
-        draws: Each is from a pile of rows, without putting any back: how many of the pile have each
-            label, shape (num_labels,), and how many rows are drawn.
+        draws: Draws without replacement: the number of rows with each label, shape (num_labels,),
+            and the number of rows drawn.
     """
     absent = np.ones(len(draws[0][0]))
     for counts, size in draws:
@@ -154,11 +154,11 @@ def expected_labels(draws: Sequence[Draw]) -> float:
 
 
 def _chance_of_none(total: int, count: int, size: int) -> float:
-    """Return the chance that `size` rows of `total` are none of `count` of them."""
+    """Return the probability that `size` rows drawn from `total` miss `count` given rows."""
     others = total - count
     if others < size:
         return 0.0
     if count == 0:
-        return 1.0  # and no rounding error makes a part of a label of it
+        return 1.0  # exact: a rounding error would count as part of a label
     ways = math.lgamma(others + 1) - math.lgamma(others - size + 1)
     return math.exp(ways - math.lgamma(total + 1) + math.lgamma(total - size + 1))

@@ -1,4 +1,4 @@
-"""What a batch consists of: x, y and sample weights, each a column or a tuple or dict of them."""
+"""The roles of a batch, x, y and sample weights: each a column, or a tuple or dict of columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerash5.h5 import Column, Source
 from kerash5.h5.columns._cast import MisfitError, cast
 
 ColumnSpec = str | Column | Sequence["ColumnSpec"] | Mapping[str, "ColumnSpec"]
-Tree = str | tuple["Tree", ...] | dict[Any, "Tree"]  # the same, with columns' names for columns
+Tree = str | tuple["Tree", ...] | dict[Any, "Tree"]  # the same structure, with names of columns
 
 ROLES: Final = ("x", "y", "sample_weight")
 
@@ -26,12 +26,12 @@ def columns_of_source(
         specs = {role: role for role in ROLES if role in source.columns}
         if "x" not in specs:
             raise ColumnError(
-                f"{source!r} has no column named 'x'; make it with x=..., or say which column is x"
+                f"{source!r} has no column named 'x'; make it with x=..., or pass x= here"
             )
     flat, trees = flatten_roles(specs)
     if not all(isinstance(spec, str) for spec in flat.values()):
         raise ColumnError(
-            "columns of a Source are named by strings; give a Column or an open data set to the "
+            "columns of a Source are named by strings; pass a Column or an open data set to the "
             "Source itself"
         )
     return source.select(**{name: str(spec) for name, spec in flat.items()}), trees
@@ -45,7 +45,7 @@ def flatten_roles(
 
 
 def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree:
-    """Put the columns of a nested form into `flat`; return the form with names in their place."""
+    """Add the columns of a nested structure to `flat`; return the structure of their names."""
     if isinstance(spec, str | h5py.Dataset | Column):
         while name in flat:  # {"a/b": ..., "a": {"b": ...}}
             name += "'"
@@ -59,18 +59,18 @@ def _flatten(name: str, spec: ColumnSpec, flat: dict[str, str | Column]) -> Tree
 
 
 def _no_column(name: str, spec: object) -> OptionError:
-    """Return the error for what names no column."""
+    """Return the error for a value that is not a column."""
     shown, cure = repr(spec), ""
     if isinstance(spec, np.ndarray):
-        shown, cure = f"an array of shape {spec.shape}", "; k5.write puts arrays into a file"
+        shown, cure = f"an array of shape {spec.shape}", "; k5.write writes arrays to a file"
     return OptionError(
-        f"{name}={shown}; it is a data set's path, an open h5py.Dataset, a Column, or a tuple or "
+        f"{name}={shown}; pass a data set's path, an open h5py.Dataset, a Column, or a tuple or "
         f"dict of them{cure}"
     )
 
 
 def names_in(tree: Tree) -> list[str]:
-    """Return the names of the columns that a role is made of."""
+    """Return the names of the columns of a role."""
     if isinstance(tree, str):
         return [tree]
     parts = tree.values() if isinstance(tree, dict) else tree
@@ -82,7 +82,7 @@ def fill_tree(tree: Tree, columns: Mapping[str, np.ndarray]) -> object:
 
 
 def map_tree(tree: Any, function: Callable[[Any], object]) -> Any:  # noqa: ANN401  of any leaves
-    """Return the tuples and dicts of a tree with what a function makes of each leaf."""
+    """Return the tree with a function applied to each leaf."""
     if isinstance(tree, dict):
         return {key: map_tree(part, function) for key, part in tree.items()}
     if isinstance(tree, tuple | list):
@@ -91,12 +91,12 @@ def map_tree(tree: Any, function: Callable[[Any], object]) -> Any:  # noqa: ANN4
 
 
 def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed: bool) -> None:
-    """Raise `ColumnError` if a column holds what no model takes, and say what to do about it.
+    """Raise `ColumnError` if a model cannot use a column, and say what to do.
 
     Args:
         source: The columns.
-        trees: What each role is made of.
-        is_transformed: Whether a transform may make numbers of text and of complex values.
+        trees: Names of the columns of each role.
+        is_transformed: Whether a transform may convert text and complex values to numbers.
     """
     backend = loaded_backend()
     for role, tree in trees.items():
@@ -112,25 +112,25 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
                 continue
             if role != "y" and column.is_named_by_itself:
                 raise ColumnError(
-                    f"column {path!r} ({name}) holds text, of which class ids would be made, and "
-                    "only y is a label; encode it in a transform=, which is called with the text, "
-                    f"say what the ids are: Column({path!r}, labels=[...]), or give the text to a "
-                    f"layer of TensorFlow: Column({path!r}, dtype=str)"
+                    f"column {path!r} ({name}) has text, which would become class ids, but only "
+                    "y has labels; encode it in a transform=, which gets the text, name the ids: "
+                    f"Column({path!r}, labels=[...]), or give the text to a layer of TensorFlow: "
+                    f"Column({path!r}, dtype=str)"
                 )
             if dtype.kind == "c":
                 raise ColumnError(
-                    f"column {path!r} ({name}) holds {dtype} values, of which Keras would drop the "
-                    f"imaginary parts; make real numbers of them: Column({path!r}, "
+                    f"column {path!r} ({name}) has {dtype} values, whose imaginary parts Keras "
+                    f"would drop; convert them to real numbers: Column({path!r}, "
                     "complex='channels'), or 'magnitude', or a transform="
                 )
             if dtype.char == "g":
                 raise ColumnError(
-                    f"column {path!r} ({name}) holds {dtype} values, which no backend takes; cast "
+                    f"column {path!r} ({name}) has {dtype} values, which no backend supports; cast "
                     f"them: Column({path!r}, dtype='float64')"
                 )
             if dtype.name == "uint64" and backend == "torch":
                 raise ColumnError(
-                    f"column {path!r} ({name}) holds {dtype} values, which PyTorch does not take; "
+                    f"column {path!r} ({name}) has {dtype} values, which PyTorch does not support; "
                     f"cast them: Column({path!r}, dtype='int64')"
                 )
 
@@ -152,13 +152,13 @@ def _refuse_kind(name: str, path: str, dtype: np.dtype) -> NoReturn:
             f"numbers; name one, Column({path!r}, field={dtype.names[0]!r}), or a list of them"
         )
     raise ColumnError(
-        f"column {path!r} ({name}) holds {dtype} values, and a model takes numbers; write it again "
+        f"column {path!r} ({name}) has {dtype} values, but a model needs numbers; write it again "
         "as numbers"
     )
 
 
 def find_texts(source: Source, trees: Mapping[str, Tree]) -> dict[str, np.ndarray]:
-    """Return the texts of the columns that are no labels, by class id; shape (num_texts,)."""
+    """Return the texts of text columns that are not labels, by class id; shape (num_texts,)."""
     return {
         name: np.array(source.columns[name].class_names, object)
         for role, tree in trees.items()
@@ -168,11 +168,11 @@ def find_texts(source: Source, trees: Mapping[str, Tree]) -> dict[str, np.ndarra
 
 
 def check_integers(source: Source, finished: Mapping[str, np.ndarray]) -> None:
-    """Raise `ColumnError` if JAX would wrap integers of 64 bits, which it makes 32 bits of.
+    """Raise `ColumnError` if JAX, which converts 64-bit integers to 32 bits, would wrap a value.
 
     Args:
         source: The columns.
-        finished: Rows of them.
+        finished: Rows of the columns.
     """
     for name, rows in finished.items():
         path = source.columns[name].column.path
@@ -180,12 +180,12 @@ def check_integers(source: Source, finished: Mapping[str, np.ndarray]) -> None:
 
 
 def check_narrowing(array: Any, subject: str, cure: str) -> None:  # noqa: ANN401  of any framework
-    """Raise `ColumnError` if JAX would wrap integers of 64 bits, which it makes 32 bits of.
+    """Raise `ColumnError` if JAX, which converts 64-bit integers to 32 bits, would wrap a value.
 
     Args:
-        array: Of any type; only integers of 64 bits are looked at.
-        subject: What holds them, for the message.
-        cure: What to take instead, likewise.
+        array: Array of any dtype; only 64-bit integers are checked.
+        subject: Origin of the array, for the message.
+        cure: What to use instead, for the message.
     """
     dtype = array.dtype
     if getattr(dtype, "kind", "") not in ("i", "u") or dtype.itemsize != 8:
@@ -197,6 +197,6 @@ def check_narrowing(array: Any, subject: str, cure: str) -> None:  # noqa: ANN40
         cast(np.asarray(array), narrow)
     except MisfitError as misfit:
         raise ColumnError(
-            f"{subject} holds {misfit}, and JAX makes {narrow} of {dtype}; take {cure}, or "
+            f"{subject} has {misfit}, but JAX converts {dtype} to {narrow}; use {cure}, or "
             "jax.config.update('jax_enable_x64', True)"
         ) from None

@@ -1,6 +1,6 @@
-"""What the rows to serve take in memory, and what follows: the blocks, the shuffle, the store.
+"""Estimate the memory of the rows to serve, and choose blocks, shuffle and store from it.
 
-Each choice is one function that also says why. Nothing here reads: see `cache`.
+Each choice is one function that also returns the reason. Nothing here reads data: see `cache`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from kerash5.h5 import Source
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan, Shuffle
 
-# Each block costs some 50 us besides its bytes; a thousand of them mix well.
+# Each block costs about 50 us besides its bytes; a thousand of them mix well.
 _BLOCK_BYTES: Final = 128 << 10
 _KEPT_BLOCK_BYTES: Final = 1 << 20
-_KEPT_SHARE: Final = 64  # of the cache goes to small columns where the others need windows
-_LARGE_BYTES: Final = 32 << 20  # of a block: two threads that decode one each take too much memory
-_NOTABLE_BYTES: Final = 1 << 20  # of a block: decoding less for each batch is soon done
+_PINNED_DIVISOR: Final = 64  # pinned small columns may use cache / 64 if the others need windows
+_LARGE_BYTES: Final = 32 << 20  # of a block; above it, two threads decode in too much memory
+_NOTABLE_BYTES: Final = 1 << 20  # of a block; below it, decoding one for each batch is fast
 _GOOD_CHUNK_BYTES: Final = 256 << 10  # decoded
 _MIN_BLOCKS: Final = 1024
-_MAX_BLOCKS: Final = 1 << 20  # of which the order is one array of 8 MB per epoch
+_MAX_BLOCKS: Final = 1 << 20  # whose order is one array of 8 MB per epoch
 
 
 def choose_blocks(source: Source) -> Blocks:
-    """Return chunks, or several neighbours as one where they are very small or very many."""
+    """Return chunks as blocks; several neighbours form one if they are very small or very many."""
     blocks = Blocks(source.part_starts, source.block_rows)
     small = source.block_rows * source.row_bytes
     worthwhile = len(source) * source.row_bytes // max(small, _BLOCK_BYTES)
@@ -46,17 +46,17 @@ def choose_blocks(source: Source) -> Blocks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryEstimate:
-    """Memory that the rows to serve take, and how much there may be. From `estimate_memory`."""
+    """Memory that the rows to serve need, and how much is allowed. From `estimate_memory`."""
 
     source: Source
     blocks: Blocks
     rows: NDArray[np.int64] | None
     cache_bytes: int
-    kept: tuple[str, ...] = ()  # columns that stay in memory where not all of them can
+    kept: tuple[str, ...] = ()  # columns pinned in memory if not all fit
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all blocks with rows to serve, decoded."""
+        """Decoded bytes of all blocks with rows to serve."""
         if self.rows is None:
             return len(self.source) * self.source.row_bytes
         starts, stops = self.blocks.bounds(np.unique(self.blocks.of_rows(self.rows)))
@@ -64,29 +64,29 @@ class MemoryEstimate:
 
     @property
     def fits(self) -> bool:
-        """Whether all of it may stay in memory."""
+        """Whether all rows fit in the cache."""
         return self.num_bytes <= self.cache_bytes
 
     @property
     def is_direct(self) -> bool:
-        """Whether single rows of every column are cheap to reach: in the file, or in memory."""
+        """Whether single rows of every column are fast to read: in the file, or in memory."""
         columns = self.source.columns
         return all(columns[name].is_direct for name in self.read)
 
     @property
     def read(self) -> list[str]:
-        """The columns that do not stay in memory."""
+        """The columns that are not pinned in memory."""
         return [name for name in self.source.columns if name not in self.kept]
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of a block, decoded: of the smallest window."""
+        """Decoded bytes of a block: the size of the smallest window."""
         rows = min(self.blocks.block_rows, len(self.source))
         return rows * _select(self.source, self.read).row_bytes
 
     @property
     def num_windows(self) -> int:
-        """How many windows there is room for: 2, 1 or none."""
+        """How many windows fit in memory: 2, 1 or none."""
         return min(2, self._window_bytes // max(1, self.block_bytes))
 
     @property
@@ -104,12 +104,12 @@ class MemoryEstimate:
         return self.rows is None or bool((np.diff(self.rows) > 0).all())
 
     def advise_on_mixing(self) -> str:
-        """Say what lets batches hold more labels where a window holds few."""
+        """Return advice on how batches get more labels if a window has few."""
         if self.is_direct or self.fits:
-            return "shuffle='rows' is as fast here, and mixes all rows"
+            return "shuffle='rows' is as fast here and mixes all rows"
         return (
-            "rows of one class lie together, and a window holds few chunks; raise cache= (with "
-            f"{self.num_bytes / 1e6:.1f} MB shuffle='rows' mixes all rows), or write the file "
+            "rows of one class are adjacent, and a window has few chunks; raise cache= (with "
+            f"{self.num_bytes / 1e6:.1f} MB, shuffle='rows' mixes all rows), or write the file "
             "again with its rows in random order"
         )
 
@@ -124,10 +124,10 @@ class MemoryEstimate:
 def estimate_memory(
     source: Source, rows: NDArray[np.int64] | None, cache_bytes: int
 ) -> MemoryEstimate:
-    """Find out what fits: everything, or some columns, or none.
+    """Estimate what fits in memory: all columns, some, or none.
 
-    Where the columns that are hard to reach fit, the others need no memory. Where they do not, very
-    small columns stay in memory all the same: labels, whose chunks have many more rows.
+    If the columns that are slow to read row by row fit, the others need no memory. If they do not,
+    very small columns are pinned anyway, such as labels, whose chunks have many more rows.
     """
     demand = MemoryEstimate(source, choose_blocks(source), rows, cache_bytes)
     if demand.fits:
@@ -138,7 +138,7 @@ def estimate_memory(
     half = replace(demand, kept=_first_that_fit(demand, by_effort, cache_bytes))
     if half.is_direct:
         return half
-    kept = _first_that_fit(demand, by_size, cache_bytes // _KEPT_SHARE)
+    kept = _first_that_fit(demand, by_size, cache_bytes // _PINNED_DIVISOR)
     read = _select(source, [name for name in source.columns if name not in kept])
     return replace(demand, kept=kept, blocks=choose_blocks(read))
 
@@ -146,7 +146,7 @@ def estimate_memory(
 def _first_that_fit(
     demand: MemoryEstimate, names: Sequence[str], num_bytes: int
 ) -> tuple[str, ...]:
-    """Return the first columns of these that fit; never all: that would be another store."""
+    """Return the first of these columns that fit; never all, which another store handles."""
     found: list[str] = []
     for name in names[:-1]:
         if _bytes_of(demand.source, [*found, name], demand.rows) > num_bytes:
@@ -156,7 +156,7 @@ def _first_that_fit(
 
 
 def _bytes_of(source: Source, names: Sequence[str], rows: NDArray[np.int64] | None) -> int:
-    """Return the bytes that some columns take in memory."""
+    """Return the bytes that some columns need in memory."""
     found = 0
     for name in names:
         one = _select(source, [name])
@@ -169,24 +169,24 @@ def _select(source: Source, names: Sequence[str]) -> Source:
 
 
 def _large_blocks(source: Source) -> Blocks:
-    """Return blocks that are worth a read of their own; no order is made of them."""
+    """Return blocks that are large enough for a read of their own; used only for estimates."""
     blocks = Blocks(source.part_starts, source.block_rows)
     return blocks.coarser(max(1, len(source) * source.row_bytes // _KEPT_BLOCK_BYTES))
 
 
 def choose_shuffle(asked: Shuffle | Literal["auto"], demand: MemoryEstimate) -> tuple[Shuffle, str]:
-    """Return the shuffle and, in words, why."""
+    """Return the shuffle, and the reason as text."""
     is_cheap = demand.is_direct or demand.fits
     if asked == "chunks" and not is_cheap and not demand.num_windows:
         raise OptionError(
-            "shuffle='chunks' holds at least one chunk of rows, "
-            f"{demand.block_bytes / 1e6:.1f} MB, and cache allows "
+            "shuffle='chunks' needs at least one chunk of rows in memory, "
+            f"{demand.block_bytes / 1e6:.1f} MB, but cache allows "
             f"{demand.cache_bytes / 1e6:.1f} MB; raise cache="
         )
     if asked != "auto":
-        return asked, "you asked for it"
+        return asked, "shuffle= requests it"
     if demand.is_direct:
-        return "rows", "single rows are cheap to reach"
+        return "rows", "single rows are fast to read"
     if demand.fits:
         return "rows", f"the data fit the cache ({demand})"
     if not demand.num_windows:
@@ -195,17 +195,18 @@ def choose_shuffle(asked: Shuffle | Literal["auto"], demand: MemoryEstimate) -> 
 
 
 def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None) -> AbstractRows:
-    """Return what serves the rows of a plan.
+    """Return the store that serves the rows of a plan.
 
     Args:
-        plan: The order.
-        demand: What its rows take.
-        scratch: A folder for what does not fit; the order is the same with and without.
+        plan: The order of rows.
+        demand: Memory that the rows need.
+        scratch: Folder for a scratch file of rows that do not fit; does not affect the order.
     """
-    if demand.fits:  # contiguous data too: a gather in memory is some two times a read per row
+    # Also for contiguous data: gathering in memory is about twice as fast as a read per row.
+    if demand.fits:
         return ResidentRows(demand.source, plan, demand.blocks)
     if demand.is_direct:
-        reason = "straight from its place in the file"
+        reason = "directly from the file"
         return DirectRows(demand.source, plan, reason, _keep(demand))
     if plan.cut is not None:
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
@@ -222,14 +223,14 @@ def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None)
 
 
 def advise_on_chunks(demand: MemoryEstimate, scratch: str | None = None) -> str | None:
-    """Say that chunks larger than the cache are decoded for every batch, and what avoids it.
+    """Return a warning if chunks larger than the cache are decoded for every batch.
 
     Args:
-        demand: What the rows to serve take.
+        demand: Memory that the rows need.
         scratch: As in `choose_store`.
 
     Returns:
-        A warning; None where there is nothing to warn of.
+        A warning with the cure; None if it is not needed.
     """
     is_cheap = demand.fits or demand.is_direct or demand.num_windows or scratch is not None
     if is_cheap or demand.block_bytes < _NOTABLE_BYTES:
@@ -244,30 +245,30 @@ def advise_on_chunks(demand: MemoryEstimate, scratch: str | None = None) -> str 
     return (
         f"a chunk of column {largest.column.path!r} does not fit the cache "
         f"({demand.block_bytes / 1e6:.1f} MB decoded, cache {demand.cache_bytes / 1e6:.1f} MB), so "
-        f"every batch decodes whole chunks anew and an epoch may take hours; give "
+        f"every batch decodes whole chunks again and an epoch may take hours; pass "
         f"cache='{2 * demand.block_bytes // 10**6 + 1}MB', scratch= a folder with "
         f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks{repack}"
     )
 
 
 def _say_cost(plan: Plan, demand: MemoryEstimate) -> str:
-    """Say what batches cost whose chunks cannot all be kept, and what avoids it."""
+    """Return the cost of batches whose chunks do not all fit, and what avoids it."""
     num_blocks = -(-plan.num_served // demand.blocks.block_rows)
-    # Of so many blocks a batch of uniformly drawn rows misses each with the same chance.
+    # With this many blocks, a batch of uniformly drawn rows misses each with the same probability.
     touched = num_blocks * (1 - (1 - 1 / num_blocks) ** plan.batch_size)
-    cost = f"for not all fits in memory ({demand})"
+    cost = f"because not all rows fit in memory ({demand})"
     if plan.shuffle is not False:
         decoded, served = touched * demand.block_bytes, plan.batch_size * demand.source.row_bytes
-        cost += f": some {decoded / 1e6:.1f} MB are decoded to serve {served / 1e6:.1f} MB"
+        cost += f": about {decoded / 1e6:.1f} MB are decoded to serve {served / 1e6:.1f} MB"
     instead = " or use shuffle='chunks'" if demand.num_windows and plan.shuffle == "rows" else ""
     return (
-        f"{cost}; give scratch= a folder with {demand.num_bytes / 1e6:.1f} MB to spare, raise "
+        f"{cost}; pass scratch= a folder with {demand.num_bytes / 1e6:.1f} MB to spare, raise "
         f"cache={instead}"
     )
 
 
 def _keep(demand: MemoryEstimate) -> ResidentBlocks | None:
-    """Return the store of the columns that stay in memory."""
+    """Return the store of the pinned columns."""
     if not demand.kept:
         return None
     kept = _select(demand.source, demand.kept)

@@ -1,8 +1,8 @@
-"""A user's transform, applied to batches on several threads; what it returns is the batch's own.
+"""Apply a user's transform to batches on several threads, and copy results it may reuse.
 
-A transform may keep memory that it returns: one buffer that it fills anew for each batch, or one
+A transform may reuse memory that it returns: one buffer that it fills for each batch, or one
 constant. Batches are read ahead and stacked, so such memory is copied before the next call can
-write to it. Whether it is kept is told by its reference counts, right after the call.
+write to it. Reference counts right after the call show whether the transform retains memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kerash5.h5.reading._timers import clocked
 
 Batch = tuple[Any, ...]
 
-# Arrays of these never change.
+# Arrays of these types are immutable.
 _IMMUTABLE: Final = frozenset({"jax", "jaxlib", "tensorflow"})
 _TRACED: Final = (np.ndarray, dict, tuple, list)
 _NONE: Final[tuple[Any, ...]] = ()
@@ -33,11 +33,11 @@ _CONSTANTS: Final = (type(None), str, bytes, bool, int, float, complex, np.gener
 
 @final
 class Transform:
-    """Applies a function to batches; picklable if the function is.
+    """Apply a function to batches; picklable if the function is.
 
     Args:
-        function: Takes the entries of a batch, and returns as many.
-        roles: Their names, for messages.
+        function: Called with the entries of a batch; returns as many.
+        roles: Names of the entries, for messages.
     """
 
     def __init__(self, function: Callable[..., Any], roles: tuple[str, ...]) -> None:
@@ -46,18 +46,18 @@ class Transform:
         self._calls = _calls_of(function)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave out what belongs to this process."""
+        """Pickle the function and roles only, not the state of this process."""
         return Transform, (self._function, self._roles)
 
     def apply(self, batch: Batch, read_again: Callable[[], Batch]) -> Batch:
-        """Return the transformed batch, none of whose memory is written to later.
+        """Return the transformed batch, in memory that is not written to later.
 
         Args:
-            batch: What the function is called with; it may change it in place.
-            read_again: Returns the same batch, as it was.
+            batch: The batch; the function may modify it in place.
+            read_again: Returns the same batch, unmodified.
 
         Raises:
-            OptionError: The function returned something that is no batch.
+            OptionError: The function did not return a batch.
         """
         ticket = self._calls.enter()
         if ticket is not None:
@@ -68,16 +68,16 @@ class Transform:
                 was_beside_others = self._calls.leave(ticket, is_kept=is_kept)
             if not is_kept or not was_beside_others:
                 return found
-            batch = read_again()  # another thread may have written to the same memory
+            batch = read_again()  # another thread may have written to this memory
         with self._calls.alone():
             return self._call(batch)[0]
 
     @clocked("transform")
     def _call(self, batch: Batch) -> tuple[Batch, bool]:
-        """Return the transformed batch, and whether the function keeps memory of it."""
+        """Return the transformed batch, and whether the function retains memory of it."""
         inputs: dict[int, Any] = {}
         _note_all(batch, inputs)
-        box = [self._function(*batch)]  # so that no name here refers to what it returned
+        box = [self._function(*batch)]  # so that no local variable refers to the result
         box[0] = check_entries(box[0], self._roles)
         is_kept = _is_kept(box, inputs)
         return tuple([_own(part, inputs, is_kept=is_kept) for part in box[0]]), is_kept
@@ -117,9 +117,9 @@ def chain_transforms(
 
 @final
 class _Calls(Shared):
-    """The calls of one function that are under way, on all threads.
+    """Running calls of one function, on all threads.
 
-    They run beside each other until one of them returns memory that the function keeps.
+    Calls run concurrently until one of them returns memory that the function retains.
     """
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ class _Calls(Shared):
         self._share()
 
     def after_fork(self) -> None:
-        """Forget the calls of the parent process, and who holds its locks."""
+        """Reset calls and locks, which belong to the parent process."""
         self._changed = threading.Condition()
         self._turn = threading.Lock()
         self._running = 0
         self._begun = 0
 
     def enter(self) -> int | None:
-        """Begin a call beside others; None: it has to run alone."""
+        """Begin a concurrent call; return None if it has to run alone."""
         with self._changed:
             if self._is_one_at_a_time:
                 return None
@@ -144,7 +144,7 @@ class _Calls(Shared):
             return self._begun if self._running == 1 else 0
 
     def leave(self, ticket: int, *, is_kept: bool) -> bool:
-        """End a call, and return whether another one ran at any time of it."""
+        """End a call, and return whether another call overlapped it."""
         with self._changed:
             self._running -= 1
             self._is_one_at_a_time |= is_kept
@@ -153,30 +153,30 @@ class _Calls(Shared):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other call is under way, and hold back those to come."""
+        """Wait until no other call runs, and block new ones."""
         with self._turn:
             with self._changed:
                 self._changed.wait_for(lambda: self._running == 0)
             yield
 
 
-# Several data sets, such as those of training and of validation, may have one transform.
+# Several data sets, such as training and validation data, may share one transform.
 _CALLS: Final[WeakKeyDictionary[Callable[..., Any], _Calls]] = WeakKeyDictionary()
 
 
 def _calls_of(function: Callable[..., Any]) -> _Calls:
     try:
         return _CALLS.setdefault(function, _Calls())
-    except TypeError:  # it cannot be hashed, or not be referred to weakly
+    except TypeError:  # not hashable, or not weakly referenceable
         return _Calls()
 
 
 def _is_kept(box: list[Any], inputs: dict[int, Any]) -> bool:
-    """Say whether anybody besides a batch refers to its memory.
+    """Return whether anything besides a batch refers to its memory.
 
     Args:
-        box: Refers to the batch, as nothing else does but who keeps it.
-        inputs: All that the batch given to the transform consisted of, by id: this is never kept.
+        box: List with the batch; the only reference to it, unless the function retains it.
+        inputs: All objects of the batch that was passed to the transform, by id; these never count.
     """
     nodes: dict[int, Any] = {}
     references = _note_all(box, nodes)
@@ -188,17 +188,17 @@ def _is_kept(box: list[Any], inputs: dict[int, Any]) -> bool:
             if not _is_constant(node):
                 return True
         elif counts[number] - references[number] > _FREE and (
-            isinstance(node, np.ndarray) or node  # the empty tuple is one for all
+            isinstance(node, np.ndarray) or node  # the empty tuple is a singleton
         ):
             return True
     return False
 
 
 def _note_all(tree: Any, nodes: dict[int, Any]) -> dict[int, int]:  # noqa: ANN401  a batch
-    """Put all that a tree consists of into `nodes`, by id, with the owners of its memory.
+    """Add all objects of a tree, and the owners of their memory, to `nodes`, by id.
 
     Returns:
-        How often each is referred to from within the tree.
+        Number of references to each object from within the tree.
     """
     nodes[id(tree)] = tree
     references = {id(tree): 0}
@@ -227,7 +227,7 @@ def _count_references(nodes: dict[int, Any]) -> dict[int, int]:
     return {number: getrefcount(node) for number, node in nodes.items()}
 
 
-# Of what is in `nodes` alone; measured, for versions of Python count their own stack or do not.
+# Of objects only in `nodes`. Measured, because Python versions count their own stack or do not.
 _FREE: Final = _count_references({0: np.empty(1)})[0]
 
 
@@ -238,12 +238,12 @@ def _is_constant(node: Any) -> bool:  # noqa: ANN401  no array of NumPy
 
 
 def _own(tree: Any, inputs: dict[int, Any], *, is_kept: bool) -> Any:  # noqa: ANN401  a part of a batch
-    """Return a part of a batch in dicts and tuples, and in memory of its own where that is kept."""
-    if isinstance(tree, dict):  # of an OrderedDict, Keras would take the order for the name
+    """Return part of a batch as dicts and tuples, copied if its memory is retained."""
+    if isinstance(tree, dict):  # Keras would match an OrderedDict by order, not by name
         return {key: _own(part, inputs, is_kept=is_kept) for key, part in tree.items()}
     if isinstance(tree, (tuple, list)):
         parts = [_own(part, inputs, is_kept=is_kept) for part in tree]
-        # TensorFlow takes no lists.
+        # TensorFlow does not accept lists.
         return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     if not is_kept or id(tree) in inputs:
         return tree

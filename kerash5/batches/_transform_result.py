@@ -1,6 +1,6 @@
-"""Checks what a transform returned: arrays of equally many rows, alike in every batch.
+"""Check what a transform returned: arrays with equally many rows, alike in every batch.
 
-What a model makes of such a batch is not known here: see `feeds._keras_structure`.
+`feeds._keras_structure` checks whether a model accepts such a batch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Entries = tuple[Any, ...]
 
 
 def check_entries(returned: Any, roles: tuple[str, ...]) -> Entries:  # noqa: ANN401  a user's
-    """Return what a transform returned as one entry per role.
+    """Return the result of a transform as one entry per role.
 
     Raises:
-        OptionError: It has another number of entries, or is None.
+        OptionError: The number of entries is wrong, or it returned None.
     """
     if len(roles) == 1 and returned is not None:
         return (returned,)
@@ -32,7 +32,7 @@ def check_entries(returned: Any, roles: tuple[str, ...]) -> Entries:  # noqa: AN
     kind = "None" if returned is None else f"{type(returned).__name__}{number}"
     named = ", ".join(roles)
     raise OptionError(
-        f"transform returned {kind}; it takes ({named}) and returns "
+        f"transform returned {kind}; it is called with ({named}) and must return "
         f"{'the same' if len(roles) == 1 else 'a tuple of the same'}: end it with "
         f"'return {named}'"
     )
@@ -40,10 +40,10 @@ def check_entries(returned: Any, roles: tuple[str, ...]) -> Entries:  # noqa: AN
 
 @final
 class ResultCheck:
-    """Checks the batches of one transform.
+    """Check the batches of one transform.
 
     Args:
-        roles: The names of the entries, such as ("x", "y").
+        roles: Names of the entries, such as ("x", "y").
     """
 
     def __init__(self, roles: tuple[str, ...]) -> None:
@@ -55,16 +55,16 @@ class ResultCheck:
 
         Args:
             batch: One entry per role.
-            num_rows: The rows that the transform was called with.
+            num_rows: Number of rows the transform was called with.
 
         Raises:
-            OptionError: An entry holds something else than arrays of equally many rows, or complex
-                values, or another structure than in the first batch.
-            ColumnError: JAX would wrap its integers of 64 bits.
+            OptionError: An entry is not made of arrays with equally many rows, has complex values,
+                or has another structure than in the first batch.
+            ColumnError: JAX would wrap 64-bit integers.
         """
         counts: dict[str, int] = {}
         for role, entry in zip(self._roles, batch, strict=True):
-            if entry is None and role != "x":  # Keras takes None for no labels, and no weights
+            if entry is None and role != "x":  # in Keras, None means no labels or no weights
                 continue
             for name, leaf in _named_leaves(role, entry):
                 _check_array(role, entry, name, leaf)
@@ -81,14 +81,14 @@ class ResultCheck:
         for role, here, there in zip(self._roles, structure, first, strict=True):
             if here != there:
                 raise OptionError(
-                    f"transform returned {describe_tree(here)} for {role} in one batch and "
+                    f"transform returned {describe_tree(here)} for {role} in one batch but "
                     f"{describe_tree(there)} in another; return the same keys and the same number "
                     "of arrays for every batch"
                 )
 
 
 def describe_tree(tree: Any) -> str:  # noqa: ANN401  a tree of any leaves
-    """Return in words what a tree holds: its keys, its number of arrays, or "an array"."""
+    """Return a description of a tree: its keys, its number of arrays, or "an array"."""
     if isinstance(tree, dict):
         keys = sorted(map(repr, tree))
         shown = ", ".join(keys[:_MAX_SHOWN]) + (", ..." if len(keys) > _MAX_SHOWN else "")
@@ -116,17 +116,17 @@ def _check_array(role: str, entry: Any, name: str, leaf: Any) -> None:  # noqa: 
     if is_array and not (is_nested and isinstance(leaf, np.generic)):
         return
     if leaf is None:
-        cure = "leave that key or place out, in every batch"
-        cure = cure if name != role else "return the arrays that the model takes"
-        raise OptionError(f"transform returned None for {name}, and arrays were expected; {cure}")
+        cure = "omit that key or entry, in every batch"
+        cure = cure if name != role else "return the arrays that the model expects"
+        raise OptionError(f"transform returned None for {name}, but arrays were expected; {cure}")
     if is_nested and isinstance(leaf, int | float | np.generic):
         raise OptionError(
             f"transform returned a sequence of {len(entry)} with numbers in it for "
-            f"{role}, and one array was expected; return np.stack({role}), with its rows padded "
+            f"{role}, but one array was expected; return np.stack({role}), with its rows padded "
             "to one length if they differ in length"
         )
     raise OptionError(
-        f"transform returned {type(leaf).__name__} for {name}, and an array with one row for each "
+        f"transform returned {type(leaf).__name__} for {name}, but an array with one row per "
         "row of the batch was expected; return np.asarray(...) of it"
     )
 
@@ -134,8 +134,8 @@ def _check_array(role: str, entry: Any, name: str, leaf: Any) -> None:  # noqa: 
 def _count_rows(name: str, leaf: Any, num_rows: int) -> int:  # noqa: ANN401  an array
     if len(leaf.shape) == 0:
         raise OptionError(
-            f"transform returned a single value for {name}, and an array of {num_rows} rows was "
-            "expected; return one value a row, such as np.full(len(x), value)"
+            f"transform returned a single value for {name}, but an array of {num_rows} rows was "
+            "expected; return one value per row, such as np.full(len(x), value)"
         )
     return int(leaf.shape[0])
 
@@ -143,20 +143,20 @@ def _count_rows(name: str, leaf: Any, num_rows: int) -> int:  # noqa: ANN401  an
 def _check_counts(counts: dict[str, int], num_rows: int) -> None:
     """Raise `OptionError` if arrays differ in their number of rows, or have none.
 
-    All may have another number than the transform was called with: rows are folded into volumes,
-    dropped, or made twice. Where each row needs an answer, see `H5Dataset.check_answerable`.
+    The number may differ from the one the transform was called with: it may fold rows into volumes,
+    drop rows, or repeat them. `H5Dataset.check_answerable` requires one output per row.
     """
     first, count = next(iter(counts.items()))
     other = next((name for name in counts if counts[name] != count), None)
     if other is not None:
         raise OptionError(
-            f"transform returned {count} rows for {first} and {counts[other]} for {other}, and was "
-            f"called with {num_rows}; return arrays that have a row for each row in common"
+            f"transform returned {count} rows for {first} and {counts[other]} for {other}, but was "
+            f"called with {num_rows} rows; return arrays with equally many rows"
         )
     if count == 0:
         raise OptionError(
-            f"transform returned no rows for the {num_rows} it was called with; leave rows out "
-            "with rows= of the data set, or give them the sample_weight 0"
+            f"transform returned no rows for the {num_rows} it was called with; exclude rows "
+            "with rows= of the data set, or set their sample_weight to 0"
         )
 
 
@@ -165,13 +165,13 @@ def _check_values(name: str, leaf: Any) -> None:  # noqa: ANN401  an array
     kind = getattr(dtype, "kind", "")
     if kind == "c" or getattr(dtype, "is_complex", False):
         raise OptionError(
-            f"transform returned {dtype} values for {name}, of which Keras would drop the "
-            "imaginary parts; return real numbers, such as np.stack([x.real, x.imag], -1)"
+            f"transform returned {dtype} values for {name}, whose imaginary parts Keras would "
+            "drop; return real numbers, such as np.stack([x.real, x.imag], -1)"
         )
     if kind == "O" and not all(isinstance(value, str | bytes) for value in leaf.flat):
         raise OptionError(
-            f"transform returned an array of Python objects for {name}, as NumPy makes of rows "
-            "that differ in length, and numbers were expected; pad the rows to one length"
+            f"transform returned an array of Python objects for {name}, as NumPy creates for rows "
+            "that differ in length, but numbers were expected; pad the rows to one length"
         )
     check_narrowing(
         leaf, f"{name}, as transform= returns it,", "values that fit, such as x.astype('float32')"

@@ -1,4 +1,4 @@
-"""How fast a user's file is read, beside h5py and memory: `kerash5 bench`."""
+"""Measure how fast a user's file is read, compared with h5py and memory: `kerash5 bench`."""
 
 from kerash5.benchmark._reading import Reading, bench
 from kerash5.benchmark._words import reading_table, reading_verdict

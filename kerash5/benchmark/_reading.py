@@ -1,7 +1,7 @@
-"""How fast a user's own file is read, beside h5py and beside arrays in memory.
+"""Measure how fast a user's file is read, compared with h5py and with arrays in memory.
 
-All ways take turns, round by round, and what counts is the share of the same round. A way that is
-slow is measured over as many batches as `seconds` allow. In words and tables: see `_words`.
+All ways take turns, round by round, and are compared within a round. A slow way is measured over as
+many batches as `seconds` allow. `_words` formats the result as a table and a sentence.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from kerash5.h5.storage._find import list_datasets
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What reading one file was measured to be. Made by `bench`.
+    """Measured reading speeds of one file. Made by `bench`.
 
     Args:
-        path: The file.
-        columns: What was read: the paths of x and y.
+        path: Path of the file.
+        columns: Paths of x and y.
         num_rows: Rows in an epoch.
         row_bytes: Bytes of one decoded row, over all columns.
         batch_size: Rows in a batch.
-        cache_bytes: What `cache` allowed.
-        fits: Whether all rows stay in memory within the cache.
-        order: Which rows come when, and where they come from, in words.
+        cache_bytes: Memory that `cache` allows, in bytes.
+        fits: Whether all rows fit in the cache.
+        order: Description of the order of rows and of how they are read.
         speeds: Rows per second, one per round, by way.
-        skipped: Why a way was not measured.
-        num_sampled: Rows that were rewritten; 0 if that was not asked for.
-        environment: Machine and versions.
+        skipped: Why a way was not measured, by way.
+        num_sampled: Rows that were rewritten; 0 without `rewrite`.
+        environment: Machine and package versions.
     """
 
     path: str
@@ -65,28 +65,28 @@ class Reading:
         return self.num_rows * self.row_bytes
 
     def median(self, way: str) -> float | None:
-        """Return the rows per second of a way; None where it was not measured."""
+        """Return the median rows per second of a way; None if it was not measured."""
         return statistics.median(self.speeds[way]) if way in self.speeds else None
 
-    def share(self, way: str, of: str) -> float | None:
-        """Return the median of one way's shares of another, round by round."""
+    def ratio(self, way: str, of: str) -> float | None:
+        """Return the median over rounds of the speed of one way / the speed of another."""
         if way not in self.speeds or of not in self.speeds:
             return None
         pairs = zip(self.speeds[way], self.speeds[of], strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
     def save(self, path: StrPath) -> None:
-        """Write all figures as JSON.
+        """Write all results as JSON.
 
         Raises:
-            FileError: It cannot be written there.
+            FileError: The file cannot be written.
         """
         try:
             Path(path).write_text(write_values(self) + "\n", encoding="utf-8")
         except OSError as error:
             raise FileError(
-                f"{os.fspath(path)!r} cannot be written ({error.strerror}); name a file in a "
-                "folder that is there"
+                f"{os.fspath(path)!r} cannot be written ({error.strerror}); name a file in an "
+                "existing folder"
             ) from error
 
 
@@ -101,29 +101,31 @@ def bench(
     cache: float | str = "auto",
     rewrite: bool = False,
 ) -> Reading:
-    """Measure how fast shuffled batches of a file come.
+    """Measure how fast shuffled batches of a file are read.
 
-    One round that is not counted comes first, so that the file is in the memory of the operating
-    system as far as it fits there.
+    A first round is not counted; it brings the file into the page cache of the operating system as
+    far as it fits.
 
     Args:
-        path: One file.
-        x: The data set that a model takes; the largest one of numbers if not given.
-        y: The labels; "label" if not given and there.
+        path: Path of one file.
+        x: Path of the input data set; default: the largest one of numbers.
+        y: Path of the labels; default: "label" if the file has it.
         batch_size: Rows in a batch.
-        rounds: How often everything is measured.
-        seconds: The most that one way takes in a round.
-        cache: As `H5Dataset` takes it.
-        rewrite: Also rewrite the first rows with `kerash5.write`, in a temporary folder, and
-            measure the first epoch over them and over the same rows of the file as it is.
+        rounds: Number of timed rounds.
+        seconds: Longest time of one way in a round, in seconds.
+        cache: As in `H5Dataset`.
+        rewrite: Also rewrite the first rows with `kerash5.write` in a temporary folder, and measure
+            the first epoch on them and on the same rows of the file.
 
     Raises:
-        FileError: The file is missing, damaged or no HDF5 file.
-        ColumnError: There is nothing in it that a model could take.
-        OptionError: A number makes no sense.
+        FileError: The file is missing, damaged or not an HDF5 file.
+        ColumnError: The file has no data set of numbers.
+        OptionError: A number is out of range.
     """
     if rounds < 1 or not seconds > 0:
-        raise OptionError(f"rounds={rounds!r}, seconds={seconds!r}; give at least one, and more")
+        raise OptionError(
+            f"rounds={rounds!r}, seconds={seconds!r}; pass rounds of at least 1 and seconds above 0"
+        )
     file = find_file(path)
     x, y = _choose_columns(file, x, y)
     options = BatchOptions(batch_size=batch_size, cache=cache)
@@ -133,7 +135,7 @@ def bench(
         speeds: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
             turn = number % len(ways)
-            for way in [*list(ways)[turn:], *list(ways)[:turn]]:  # none always comes first
+            for way in [*list(ways)[turn:], *list(ways)[:turn]]:  # no way is always first
                 rows_per_second = ways[way]()
                 if number:
                     speeds[way].append(rows_per_second)
@@ -162,15 +164,14 @@ def _choose_columns(file: H5File, x: str | None, y: str | None) -> tuple[str, st
             x = max(sizes, key=sizes.__getitem__, default=None)
             if x is None or not sizes[x]:
                 raise ColumnError(
-                    f"{file.path!r} has no data set of numbers with rows; name the one to read "
-                    "with --x"
+                    f"{file.path!r} has no data set of numbers with rows; name a data set with --x"
                 )
         y = "label" if y is None and "label" in names and x != "label" else y
     return x, y
 
 
 def _num_bytes(dataset: h5py.Dataset) -> int:
-    """Return the decoded bytes of what could be a model's input, else 0."""
+    """Return the decoded bytes of a data set that can be a model's input, else 0."""
     try:
         is_input = dataset.shape and dataset.dtype.kind in "biufc"
         return int(dataset.size) * dataset.dtype.itemsize if is_input else 0

@@ -1,7 +1,7 @@
-"""The ways of reading one file that are measured beside each other: ours, h5py's, and memory.
+"""The ways of reading one file that are compared: kerash5, h5py, and memory.
 
 Each is a function that reads an epoch, or as much of it as time allows, and returns rows per
-second. What comes of it: see `_reading`.
+second. `_reading` collects the results.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from kerash5.batches._options import BatchOptions
 from kerash5.h5 import Source, close_files, write
 from kerash5.h5.storage._file import StrPath
 
-FIRST, LATER, HELD, H5PY, MEMORY, SAMPLE, REWRITTEN = (
+FIRST, LATER, CACHED, H5PY, MEMORY, SAMPLE, REWRITTEN = (
     "kerash5, first epoch",
     "kerash5, later epochs",
-    "kerash5, all rows held",
+    "kerash5, all rows cached",
     "h5py, sorted rows",
     "arrays in memory",
     "kerash5, a sample",
     "kerash5, the sample rewritten",
 )
-_MEMORY_SHARE: Final = 0.4  # of free memory, that arrays for comparison may take
-_SAMPLE_BYTES: Final = 64 << 20  # decoded, of what is rewritten to see what that gains
+_MEMORY_FRACTION: Final = 0.4  # fraction of free memory that the arrays may use
+_SAMPLE_BYTES: Final = 64 << 20  # decoded bytes of the rewritten sample
 
 
 @final
@@ -54,10 +54,10 @@ class ReadingWays:
             _exhaust(self.batches.epoch(0))
 
     def ways(self, rewritten: Path | None) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
-        """Return how to measure each way, and why some cannot be."""
+        """Return a function per way that measures it, and why others cannot be measured."""
         source = self.batches.source
         num_bytes = len(source) * source.row_bytes
-        free = int(psutil.virtual_memory().available * _MEMORY_SHARE)
+        free = int(psutil.virtual_memory().available * _MEMORY_FRACTION)
         ways = {
             FIRST: lambda: self._speed(self._open(self._options).epoch(self._next())),
             LATER: lambda: self._speed(self.batches.epoch(self._next())),
@@ -69,15 +69,15 @@ class ReadingWays:
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             skipped[H5PY] = f"h5py cannot read it ({error})"
         if 2 * num_bytes > free:
-            reason = f"all rows take {num_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} may be used"
+            reason = f"all rows need {num_bytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB may be used"
             skipped[MEMORY] = reason
         else:
             arrays = _load(source)
             ways[MEMORY] = lambda: self._speed(self._gather(arrays, self._next()))
             if not self.batches.fits_memory:
-                held = self._open(BatchOptions(self._options.batch_size, cache=2 * num_bytes))
-                _exhaust(held.epoch(0))
-                ways[HELD] = lambda: self._speed(held.epoch(self._next()))
+                cached = self._open(BatchOptions(self._options.batch_size, cache=2 * num_bytes))
+                _exhaust(cached.epoch(0))
+                ways[CACHED] = lambda: self._speed(cached.epoch(self._next()))
         if rewritten is not None:
             try:
                 ways |= self._sample_ways(rewritten)
@@ -94,7 +94,7 @@ class ReadingWays:
         return self._epochs
 
     def _speed(self, batches: Iterator[Any]) -> float:
-        """Return rows per second, over an epoch or as much of it as time allows."""
+        """Return rows per second over an epoch, or as much of it as time allows."""
         num_rows = 0
         start = time.perf_counter()
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Measuring backends against each other: processes, parity, statistics. Never imports Keras."""
+"""Measure backends against each other: processes, parity, statistics. Never imports Keras."""
 
 from kerash5.comparison._compare import compare
 from kerash5.comparison._merge import merge_comparisons

@@ -1,7 +1,7 @@
-"""Contenders and the processes that measure them: one job in, one result out, or a sentence.
+"""Run measurements in child processes: one job in, one result or one error message out.
 
-A child has its own process group, its own settings and a time limit; whatever becomes of it, the
-runner goes on. Nothing here knows what is measured.
+Each child has its own process group, environment variables and time limit. A child that fails does
+not stop the runner. This module does not know what is measured.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from kerash5.comparison._measurement import Measurement
 _PROBE_SECONDS: Final = 120
 _PROBE: Final = "kerash5.measure._probe"
 _CHILD: Final = "kerash5.measure"
-# Nothing in the folder where the runner happens to be is imported: a user's own keras.py, say.
+# -P: do not import from the working directory, where the user may have a keras.py of their own.
 _SAFE: Final = ("-P",)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """Who is compared: a backend in an environment.
+    """A backend in one environment, which takes part in a comparison.
 
     Args:
-        name: In tables; the backend's, and "jax-2" where a backend stands twice.
-        backend: jax, tensorflow or torch.
-        python: The interpreter of its environment.
-        sleep_seconds: A fault to plant, as in `Measurement`.
-        weight_factor: A fault to plant, as in `Measurement`.
+        name: Name in tables: the backend's, or "jax-2" for the second contender with that backend.
+        backend: "jax", "tensorflow" or "torch".
+        python: Path of the Python interpreter of its environment.
+        sleep_seconds: Planted fault, see `Measurement`.
+        weight_factor: Planted fault, see `Measurement`.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Contender:
     weight_factor: float = 1.0
 
     def probe(self) -> dict[str, Any]:
-        """Ask its environment, without importing a backend, what is there.
+        """Return what is installed in the contender's environment, without importing a backend.
 
         Returns:
-            What `kerash5.measure._probe` tells; `error` also says where there is no such
-            interpreter, or no kerash5 in its environment.
+            The output of `kerash5.measure._probe`. Its `error` is set if the interpreter cannot be
+            run or its environment has no kerash5.
         """
         words = [self.python, *_SAFE, "-m", _PROBE, self.backend]
         try:
@@ -73,16 +73,16 @@ class Contender:
 def run_child(
     contender: Contender, job: Measurement, cache: Path, timeout_seconds: float
 ) -> dict[str, Any]:
-    """Let a fresh process of this contender do a job; return its result.
+    """Run a job in a fresh process of a contender and return its result.
 
     Args:
-        contender: Who.
-        job: What; the planted faults of the contender are added.
-        cache: The folder for what its backend has compiled.
-        timeout_seconds: After so long it is ended.
+        contender: The contender that runs the job.
+        job: The job; the contender's planted faults are added to it.
+        cache: Folder for the compilation cache of the backend.
+        timeout_seconds: The process is killed after this time.
 
     Raises:
-        RunError: It failed, was killed or took too long; one sentence says which.
+        RunError: The process failed, was killed or timed out; the message says which.
     """
     env = child_settings(contender.backend, job.threads, cache, os.environ)
     planted = replace(
@@ -90,20 +90,20 @@ def run_child(
     )
     text = replace(planted, began=time.time(), parent=os.getpid()).to_json()
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
         subprocess.Popen(
             [contender.python, *_SAFE, "-m", _CHILD],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         ) as process,
     ):
         out = _finish(process, text, timeout_seconds)
         if process.returncode:
-            raise RunError(_why(process.returncode, complaints))
+            raise RunError(_why(process.returncode, stderr))
     result: dict[str, Any] = json.loads(out)
     if "error" in result:
         raise RunError(f"{result['error']}")
@@ -113,10 +113,11 @@ def run_child(
 def child_settings(
     backend: str, threads: int, cache: Path, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of a child: one policy for all, over what is inherited.
+    """Return the environment variables of a child: fixed settings on top of the inherited ones.
 
-    Threads are said here because pools are made on import. NPROC is what XLA's CPU client asks.
-    Compiled programs are kept from the first on, however quickly they were compiled.
+    Thread counts are set here because backends create their thread pools on import. NPROC is what
+    XLA's CPU client reads. The thresholds of 0 and -1 make JAX cache every compiled program,
+    however small or quickly compiled.
     """
     number = str(threads)
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
@@ -134,19 +135,19 @@ def child_settings(
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last non-empty line of a text."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _finish(process: subprocess.Popen[str], text: str, timeout_seconds: float) -> str:
-    """Talk to the process to its end; leave none behind, whatever happens."""
+    """Send the job to the process and wait for it; on a timeout, kill its process group."""
     try:
         out, _ = process.communicate(text, timeout=timeout_seconds)
     except subprocess.TimeoutExpired:
         raise RunError(
-            f"the process took longer than {timeout_seconds:g} s and was ended; allow more with "
-            "--timeout, or take fewer --steps"
+            f"the process took longer than {timeout_seconds:g} s and was killed; allow more with "
+            "--timeout, or lower --steps"
         ) from None
     finally:
         if process.poll() is None:
@@ -163,9 +164,9 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _why(code: int, complaints: IO[str]) -> str:
-    complaints.seek(0)
-    line = last_line(complaints.read())
+def _why(code: int, stderr: IO[str]) -> str:
+    stderr.seek(0)
+    line = last_line(stderr.read())
     if code < 0:
-        return f"the process was killed by {signal.Signals(-code).name} (last words: {line})"
+        return f"the process was killed by {signal.Signals(-code).name} (stderr ends with: {line})"
     return f"the process failed: {line}"

@@ -1,7 +1,6 @@
-"""`compare`: which backend is fastest, measured by fresh processes. Never imports Keras.
+"""`compare`: find the fastest backend, measured by fresh processes. Never imports Keras.
 
-Parses what was asked for, once; the work is the `_runner`'s, what it means is for
-`report/_findings`.
+Parses the options once. `_runner` starts the processes; `report/_findings` interprets the results.
 """
 
 from __future__ import annotations
@@ -56,46 +55,51 @@ def compare(
     timeout_seconds: float = 1800.0,
     show_progress: bool = True,
 ) -> Comparison:
-    """Measure backends against each other: fresh processes, interleaved in random order.
+    """Measure backends against each other in fresh processes, interleaved in random order.
 
-    All get the same initial weights, the same batches, and the same threads and precision. Whether
-    they compute the same is measured first. A backend that is missing or fails is a row with its
-    reason. Results lie in `out` as soon as they are there, and are not measured again.
+    All backends use the same initial weights, batches, threads and precision. Parity of their
+    results is checked before speed is measured. A backend that is missing or fails gets a table row
+    with the reason. Each result is written to `out` as soon as it is measured; calling again with
+    the same `out` measures only what is missing.
 
     Args:
-        backends: Of jax, tensorflow and torch. One that is named twice runs against itself.
-        model: A name of the zoo.
-        data: The files to train on; None: the digits on board.
-        test: The files to evaluate on; None: those on board, or the rows trained on.
-        x: The column the model takes.
-        y: The column of class labels.
-        batch_sizes: Rows in a batch; each makes a table of its own.
-        settings: "plain", `model.fit` as users get it; "tuned", our Trainer.
-        repeats: Processes for each backend, setting and batch size.
-        steps: Steps in an epoch; fewer where the data have fewer rows.
-        epochs: Timed epochs in a process; two more go before, as warm-up.
-        threads: Threads each backend may compute with; None: one per core this process may use.
+        backends: "jax", "tensorflow" or "torch". A backend that is named twice is compared with
+            itself.
+        model: Name of a model of the zoo.
+        data: HDF5 files to train on. None uses the bundled digits.
+        test: HDF5 files to evaluate on. None uses the bundled test digits, or, with `data`, the
+            training rows.
+        x: Name of the input column.
+        y: Name of the column of class labels.
+        batch_sizes: Rows in a batch; each size gets its own table.
+        settings: "plain" (`model.fit`), "tuned" (`Trainer`), or both.
+        repeats: Processes per backend, setting and batch size.
+        steps: Steps in an epoch; fewer if the data have fewer rows.
+        epochs: Timed epochs in a process, after two warm-up epochs.
+        threads: Threads each backend may compute with. None: one per core available to this
+            process.
         precision: "float32", "bf16-mixed" or "16-mixed".
         tf32: Allow matrix products in TF32 on GPUs.
-        seed: Of the order of processes, the initial weights and the order of rows.
-        pythons: Backend -> the interpreter of its own environment; others run in this one.
-        out: The folder for results.
-        timeout_seconds: How long one process may take.
-        show_progress: Show a live table on a terminal, a line per process elsewhere; on stderr.
+        seed: Seed of the order of processes, the initial weights and the order of rows.
+        pythons: Maps a backend to the interpreter of its environment. Others use this interpreter.
+        out: Folder for the results.
+        timeout_seconds: Time limit of one process, in seconds.
+        show_progress: Print progress to stderr: a live table on a terminal, else one line per
+            process.
 
     Returns:
-        All that was measured. It also lies in `out`, as comparison.json.
+        All measurements. They are also written to comparison.json in `out`.
 
     Raises:
-        OptionError: An option makes no sense, or `out` holds another comparison.
-        KerasH5Error: The data cannot be read, or the model cannot take them.
+        OptionError: An option is invalid, or `out` contains a comparison with other options.
+        KerasH5Error: The data cannot be read, or do not fit the model.
 
     Example:
         >>> found = compare(("jax", "torch"), model="mlp", batch_sizes=(32,), repeats=3)
         >>> [(sample.key, sample.rows_per_second) for sample in found.samples]  # doctest: +SKIP
     """
     if not timeout_seconds > 0:
-        raise OptionError(f"timeout_seconds={timeout_seconds!r}; it must be more than 0")
+        raise OptionError(f"timeout_seconds={timeout_seconds!r}; it must be greater than 0")
     contenders = name_contenders(backends, pythons or {})
     files = find_files(data, test, x, y)
     method = Method(
@@ -122,15 +126,15 @@ def compare(
 
 
 def name_contenders(backends: Sequence[str], pythons: Mapping[str, str]) -> tuple[Contender, ...]:
-    """Make a contender of each backend; the second of a kind is "jax-2".
+    """Return one contender per backend; the second one with the same backend is named "jax-2".
 
     Raises:
-        OptionError: There is no such backend, or none at all.
+        OptionError: A backend is unknown, or none is named.
     """
     for name in (*backends, *pythons):
         _parse_word("backend", name, BACKENDS)
     if not backends:
-        raise OptionError(f"no backend to measure; name some of {', '.join(BACKENDS)}")
+        raise OptionError(f"no backend is named; name at least one of {', '.join(BACKENDS)}")
     seen: Counter[str] = Counter()
     found = []
     for backend in backends:
@@ -147,10 +151,10 @@ def find_files(
     x: str,
     y: str,
 ) -> Files:
-    """Open what is to be read, once, so that what is wrong is said before any process starts.
+    """Open the files once, so that errors in them are raised before any process starts.
 
     Raises:
-        KerasH5Error: It cannot be read, or holds no such columns.
+        KerasH5Error: The files cannot be read, or lack a column.
     """
     train = Source(digits_train() if data is None else data, x=x, y=y)
     if test is None and data is None:
@@ -160,7 +164,7 @@ def find_files(
 
 
 def describe_files(files: Files) -> str:
-    """Say in words what is read; names of files alone, for folders are nobody's business."""
+    """Return a short description of the data: file names without folders, rows and columns."""
     names = [Path(path).name for path in files.train]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"{shown}: {files.num_rows:,} rows, x={files.x}, y={files.y}"
@@ -176,8 +180,8 @@ def _parse_sizes(batch_sizes: Sequence[int], files: Files) -> tuple[int, ...]:
         raise OptionError(f"batch_sizes={tuple(batch_sizes)!r}; give each size once, such as (50,)")
     if max(sizes) > files.num_rows:
         raise OptionError(
-            f"a batch of {max(sizes):,} rows, and the data have {files.num_rows:,}; take smaller "
-            "batches, for only whole ones are timed"
+            f"a batch has {max(sizes):,} rows, but the data have {files.num_rows:,}; use smaller "
+            "batches, because only full batches are timed"
         )
     return sizes
 
@@ -192,5 +196,5 @@ def _parse_settings(settings: Sequence[Setting]) -> tuple[Setting, ...]:
 
 def _parse_word(what: str, word: str, known: Sequence[str]) -> str:
     if word not in known:
-        raise OptionError(f"there is no {what} {word!r}; choose of {', '.join(known)}")
+        raise OptionError(f"there is no {what} {word!r}; choose one of {', '.join(known)}")
     return word

@@ -1,4 +1,4 @@
-"""The machine a comparison ran on: what a reader must know to believe its numbers."""
+"""The machine a comparison ran on: the facts needed to interpret its numbers."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ _SECONDS: Final = 20
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a comparison ran on; no names of hosts. Made by `find_machine`, or read from results.
+    """The machine a comparison ran on, without its host name.
+
+    Made by `find_machine`, or read from a result file.
 
     Args:
-        processor: Its name; "" where it was not noted.
-        cores: That the process could use; None where they were not noted.
-        memory_bytes: Of the machine; None where it was not noted.
-        gpus: Names of the GPUs that nvidia-smi lists; None where they were not noted.
-        platform: The system.
-        python: Its version.
-        commit: Of the checkout; "" for an installed package.
+        processor: Name of the processor; "" if unknown.
+        cores: Number of cores the process could use; None if unknown.
+        memory_bytes: Main memory of the machine, in bytes; None if unknown.
+        gpus: Names of the GPUs that nvidia-smi lists; None if unknown.
+        platform: Operating system and its version.
+        python: Python version.
+        commit: Commit of the checkout; "" for an installed package.
     """
 
     processor: str = ""
@@ -42,9 +44,9 @@ class Machine:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Return a machine as a result file holds it; what is of another type counts as missing.
+        """Return the machine stored in a result file; a value of the wrong type counts as unknown.
 
-        Files of earlier versions name all GPUs in one text, `gpu`, with "; " between them.
+        Files of earlier versions store all GPU names in one string, `gpu`, separated by "; ".
         """
 
         def text(name: str) -> str:
@@ -70,7 +72,7 @@ class Machine:
 
 
 def find_machine() -> Machine:
-    """Return the machine that this process runs on."""
+    """Return the machine that runs this process."""
     found = environment()
     return Machine(
         processor=found["processor"],
@@ -84,9 +86,9 @@ def find_machine() -> Machine:
 
 
 def find_commit() -> str:
-    """Return the commit of the checkout that runs, "+" after it where files differ; "" elsewhere.
+    """Return the commit of the running checkout, with "+" appended if files are modified.
 
-    An installed package has none: it has a version.
+    An installed package has a version instead of a commit; it returns "".
     """
     if not (_CHECKOUT / ".git").exists():
         return ""
@@ -96,12 +98,12 @@ def find_commit() -> str:
 
 
 def count_cores() -> int:
-    """Return the cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lines(*words: str) -> list[str]:
-    """Return what a program prints, by line; nothing where there is no such program."""
+    """Return the output lines of a program; empty if the program is not installed or fails."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,6 +1,6 @@
-"""What a process that measures is asked to do, as JSON both ways.
+"""The job of a measuring process, as JSON in both directions.
 
-`comparison/_compare` writes it and starts the process, `measure/_measure` reads it there.
+`comparison/_compare` writes it and starts the process; `measure/_measure` reads it there.
 """
 
 from __future__ import annotations
@@ -16,32 +16,35 @@ Job = Literal["weights", "parity", "sample"]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One job for one process. Made by the runner, which has checked what can be checked.
+    """One job for one process, made by the runner from options that are already validated.
 
     Args:
-        job: "weights" writes the initial weights, "parity" computes what is compared, "sample"
-            times epochs.
-        backend: jax, tensorflow or torch.
-        model: A name of the zoo.
+        job: "weights" writes the initial weights, "parity" computes the numbers of the parity
+            check, "sample" times epochs.
+        backend: "jax", "tensorflow" or "torch".
+        model: Name of a model of the zoo.
         batch_size: Rows in a batch.
-        settings: Of "plain" (`model.fit`) and "tuned" (our Trainer), those wanted; one in a sample.
-        train: The files to train on, absolute.
-        test: The files to evaluate on, absolute; empty: a share of those to train on is.
-        x: The column the model takes.
-        y: The column of labels.
-        weights: The file of initial weights, absolute.
-        scratch: A folder for what nobody keeps.
+        settings: Settings to run: "plain" (`model.fit`), "tuned" (`Trainer`), or both; one for
+            "sample".
+        train: Absolute paths of the files to train on.
+        test: Absolute paths of the files to evaluate on; if empty, a part of the training rows is
+            used.
+        x: Name of the input column.
+        y: Name of the label column.
+        weights: Absolute path of the file of initial weights.
+        scratch: Folder for temporary files.
         num_steps: Steps in an epoch.
-        num_epochs: Timed epochs, beside the warm-up.
-        seed: Of the order of rows, and of the initial weights where they are made.
+        num_epochs: Timed epochs, without the warm-up.
+        seed: Seed of the order of rows, and of the initial weights when they are made.
         threads: Threads the backend may compute with.
-        reading_threads: Threads that read; None chooses, 0 reads in the thread that trains.
-        precision: float32, bf16-mixed or 16-mixed.
+        reading_threads: Threads that read. None chooses; 0 reads in the training thread.
+        precision: "float32", "bf16-mixed" or "16-mixed".
         tf32: Whether matrix products may be rounded to TF32.
-        began: `time.time()` when the process was started; the import is measured from here.
-        parent: The process that waits for the result; without it the job ends. 0: nobody does.
-        sleep_seconds: A fault to plant: so long does each batch sleep in the input.
-        weight_factor: A fault to plant: the initial weights are multiplied by it.
+        began: `time.time()` when the process was started; import time is measured from it.
+        parent: ID of the process that waits for the result; the job stops if that process ends. 0:
+            none.
+        sleep_seconds: Planted fault: seconds the input sleeps for each batch.
+        weight_factor: Planted fault: factor on the initial weights.
     """
 
     job: Job
@@ -68,10 +71,10 @@ class Measurement:
     weight_factor: float = 1.0
 
     def to_json(self) -> str:
-        """Return it as JSON text."""
+        """Return the job as JSON text."""
         return write_values(self)
 
     @classmethod
     def from_json(cls, text: str) -> Measurement:
-        """Return what `to_json` wrote, in the same version."""
+        """Return the job that `to_json` of the same version wrote."""
         return read_values(cls, text, "a measurement")

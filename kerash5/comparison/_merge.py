@@ -1,6 +1,6 @@
-"""Several comparisons on one page: of other machines, other days, other models.
+"""Merge comparisons of several machines, days or models into one report.
 
-They stand one below the other. No ratio is ever made of numbers from two of them.
+They appear one below the other. Ratios are never computed across comparisons.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from kerash5.comparison._results import Comparison
 
 
 def merge_comparisons(paths: Sequence[str | os.PathLike[str]]) -> tuple[Comparison, ...]:
-    """Read comparisons for one report, the earliest first.
+    """Read comparisons for one report, earliest first.
 
     Args:
-        paths: Files, or folders that `kerash5 compare` wrote.
+        paths: JSON files, or folders that `kerash5 compare` wrote.
 
     Returns:
-        One for each path, for `write_report`.
+        One comparison per path, for `write_report`.
 
     Raises:
-        OptionError: There is no path, or two hold the same comparison.
-        FileMissingError: There is none at a path.
-        FileError: A file is no comparison, or of another version.
+        OptionError: No path is given, or two contain the same comparison.
+        FileMissingError: A path has no comparison.
+        FileError: A file is not a comparison, or is of another version.
     """
     if not paths:
         raise OptionError("nothing to merge; name the JSON files of comparisons, or their folders")
@@ -35,7 +35,7 @@ def merge_comparisons(paths: Sequence[str | os.PathLike[str]]) -> tuple[Comparis
         text = comparison.to_json()
         if text in found:
             raise OptionError(
-                f"{found[text]!r} and {name!r} hold the same comparison; name it once"
+                f"{found[text]!r} and {name!r} contain the same comparison; name it once"
             )
         found[text] = name
         comparisons.append(comparison)

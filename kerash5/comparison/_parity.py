@@ -1,6 +1,6 @@
-"""Parity: whether a backend computes what the others compute. Comes before any speed.
+"""Parity: whether backends compute the same results. Checked before speed is measured.
 
-Pure functions of numbers that processes sent; nothing here computes with a backend.
+Pure functions of numbers that the processes sent; nothing here computes with a backend.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Final, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-Setting = Literal["plain", "tuned"]  # `model.fit` as users get it, or our Trainer
+Setting = Literal["plain", "tuned"]  # `model.fit` or `Trainer`
 Status = Literal["ok", "failed", "missing"]
 CheckName = Literal["forward", "losses", "adam", "sgd"]
 Numbers = Mapping[str, Any]  # name of a check -> arrays or lists of numbers
 
-# With equal weights and batches in float32 on a CPU, sound backends differ by 1.2e-7 in a forward
+# With equal weights and batches in float32 on a CPU, correct backends differ by 1.2e-7 in a forward
 # pass, 1.4e-6 over 5 steps of Adam, 5e-4 over 10, and 5.1e-6 over 64 steps of SGD of an MLP. Later
-# steps of Adam differ without bound, on one backend with 1 and 2 threads as well. A ConvNet does so
-# under SGD, too: three sound backends were 1e-4 apart at step 40 and 2.6e-2 at step 60, each now
-# above and now below the others, and 6e-4 in the mean over 64 steps.
+# steps of Adam diverge without bound, also on one backend between 1 and 2 threads. A ConvNet
+# diverges under SGD, too: three correct backends differed by 1e-4 at step 40 and by 2.6e-2 at step
+# 60, with changing sign, and by 6e-4 in the mean over 64 steps.
 BOUNDS: Final[Mapping[CheckName, float]] = {
     "forward": 1e-5,
     "losses": 1e-5,
@@ -30,25 +30,25 @@ BOUNDS: Final[Mapping[CheckName, float]] = {
 }
 _LARGEST_BOUND: Final = 0.1
 
-# A cross-entropy near 0 is the logarithm of a number next to 1, of which float32 keeps no more than
-# the difference to 1 in steps of 6e-8. Three sound backends had a loss of 4e-5 after 10 steps of
-# Adam, and differed by 1.1e-3 of that. A loss below 1 % of the largest counts as 1 % of it.
+# Near 0, a cross-entropy is the logarithm of a number close to 1, which float32 resolves only in
+# steps of 6e-8. Three correct backends had a loss of 4e-5 after 10 steps of Adam and differed by
+# 1.1e-3 of it. A loss below 1 % of the largest is therefore compared as 1 % of the largest.
 _VANISHING: Final = 0.01
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityCheck:
-    """One comparison of a contender's numbers with the reference.
+    """One check of a contender's numbers against the reference.
 
     Args:
-        name: "forward": the outputs on the shared weights, largest absolute difference. The others
-            are losses, largest relative difference: "losses" of the first 5 steps, "adam" of 10
-            steps, "sgd" of the mean over 64. Losses that have all but vanished count as 1 % of the
-            largest.
-        difference: The largest found; NaN where a number was not finite.
-        bound: The largest allowed.
-        loosened: Why the bound is not the usual one; "" where it is.
+        name: "forward": largest absolute difference of the outputs on the common weights. The
+            others are the largest relative difference of losses: "losses" of the first 5 steps,
+            "adam" of 10 steps, "sgd" of the mean over 64. Losses below 1 % of the largest count as
+            1 % of it.
+        difference: Largest difference; NaN if a number is not finite.
+        bound: Largest difference allowed.
+        loosened: Why the bound is larger than usual; "" if it is not.
     """
 
     name: CheckName
@@ -58,25 +58,25 @@ class ParityCheck:
 
     @property
     def is_passed(self) -> bool:
-        """Whether the difference is a number within the bound."""
+        """Whether the difference is finite and within the bound."""
         return self.difference <= self.bound
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """Whether a contender computes what the others compute: fast and wrong is no result.
+    """Result of the parity check of one contender. A contender that fails it is not ranked.
 
     Args:
         contender: As in `Sample`.
         backend: As in `Sample`.
         model: As in `Sample`.
-        batch_size: As in `Sample`; of several, the smallest alone is compared.
-        setting: As in `Sample`: a Trainer that computes something else is no faster either.
-        reference: What it was compared with, in words.
-        checks: What was compared; empty where the process failed.
-        status: As in `Sample`; "ok" says that it was measured, not that it passed.
-        error: One sentence; "" if ok.
+        batch_size: As in `Sample`; only the smallest batch size is checked.
+        setting: As in `Sample`; both settings are checked.
+        reference: Description of the reference.
+        checks: The checks made; empty if the process failed.
+        status: As in `Sample`; "ok" means that parity was checked, not that it passed.
+        error: One sentence; "" if `status` is "ok".
     """
 
     contender: str
@@ -96,12 +96,12 @@ class Parity:
 
     @property
     def reason(self) -> str:
-        """Why it is not passed, in words; "" if it is."""
+        """Why the parity check did not pass; "" if it did."""
         if self.status != "ok" or not self.checks:
             return self.error or "parity was not measured"
         return "; ".join(
             f"{check.name} differs from {self.reference} by {check.difference:.2g}, "
-            f"allowed are {check.bound:.2g}"
+            f"the bound is {check.bound:.2g}"
             for check in self.checks
             if not check.is_passed
         )
@@ -110,20 +110,21 @@ class Parity:
 def judge_parity(
     found: Mapping[str, Mapping[str, Numbers]], *, precision: str = "float32", tf32: bool = False
 ) -> dict[tuple[str, str], tuple[str, tuple[ParityCheck, ...]]]:
-    """Compare what contenders computed.
+    """Compare the numbers that contenders computed.
 
-    With three or more the reference is the median of them, number by number: one that is wrong
-    cannot move it. With two it is the first, and nobody can tell which of them is wrong.
+    With three or more contenders, the reference is their elementwise median, which one wrong
+    contender cannot move. With two, the reference is the first; which of them is wrong is then
+    unknown.
 
     Args:
-        found: Contender -> setting -> name of the check -> numbers. The first setting of each is
-            the one that the reference is made of. Losses are one per step, or the mean of them
-            where a setting cannot tell more; those of "sgd" are compared by their mean.
+        found: Maps contender -> setting -> name of the check -> numbers. The reference uses the
+            first setting of each contender. Losses are one per step, or their mean if a setting
+            reports only that; losses of "sgd" are compared by their mean.
         precision: As in `Method`.
         tf32: As in `Method`.
 
     Returns:
-        (contender, setting) -> the reference in words, and the checks.
+        Maps (contender, setting) to the description of the reference and the checks.
     """
     base = [next(iter(settings.values())) for settings in found.values()]
     names = list(found)
@@ -158,10 +159,10 @@ def _judge(
 def _difference(
     found: NDArray[np.float64], reference: NDArray[np.float64], name: CheckName
 ) -> float:
-    """Return the largest difference; NaN where a number is not finite."""
+    """Return the largest difference; NaN if a number is not finite."""
     if name == "forward":
         return float(np.max(np.abs(found - reference)))
-    if name == "sgd" or len(found) != len(reference):  # one of them knows the mean alone
+    if name == "sgd" or len(found) != len(reference):  # one of them has only the mean
         found, reference = found.mean(keepdims=True), reference.mean(keepdims=True)
     size = np.abs(reference)
     scale = np.maximum(size, _VANISHING * size.max())
@@ -172,5 +173,5 @@ def _difference(
 
 def _loosen(precision: str, *, tf32: bool) -> tuple[int, str]:
     if precision != "float32":
-        return 1000, f"{precision} keeps 8 to 11 bits of a number, float32 keeps 24"
-    return (100, "TF32 keeps 11 bits of a factor, float32 keeps 24") if tf32 else (1, "")
+        return 1000, f"{precision} has 8 to 11 significant bits, float32 has 24"
+    return (100, "TF32 has 11 significant bits, float32 has 24") if tf32 else (1, "")

@@ -1,7 +1,7 @@
-"""The jobs of a comparison, as processes: initial weights, parity, samples.
+"""Start the processes of a comparison: initial weights, parity, samples.
 
-Each method starts one child and returns what it found, or raises one sentence. What is kept and
-what is left out is for the `_runner`.
+Each method starts one child and returns its result or raises `RunError`. Results are stored and
+skipped by `_runner`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from kerash5.comparison._children import Contender, run_child
 from kerash5.comparison._measurement import Measurement
 from kerash5.comparison._parity import Numbers
 from kerash5.comparison._results import Method
-from kerash5.comparison._rounds import Cell
+from kerash5.comparison._rounds import ScheduledRun
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The files and columns that everybody reads. Paths are absolute."""
+    """Files and columns that all processes read. Paths are absolute."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -34,13 +34,13 @@ class Files:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
-    """Starts the processes of one comparison.
+    """Start the processes of one comparison.
 
     Args:
-        method: What is asked for.
-        files: What is read.
-        folder: Of the comparison; scratch files and the initial weights lie in it.
-        timeout_seconds: How long one process may take.
+        method: Options of the comparison.
+        files: Files to read.
+        folder: Folder of the comparison, which contains scratch files and the initial weights.
+        timeout_seconds: Time limit of one process, in seconds.
         reading_threads: As in `Measurement`.
     """
 
@@ -52,50 +52,50 @@ class Processes:
 
     @property
     def weights(self) -> Path:
-        """The file of the weights that all begin with."""
+        """Path of the file of initial weights that all contenders use."""
         return self.folder / f"{self.method.model}.weights.h5"
 
     def make_weights(self, contender: Contender) -> None:
-        """Let this contender write them.
+        """Write the initial weights with this contender.
 
         Raises:
-            RunError: It cannot.
+            RunError: The process failed.
         """
         self._run(contender, {"job": "weights"})
 
     def compute_parity(self, contender: Contender) -> Mapping[str, Numbers]:
-        """Return what this contender computes, by setting, for `judge_parity`.
+        """Return the numbers of a contender's parity check, by setting, for `judge_parity`.
 
         Raises:
-            RunError: It cannot.
+            RunError: The process failed.
         """
         found = self._run(contender, {"job": "parity"})
         return {setting: found[setting] for setting in self.method.settings}
 
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """Return what a process can know of its `Sample`, and what its compilation cache held.
+    def measure(self, run: ScheduledRun) -> dict[str, Any]:
+        """Return the measured fields of a `Sample`, and whether its compilation cache was filled.
 
-        Every second round finds the programs that the round before compiled.
+        Every second round starts with the compilation cache of the round before.
 
         Raises:
-            RunError: It failed.
+            RunError: The process failed.
         """
-        name = f"{cell.contender.name}-{cell.setting}-b{cell.batch_size}-{cell.repeat // 2}"
+        name = f"{run.contender.name}-{run.setting}-b{run.batch_size}-{run.repeat // 2}"
         cache = self.folder / "scratch" / name
-        if cell.repeat % 2 == 0:
+        if run.repeat % 2 == 0:
             shutil.rmtree(cache, ignore_errors=True)
         was_filled = _is_filled(cache)
         changes = {
-            "settings": (cell.setting,),
-            "batch_size": cell.batch_size,
-            "seed": self.method.seed + cell.repeat,
+            "settings": (run.setting,),
+            "batch_size": run.batch_size,
+            "seed": self.method.seed + run.repeat,
         }
-        found = self._run(cell.contender, {"job": "sample", **changes}, cache)
+        found = self._run(run.contender, {"job": "sample", **changes}, cache)
         state = "warm" if was_filled else "cold" if _is_filled(cache) else "none"
         return {**found, "compile_cache": state}
 
     def clear(self) -> None:
-        """Remove what nobody needs any more."""
+        """Remove the scratch files of the comparison."""
         shutil.rmtree(self.folder / "scratch", ignore_errors=True)
 
     def _run(

@@ -1,6 +1,6 @@
-"""What is shown while a comparison runs: a live table on a terminal, a line each elsewhere.
+"""Show the progress of a comparison: a live table on a terminal, else one line per process.
 
-Progress only, on stderr, and without statistics: the report is made when it is over.
+Writes to stderr and shows no statistics; the report has those.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from rich.table import Table
 
 from kerash5.comparison._results import Method, Sample
 
-_REFRESHES: Final = 2  # a second: drawing must not disturb what is measured
+_REFRESHES: Final = 2  # per second; frequent drawing would disturb the measurement
 
 _Row = tuple[str, str, int]
 
 
 @final
 class Progress:
-    """Follows a comparison.
+    """Display of the progress of a comparison.
 
     Args:
-        method: What is measured.
-        console: Where to; None shows nothing.
+        method: Options of the comparison.
+        console: Console to print to; None shows nothing.
     """
 
     def __init__(self, method: Method, console: Console | None = None) -> None:
@@ -43,7 +43,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Put the table up, where there is a terminal."""
+        """Show the table if the console is a terminal."""
         if self._console is not None and self._console.is_terminal:
             self._live = Live(
                 get_renderable=self._table,
@@ -60,24 +60,24 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take it away."""
+        """Remove the table."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
     def say(self, line: str) -> None:
-        """Say what is going on besides the epochs."""
+        """Show a message that does not belong to one process."""
         self._line = line
         if self._live is None:
             self._print(line)
 
     def begin(self, identity: Sample) -> None:
-        """Note which process begins."""
+        """Show which process starts."""
         self._running = _row(identity)
         self._line = ""
 
     def show(self, sample: Sample) -> None:
-        """Note what it measured."""
+        """Show the result of a process."""
         self._running = None
         self._samples[_row(sample)].append(sample)
         if self._live is None and sample.status != "missing":
@@ -89,7 +89,7 @@ class Progress:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        caption = self._line or "Ctrl-C keeps what is done; the same command goes on with it"
+        caption = self._line or "Ctrl-C keeps the results so far; the same command continues"
         table = Table(title=f"{self._method.model} on {self._method.data}", caption=caption)
         for name in ("backend", "setting", "batch", "processes", "rows/s so far", ""):
             table.add_column(

@@ -1,7 +1,7 @@
-"""The results of a comparison of backends: samples, parity, method. JSON both ways.
+"""Results of a comparison of backends: samples, parity, method. JSON in both directions.
 
-Plain values that were measured, and what follows from one process alone. Statistics over processes
-are made in `_statistics`, from these; what measures is `_compare`, which starts the processes.
+Contains measured values and what follows from one process alone. `_statistics` computes statistics
+over processes; `_compare` starts the processes.
 """
 
 from __future__ import annotations
@@ -29,41 +29,45 @@ SETTINGS: Final[tuple[Setting, ...]] = ("plain", "tuned")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one process measured: one contender, one model, one batch size, one setting.
+    """Measurement of one process: one contender, model, batch size and setting.
 
     Args:
-        contender: Its name in tables: the backend's, and "jax-2" where a backend stands twice.
-        backend: jax, tensorflow or torch.
-        model: The model's name.
+        contender: Name in tables: the backend's, or "jax-2" for the second contender with that
+            backend.
+        backend: "jax", "tensorflow" or "torch".
+        model: Name of the model.
         batch_size: Rows in a batch.
-        setting: "plain" (`model.fit`, as users get it) or "tuned" (our Trainer).
-        repeat: From 0. Repeats differ in the order of rows, which all contenders share.
-        position: Place in the random order in which processes were started, from 0.
-        status: "missing": the backend is not there; "failed": it is, and `error` says what
-            happened.
-        error: One sentence; "" if ok.
+        setting: "plain" (`model.fit`) or "tuned" (`Trainer`).
+        repeat: Number of the round, from 0. Rounds differ in the order of rows; all contenders of a
+            round use the same one.
+        position: Position in the random order in which processes were started, from 0.
+        status: "ok"; "missing" if the backend is not installed; "failed" if the process failed, see
+            `error`.
+        error: One sentence; "" if `status` is "ok".
         num_steps: Steps in an epoch.
         num_rows: Rows in an epoch.
-        epoch_seconds: Of each epoch, device waited for; the first are the warm-up.
-        warm_up_epochs: How many of them.
-        cached_epoch_seconds: The same, later, with one batch that is in memory for every step.
-        import_seconds: From the start of the process to Keras and its backend being imported.
-        build_seconds: To make the model and load its weights.
-        first_step_seconds: Of `fit` on one batch: trace, compile, one step.
-        compile_cache: What the backend's persistent compilation cache held before: nothing
-            ("cold"), the same model ("warm"), or there is no such cache ("none").
-        peak_host_bytes: Peak memory of the process until the timed epochs ended; None: not known.
-        peak_host_counter: Where that number is from.
-        peak_device_bytes: Peak memory on the device; None where there is no counter, as on a CPU.
-        peak_device_counter: Where that number is from.
-        epoch_losses: Training loss of each epoch, the warm-up first.
-        final_loss: After the last epoch, on `evaluated_on`.
-        final_accuracy: Likewise, a share from 0 to 1.
-        engine: Which engine ran the timed steps, and why not a faster one; "" if not known.
-        evaluated_on: "test", or "train" where no test file was given.
-        load_before: Mean number of running processes over the last minute, before the first epoch.
-        load_after: The same after the last.
-        environment: Versions, processor, threads, TF32, precision, affinity; as resolved.
+        epoch_seconds: Seconds of each epoch, including the wait for the device; the first are
+            warm-up.
+        warm_up_epochs: How many of them are warm-up.
+        cached_epoch_seconds: Seconds of later epochs that use one batch in memory for every step.
+        import_seconds: Seconds from the start of the process until Keras and its backend are
+            imported.
+        build_seconds: Seconds to build the model and load its weights.
+        first_step_seconds: Seconds of `fit` on one batch: trace, compile, one step.
+        compile_cache: State of the backend's persistent compilation cache before the run: empty
+            ("cold"), with the same model ("warm"), or the backend has none ("none").
+        peak_host_bytes: Peak memory of the process until the timed epochs ended; None if unknown.
+        peak_host_counter: Counter that `peak_host_bytes` was read from.
+        peak_device_bytes: Peak memory on the device; None if there is no counter, as on a CPU.
+        peak_device_counter: Counter that `peak_device_bytes` was read from.
+        epoch_losses: Training loss of each epoch, warm-up first.
+        final_loss: Loss after the last epoch, on `evaluated_on`.
+        final_accuracy: Accuracy after the last epoch, a fraction from 0 to 1.
+        engine: Engine that ran the timed steps, and why a faster one was not used; "" if unknown.
+        evaluated_on: "test", or "train" if no test file was given.
+        load_before: Mean number of running processes in the minute before the first epoch.
+        load_after: Mean number of running processes in the minute after the last epoch.
+        environment: Resolved versions, processor, threads, TF32, precision and affinity.
     """
 
     contender: str
@@ -99,25 +103,26 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """Name this sample within its comparison, fit for a file: "jax-plain-b50-r0"."""
+        """Name of the sample within its comparison, usable in file names: "jax-plain-b50-r0"."""
         return f"{self.contender}-{self.setting}-b{self.batch_size}-r{self.repeat}"
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of a step: the median over epochs without the warm-up; NaN where none is."""
+        """Seconds per step: median over epochs without warm-up; NaN if there is none."""
         return self._timed_seconds / self.num_steps if self.num_steps else math.nan
 
     @property
     def rows_per_second(self) -> float:
-        """Rows trained on per second: the median over epochs without the warm-up."""
+        """Rows trained on per second: median over epochs without warm-up."""
         seconds = self._timed_seconds
         return self.num_rows / seconds if seconds > 0 else math.nan
 
     @property
     def input_wait_share(self) -> float:
-        """The share of an epoch that would be saved if input cost nothing, from 0 to 1.
+        """Fraction of the epoch time spent waiting for input, from 0 to 1.
 
-        The same epoch on one cached batch against the file; 0 where the cached one was slower.
+        Compares epochs that read the file with epochs on one cached batch; 0 if the latter are
+        slower.
         """
         from_file, cached = self._timed_seconds, _median(self.cached_epoch_seconds)
         share = 1 - cached / from_file if from_file > 0 else math.nan
@@ -130,9 +135,9 @@ class Sample:
 
     @property
     def compile_seconds(self) -> float:
-        """What compiling cost in all: the first step, and what the warm-up took beyond its epochs.
+        """Seconds of compilation: the first step, plus warm-up time beyond that of normal epochs.
 
-        A trainer that takes many steps at once compiles those in the warm-up.
+        A trainer that runs several steps per call compiles that program in the warm-up.
         """
         if math.isnan(self._timed_seconds):
             return math.nan
@@ -142,11 +147,11 @@ class Sample:
 
     @property
     def _timed_seconds(self) -> float:
-        """Of an epoch after the warm-up, the median."""
+        """Median seconds of an epoch after the warm-up."""
         return _median(self.epoch_seconds[self.warm_up_epochs :])
 
     def to_json(self) -> str:
-        """Return the sample as JSON text; NaN becomes null, for JSON has none."""
+        """Return the sample as JSON text; NaN becomes null, because JSON has no NaN."""
         return write_values(self)
 
     @classmethod
@@ -154,7 +159,7 @@ class Sample:
         """Return the sample that `to_json` wrote.
 
         Raises:
-            FileError: The text is no sample, or of another format.
+            FileError: The text is not a sample, or of another format.
         """
         return read_values(cls, text, "this")
 
@@ -162,21 +167,21 @@ class Sample:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """What was asked for: everything that two comparisons must share to be compared.
+    """Options of a comparison: comparisons are only compared if these are equal.
 
     Args:
-        model: The model's name.
-        contenders: Their names, in the order asked for.
+        model: Name of the model.
+        contenders: Their names, in the given order.
         batch_sizes: Rows in a batch, one table each.
         settings: "plain", "tuned", or both.
         repeats: Processes per contender, batch size and setting.
         num_steps: Steps in an epoch.
-        num_epochs: Timed epochs in a process, beside the warm-up.
-        seed: Of the random order of processes, the initial weights and the order of rows.
+        num_epochs: Timed epochs in a process, without the warm-up.
+        seed: Seed of the order of processes, the initial weights and the order of rows.
         threads: Threads that each backend may compute with.
-        precision: "float32".
+        precision: "float32", "bf16-mixed" or "16-mixed".
         tf32: Whether matrix products may be rounded to TF32 on a GPU.
-        data: What was read, in words, without the folder.
+        data: Description of the data, without folders.
     """
 
     model: str
@@ -196,18 +201,18 @@ class Method:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One comparison on one machine: the method, and all that was measured.
+    """One comparison on one machine: its options and all measurements.
 
     Args:
-        method: What was asked for.
-        samples: One per process, in the order in which they ran.
+        method: Options of the comparison.
+        samples: One per process, in the order they ran.
         parities: One per contender and setting, at the smallest batch size.
-        machine: What it ran on.
-        versions: Versions of packages, by contender.
-        notes: Caveats in whole sentences, such as a shared environment.
-        started: When, as ISO 8601 in UTC.
-        seconds: From start to end; of a resumed comparison, the sum.
-        is_complete: False where it was stopped before every process had run.
+        machine: The machine it ran on.
+        versions: Package versions, by contender.
+        notes: Caveats in whole sentences, such as an environment with several backends.
+        started: Start time, as ISO 8601 in UTC.
+        seconds: Seconds from start to end; the sum for a resumed comparison.
+        is_complete: False if it was interrupted before every process had run.
     """
 
     method: Method
@@ -221,7 +226,7 @@ class Comparison:
     is_complete: bool = True
 
     def to_json(self) -> str:
-        """Return the comparison as JSON text; NaN becomes null, for JSON has none."""
+        """Return the comparison as JSON text; NaN becomes null, because JSON has no NaN."""
         return write_values(self)
 
     @classmethod
@@ -229,12 +234,12 @@ class Comparison:
         """Return the comparison that `to_json` wrote.
 
         Raises:
-            FileError: The text is no comparison, or of another format.
+            FileError: The text is not a comparison, or of another format.
         """
         return read_values(cls, text, "this")
 
     def save(self, folder: str | os.PathLike[str]) -> str:
-        """Write `folder`/comparison.json, whole or not at all; return its path."""
+        """Write `folder`/comparison.json atomically and return its path."""
         path = Path(folder) / COMPARISON_FILE
         replace_text(path, self.to_json())
         return str(path)
@@ -244,8 +249,8 @@ class Comparison:
         """Read a comparison from its folder or its file.
 
         Raises:
-            FileMissingError: There is none.
-            FileError: The file is no comparison.
+            FileMissingError: There is no such file.
+            FileError: The file is not a comparison.
         """
         named = Path(path)
         file = named / COMPARISON_FILE if named.is_dir() else named
@@ -253,7 +258,7 @@ class Comparison:
             text = file.read_bytes()
         except FileNotFoundError:
             raise FileMissingError(
-                f"no comparison at {str(named)!r}: there is no {str(file)!r}; name the --out "
+                f"no comparison at {str(named)!r}: {str(file)!r} does not exist; pass the --out "
                 "folder of kerash5 compare"
             ) from None
         except OSError as error:

@@ -1,7 +1,7 @@
-"""Which processes a comparison is made of, in which order; and the folder that keeps their results.
+"""Schedule the processes of a comparison, and check the folder of their results.
 
-A round is one repeat: each contender in each setting and batch size, once, in random order. So
-whatever the machine does to a round, it does to all of them.
+A round is one repeat: each contender with each setting and batch size, once, in random order. Drift
+of the machine during a round therefore affects all contenders alike.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ METHOD_FILE: Final = "method.json"
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One process: who, how, in which round, and as which of all."""
+class ScheduledRun:
+    """One process of a comparison: contender, setting, batch size, round and position."""
 
     contender: Contender
     setting: Setting
@@ -34,7 +34,7 @@ class Cell:
     position: int
 
     def sample(self, model: str) -> Sample:
-        """Return what is known of its sample before it has run."""
+        """Return the fields of its sample that are known before it runs."""
         return Sample(
             contender=self.contender.name,
             backend=self.contender.backend,
@@ -46,33 +46,33 @@ class Cell:
         )
 
 
-def order_cells(method: Method, contenders: Sequence[Contender]) -> Iterator[Cell]:
-    """Yield every process of a comparison, in rounds of random order; a function of the seed."""
-    cells = [
+def schedule_runs(method: Method, contenders: Sequence[Contender]) -> Iterator[ScheduledRun]:
+    """Yield every process of a comparison, in rounds of random order determined by the seed."""
+    runs = [
         (contender, setting, size)
         for contender in contenders
         for setting in method.settings
         for size in method.batch_sizes
     ]
     for repeat in range(method.repeats):
-        order = permutation(len(cells), make_key(method.seed, repeat))
-        for place, index in enumerate(order.tolist()):
-            contender, setting, size = cells[index]
-            yield Cell(
+        order = permutation(len(runs), make_key(method.seed, repeat))
+        for offset, index in enumerate(order.tolist()):
+            contender, setting, size = runs[index]
+            yield ScheduledRun(
                 contender=contender,
                 setting=setting,
                 batch_size=size,
                 repeat=repeat,
-                position=repeat * len(cells) + place,
+                position=repeat * len(runs) + offset,
             )
 
 
 def open_folder(folder: Path, method: Method) -> None:
-    """Make the folder of a comparison, or take the one that holds an earlier part of it.
+    """Create the folder of a comparison, or check that an existing one has the same options.
 
     Raises:
-        OptionError: It holds a comparison by another method.
-        FileError: It cannot be made, or what is in it cannot be read.
+        OptionError: The folder contains a comparison with other options.
+        FileError: The folder cannot be created, or its comparison cannot be read.
     """
     path = folder / METHOD_FILE
     try:
@@ -81,22 +81,22 @@ def open_folder(folder: Path, method: Method) -> None:
         text = path.read_bytes() if path.exists() else None
     except OSError as error:
         raise FileError(
-            f"{str(folder)!r} cannot be used ({error.strerror}); choose another --out"
+            f"{str(folder)!r} cannot be used ({error.strerror}); pass another --out"
         ) from error
     if text is not None:
         found = read_values(Method, text, repr(str(path)))
         if changed := _differences(found, method):
             raise OptionError(
-                f"{str(folder)!r} holds a comparison with {changed}; give another --out, or "
+                f"{str(folder)!r} contains a comparison with {changed}; pass another --out, or "
                 "remove it"
             )
     replace_text(path, write_values(method))
 
 
 def _differences(found: Method, method: Method) -> str:
-    """Say in which values another comparison differs.
+    """Return a description of the options in which two comparisons differ.
 
-    More repeats or other contenders are no matter: what is there is taken, the rest is measured.
+    Repeats and contenders may differ: existing results are reused, the others are measured.
     """
     free = ("repeats", "contenders")
     wanted = asdict(method)

@@ -1,7 +1,7 @@
-"""The runner: fresh processes, one after the other; every result is kept as soon as it is there.
+"""The runner: one fresh process after the other; each result is stored as soon as it is measured.
 
-What is in the folder already is not measured again. Which processes, and in which order, is for
-`_rounds` to say, and what the numbers mean for `report/_findings`. Never imports Keras.
+Results that are already in the folder are not measured again. `_rounds` chooses the order of
+processes; `report/_findings` interprets the numbers. Never imports Keras.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kerash5.comparison._parity import Numbers, Parity, ParityCheck, Setting, St
 from kerash5.comparison._processes import Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Sample
-from kerash5.comparison._rounds import Cell, open_folder, order_cells
+from kerash5.comparison._rounds import ScheduledRun, open_folder, schedule_runs
 from kerash5.files import replace_text
 
 
@@ -31,13 +31,13 @@ class Runner:
     """One comparison and its folder.
 
     Args:
-        processes: Starts what measures.
-        contenders: Who; their names are those of the method.
-        progress: Told what happens.
+        processes: Starts the processes.
+        contenders: The contenders; their names are those of the method.
+        progress: Displays progress.
 
     Raises:
-        OptionError: The folder holds a comparison by another method.
-        FileError: It cannot be made, or holds something unreadable.
+        OptionError: The folder contains a comparison with other options.
+        FileError: The folder cannot be created, or its comparison cannot be read.
     """
 
     def __init__(
@@ -58,19 +58,20 @@ class Runner:
         self._started, self._seconds_before = _read_clock(self._folder)
 
     def run(self) -> Comparison:
-        """Measure what is not measured yet; return everything.
+        """Measure what is not measured yet and return all results.
 
         Raises:
-            RunError: The data or the model make no sense: nobody could measure anything.
-            KeyboardInterrupt: It was stopped; what is done is in the folder.
+            RunError: No contender can make the initial weights, for example because the data do not
+                fit.
+            KeyboardInterrupt: The comparison was interrupted; finished results are in the folder.
         """
         try:
             with self._progress:
                 self._probe()
                 self._make_weights()
                 self._parities = self._measure_parity()
-                for cell in order_cells(self._method, self._contenders):
-                    self._measure(cell)
+                for run in schedule_runs(self._method, self._contenders):
+                    self._measure(run)
         except BaseException:
             if self._samples:
                 self._comparison(is_complete=False).save(self._folder)
@@ -81,7 +82,7 @@ class Runner:
         return comparison
 
     def _probe(self) -> None:
-        """Find out who is there, and in what company."""
+        """Probe each environment: is the backend installed, and which others share it?"""
         shared = []
         for contender in self._contenders:
             found = contender.probe()
@@ -93,8 +94,8 @@ class Runner:
                 shared.append(contender.name)
         if shared:
             self._notes.append(
-                f"{', '.join(shared)} ran in an environment that holds several backends, where "
-                "Keras' own parts import the others as well: give each one of its own with --python"
+                f"{', '.join(shared)} ran in an environment with several backends, where "
+                "Keras also imports the others; give each backend its own environment with --python"
             )
 
     def _give_up(self, contender: Contender, status: Status, error: str) -> None:
@@ -105,7 +106,7 @@ class Runner:
         return (one for one in self._contenders if one.name not in self._reasons)
 
     def _make_weights(self) -> None:
-        """Let the first contender that can make the weights that all begin with."""
+        """Make the common initial weights with the first contender that can."""
         errors = []
         for contender in self._present():
             if self._processes.weights.exists():
@@ -134,16 +135,16 @@ class Runner:
         )
 
     def _numbers(self, contender: Contender) -> Mapping[str, Numbers]:
-        """Return what a contender computes, from the folder where it is there already."""
+        """Return a contender's numbers for parity: from the folder if present, else computed."""
         path = self._folder / "parity" / f"{contender.name}.json"
         versions = self._versions[contender.name]
         if path.exists():
-            kept = read_values(_Kept, path.read_bytes(), str(path))
-            if kept.versions == versions:
-                return kept.numbers
+            stored = read_values(_StoredNumbers, path.read_bytes(), str(path))
+            if stored.versions == versions:
+                return stored.numbers
         self._progress.say(f"parity of {contender.name}")
         numbers = self._processes.compute_parity(contender)
-        replace_text(path, write_values(_Kept(numbers, versions)))
+        replace_text(path, write_values(_StoredNumbers(numbers, versions)))
         return numbers
 
     def _parity(
@@ -169,32 +170,32 @@ class Runner:
             self._progress.say(f"{contender.name}, {setting}: {parity.reason}")
         return parity
 
-    def _measure(self, cell: Cell) -> None:
-        identity = cell.sample(self._method.model)
+    def _measure(self, run: ScheduledRun) -> None:
+        identity = run.sample(self._method.model)
         path = self._folder / "samples" / f"{identity.key}.json"
-        sample = self._kept(path, cell)
+        sample = self._stored_sample(path, run)
         if sample is None:
-            sample = self._sample(cell, identity)
+            sample = self._sample(run, identity)
             if sample.status != "missing":
                 replace_text(path, sample.to_json())
         self._samples.append(sample)
         self._progress.show(sample)
 
-    def _kept(self, path: Path, cell: Cell) -> Sample | None:
-        """Return a sample that is in the folder, unless it failed or versions have changed."""
+    def _stored_sample(self, path: Path, run: ScheduledRun) -> Sample | None:
+        """Return the stored sample, unless it failed or package versions have changed."""
         if not path.exists():
             return None
         sample = Sample.from_json(path.read_bytes())
-        is_current = sample.environment.get("versions") == self._versions[cell.contender.name]
+        is_current = sample.environment.get("versions") == self._versions[run.contender.name]
         return sample if sample.status == "ok" and is_current else None
 
-    def _sample(self, cell: Cell, identity: Sample) -> Sample:
-        if cell.contender.name in self._reasons:
-            status, error = self._reasons[cell.contender.name]
+    def _sample(self, run: ScheduledRun, identity: Sample) -> Sample:
+        if run.contender.name in self._reasons:
+            status, error = self._reasons[run.contender.name]
             return replace(identity, status=status, error=error)
         self._progress.begin(identity)
         try:
-            found = self._processes.measure(cell)
+            found = self._processes.measure(run)
         except RunError as error:
             return replace(identity, status="failed", error=str(error))
         return parse_values(Sample, {**asdict(identity), **found}, identity.key)
@@ -214,8 +215,8 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """What a contender computed for parity, as the folder keeps it."""
+class _StoredNumbers:
+    """A contender's numbers for parity, as stored in the folder."""
 
     numbers: Mapping[str, Numbers]
     versions: Mapping[str, str]
@@ -225,13 +226,13 @@ def _why_not_same_version(contender: Contender, version: str) -> str:
     if version == __version__:
         return ""
     return (
-        f"{contender.python!r} has kerash5 {version}, and this is {__version__}: install the same "
-        "there"
+        f"{contender.python!r} has kerash5 {version}, but this is {__version__}; install the same "
+        "version there"
     )
 
 
 def _read_clock(folder: Path) -> tuple[str, float]:
-    """Return when a comparison began, and the seconds it has taken so far."""
+    """Return the start time of a comparison, and the seconds it has taken so far."""
     try:
         earlier = Comparison.load(folder)
     except KerasH5Error:

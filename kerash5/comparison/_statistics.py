@@ -1,28 +1,30 @@
-"""What a handful of processes says about speed: medians, ratios, and how sure one can be.
+"""Statistics over a few processes: medians, ratios and their confidence intervals.
 
-The unit is the **process**: the median of a process's timed epochs is one sample, for epochs of one
-process share its memory layout, its compiled code and its neighbours, and five of them are not five
-answers. Processes run in rounds, each backend once per round in random order, so whatever the
-machine does to a round it does to all of them: a ratio is made of *pairs of one round*.
+The unit is the **process**: the median of a process's timed epochs is one sample. Epochs of one
+process are not independent, because they share its memory layout, compiled code and load of the
+machine. Processes run in rounds, each backend once per round in random order, so drift of the
+machine affects all backends of a round alike. Ratios are therefore formed from *pairs of one
+round*.
 
-The intervals are not bootstrapped: with five samples a bootstrap knows too little of the spread.
-Simulated (two equal backends, five rounds, a machine that drifts, and noise that is normal, has
-heavy tails, or makes one process in ten slow; `tests/comparison/test_statistics.py` does it again),
-95 % intervals for the ratio hold 1 in
+The intervals are not bootstrapped, because five samples tell a bootstrap too little about the
+spread. Simulated coverage of 95 % intervals for the ratio (two equal backends, five rounds, a
+drifting machine, and noise that is normal, heavy-tailed, or slows one process in ten; reproduced by
+`tests/comparison/test_statistics.py`), where the true ratio is 1:
 
     =============================================  =====================================
-    bootstrap of the mean log ratio of the pairs   82 to 84 %: much too sure
+    bootstrap of the mean log ratio of the pairs   82 to 84 %: far too low
     bootstrap of the median ratio of the pairs     93 to 94 %
-    bootstrap of the ratio of medians, unpaired    99 %, and wider by a quarter to a half:
-                                                   it takes the drift for doubt
-    Student's t on the log ratios of the pairs     94 to 98 %: what is used
+    bootstrap of the ratio of medians, unpaired    99 %, and wider by 25 to 50
+                                                   drift counts as noise
+    Student's t on the log ratios of the pairs     94 to 98 %: used here
     =============================================  =====================================
 
-A sign-flip test, the cleanest of all, cannot be surer than 1 in 16 with five pairs. Student's t can
-be asked for any level, which comparing several backends needs (`ratio_interval`), and it errs to
-the cautious side where tails are heavy. With two pairs it is a formality, with one there is none.
+A sign-flip test makes the fewest assumptions, but its smallest p-value with five pairs is 1/16.
+Student's t works at any level, which comparing several backends needs (`ratio_interval`), and it is
+conservative for heavy tails. With two pairs the interval is of little use; with one pair there is
+none.
 
-Nothing here knows backends or files: numbers in, numbers out.
+This module knows no backends or files: numbers in, numbers out.
 """
 
 from __future__ import annotations
@@ -38,14 +40,14 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value and how far it can be trusted.
+    """An estimate with its confidence interval.
 
     Args:
-        value: The estimate; NaN where there are no samples.
-        low: Of the interval; NaN where there is none.
-        high: Of the interval; NaN where there is none.
-        level: The chance with which such an interval holds the truth; 0 where there is none.
-        count: Samples behind it.
+        value: The estimate; NaN without samples.
+        low: Lower end of the interval; NaN if there is none.
+        high: Upper end of the interval; NaN if there is none.
+        level: Confidence level of the interval; 0 if there is none.
+        count: Number of samples.
     """
 
     value: float
@@ -56,32 +58,33 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is an interval at all."""
+        """Whether there is an interval."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def holds(self, value: float) -> bool:
-        """Say whether `value` lies in the interval; without one, nothing can be ruled out."""
+    def contains(self, value: float) -> bool:
+        """Return whether `value` lies in the interval; True if there is no interval."""
         return not self.has_interval or self.low <= value <= self.high
 
     def inverse(self) -> Estimate:
-        """Return the same of 1 / value: how many times slower instead of faster."""
+        """Return the estimate of 1 / value: how many times slower instead of faster."""
         return Estimate(1 / self.value, 1 / self.high, 1 / self.low, self.level, self.count)
 
 
 def median_interval(samples: Sequence[float]) -> Estimate:
-    """Return the median, and the interval between two order statistics that holds the true one.
+    """Return the median with an interval between two order statistics.
 
-    Free of any distribution: the median lies outside [lowest, highest] of n samples only if all
-    fall on one side of it, which has the chance 2 / 2^n. The narrowest such interval of at least
-    95 % is taken; below six samples there is none, and the widest is given with its true level:
-    93.75 % for five (the percentile bootstrap of the median ends at the same two numbers and calls
-    them 95 %), 87.5 % for four, 75 % for three, 50 % for two.
+    The interval is distribution-free: the true median lies outside [lowest, highest] of n samples
+    only if all of them fall on one side of it, with probability 2 / 2^n. The narrowest such
+    interval with a level of at least 95 % is returned. Below six samples there is none, so the
+    widest is returned with its actual level: 93.75 % for five (the percentile bootstrap of the
+    median ends at the same two numbers and calls them 95 %), 87.5 % for four, 75 % for three, 50 %
+    for two.
 
     Args:
-        samples: One number per process; NaN and infinities are left out.
+        samples: One number per process; NaN and infinities are ignored.
 
     Returns:
-        The median; without an interval where there is one sample or none.
+        The median; without an interval if there are fewer than two samples.
     """
     found = _finite(samples)
     if len(found) < 2:
@@ -98,28 +101,28 @@ def median_interval(samples: Sequence[float]) -> Estimate:
 
 
 def median_level(count: int, rank: int) -> float:
-    """Return the chance that the median lies between the rank-th lowest and highest of `count`."""
+    """Return the level of the interval from the rank-th lowest to the rank-th highest sample."""
     return 1.0 - sum(math.comb(count, below) for below in range(rank)) / float(2 ** (count - 1))
 
 
 def ratio_interval(
     samples: Sequence[float], reference: Sequence[float], *, comparisons: int = 1
 ) -> Estimate:
-    """Return samples / reference, pair by pair, as a geometric mean with Student's interval.
+    """Return samples / reference as a geometric mean over pairs, with Student's interval.
 
     Args:
         samples: One positive number per round.
-        reference: The same rounds of what they are compared with; pairs with a number that is
-            missing (NaN) or not positive are left out.
-        comparisons: How many such comparisons are looked at together. The level of each is raised
-            (Bonferroni) until all hold at once with 95 %. Who looks for the fastest of k has
-            looked at k (k - 1) / 2 pairs, whichever he reports.
+        reference: Numbers of the reference in the same rounds. A pair is ignored if one of its
+            numbers is NaN or not positive.
+        comparisons: Number of comparisons made together. The level of each is raised (Bonferroni)
+            so that all intervals hold jointly at 95 %. Finding the fastest of k takes k (k - 1) / 2
+            comparisons, however many are reported.
 
     Returns:
-        The ratio; without an interval where there are fewer than two pairs.
+        The ratio; without an interval if there are fewer than two pairs.
 
     Raises:
-        ValueError: The numbers do not pair up.
+        ValueError: The sequences differ in length.
     """
     logs = [
         math.log(sample / other)
@@ -147,14 +150,15 @@ def variation(samples: Sequence[float]) -> float:
 def break_even_steps(
     slow_start: tuple[float, float], fast_start: tuple[float, float]
 ) -> float | None:
-    """Return after how many steps the one that starts slower has caught up.
+    """Return the number of steps after which the contender that starts slower has caught up.
 
     Args:
-        slow_start: Seconds to the first step, and seconds per step after it.
-        fast_start: The same of the one that starts earlier.
+        slow_start: Seconds to the first step, and seconds per later step, of the one that starts
+            later.
+        fast_start: The same two numbers of the one that starts earlier.
 
     Returns:
-        Steps, at least 0; None where it never catches up, or something is not known.
+        Number of steps, at least 0; None if it never catches up or a number is not finite.
     """
     lead, gain = slow_start[0] - fast_start[0], fast_start[1] - slow_start[1]
     if not (math.isfinite(lead) and math.isfinite(gain)) or gain <= 0:
@@ -163,10 +167,10 @@ def break_even_steps(
 
 
 def t_quantile(level: float, freedom: int) -> float:
-    """Return the t with P(|T| < t) = level, for Student's T with whole degrees of freedom.
+    """Return t with P(|T| < t) = level, for Student's T with integer degrees of freedom.
 
-    Closed form of the distribution (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by
-    bisection of its angle: no SciPy for one number.
+    Uses the closed form of the distribution (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by
+    bisection of its angle, so SciPy is not needed.
 
     Example:
         >>> round(t_quantile(0.95, 4), 4)

@@ -1,4 +1,4 @@
-"""Which process of a group this is. Nothing here exchanges data between processes."""
+"""Find the group of processes that this one belongs to. Exchanges no data between processes."""
 
 from kerash5.distributed._group import (
     Group,

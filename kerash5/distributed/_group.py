@@ -1,7 +1,7 @@
-"""Find the group of processes that this one was started in, and refuse what would ignore it.
+"""Find the group of processes this one was started in, and refuse calls that would ignore it.
 
-Frameworks are asked only where they are imported already; importing one would decide for the user.
-A process that is alone (or in a group of one) gets `Group(0, 1)` and hears nothing.
+Only frameworks that are already imported are queried; importing one would decide for the user. A
+single process (or a group of one) gets `Group(0, 1)`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 
 from kerash5._errors import OptionError
 
-# What starts the processes: the variables of this process's number and of the number of processes.
-# SLURM: SLURM_NTASKS is also set in the batch script, which is one process; those of the step are
-# set by srun alone (https://slurm.schedmd.com/srun.html, "OUTPUT ENVIRONMENT VARIABLES").
+# Per launcher, the variables with the index of this process and the number of processes. SLURM:
+# SLURM_NTASKS is also set in the batch script, which is one process; the variables of a job step
+# are only set by srun (https://slurm.schedmd.com/srun.html, "OUTPUT ENVIRONMENT VARIABLES").
 _LAUNCHERS: Final = (
     ("torchrun", "RANK", "WORLD_SIZE"),
     ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -31,12 +31,12 @@ class Group:
     """The processes that train together.
 
     Args:
-        index: The number of this process, from 0.
-        count: The number of processes.
-        found_by: What says so, for messages: "torch.distributed", "TF_CONFIG", "torchrun".
-        is_connected: Whether a framework has set the group up; False where only the launcher's
-            variables tell of it.
-        cure: What makes this process one of its own, for messages.
+        index: Index of this process, from 0.
+        count: Number of processes.
+        found_by: Source of the numbers, for messages: "torch.distributed", "TF_CONFIG", "torchrun".
+        is_connected: Whether a framework has connected the group; False if only the launcher's
+            variables describe it.
+        cure: How to make this process independent of the group, for messages.
     """
 
     index: int = 0
@@ -46,15 +46,15 @@ class Group:
     cure: str = ""
 
     def describe(self) -> str:
-        """Return "process 1 of 2 (torchrun)"; processes count from 0."""
+        """Return for example "process 1 of 2 (torchrun)"; indices start at 0."""
         return f"process {self.index} of {self.count} ({self.found_by})"
 
 
 def find_group() -> Group:
-    """Return the group of this process; of a process that is alone, `Group(0, 1)`.
+    """Return the group of this process; `Group(0, 1)` for a single process.
 
     Raises:
-        OptionError: TF_CONFIG or a launcher's variable cannot be read.
+        OptionError: TF_CONFIG or a launcher's variable is malformed.
     """
     torch = sys.modules.get("torch")
     group = getattr(torch, "distributed", None)
@@ -74,42 +74,42 @@ def find_shard() -> tuple[int, int]:
     """Return the (index, count) that `shard="auto"` stands for.
 
     Raises:
-        OptionError: A launcher has started several processes, and no framework has connected them.
+        OptionError: A launcher started several processes, but no framework has connected them.
     """
     group = find_group()
     if group.count > 1 and not group.is_connected:
         raise OptionError(
-            f"shard='auto': this is {group.describe()}, and no framework has set a group up, so "
-            "each process would read all rows; call torch.distributed.init_process_group() or "
-            "jax.distributed.initialize() first, or give "
+            f"shard='auto': this is {group.describe()}, but no framework has connected the group, "
+            "so each process would read all rows; call torch.distributed.init_process_group() or "
+            "jax.distributed.initialize() first, or pass "
             f"shard=({group.index}, {group.count})"
         )
     return group.index, group.count
 
 
 def check_exchange(what: str) -> None:
-    """Refuse to train in a group of processes, which do not exchange gradients.
+    """Raise if this process belongs to a group, because gradients are not exchanged.
 
     Args:
-        what: What was called, such as "Trainer.fit".
+        what: The call, such as "Trainer.fit", for the message.
 
     Raises:
-        OptionError: There are several processes, and nothing adds up their gradients.
+        OptionError: There are several processes, which would train separate models.
     """
     group = find_group()
     if group.count > 1:
         raise OptionError(
-            f"{what}: this is {group.describe()} and nothing adds up the gradients of the "
-            "processes, so each would train a model of its own; start one process, or, if models "
-            f"of their own are meant, {group.cure} first"
+            f"{what}: this is {group.describe()}, but gradients are not exchanged between "
+            "processes, so each would train a model of its own; start one process, or, to train "
+            f"separate models, {group.cure} first"
         )
 
 
 def check_single_writer(what: str) -> None:
-    """Refuse to answer all rows in each process of a group.
+    """Raise if several processes would each predict all rows.
 
     Args:
-        what: What was called, such as "Trainer.predict(out=)".
+        what: The call, such as "Trainer.predict(out=)", for the message.
 
     Raises:
         OptionError: There are several processes.
@@ -117,9 +117,9 @@ def check_single_writer(what: str) -> None:
     group = find_group()
     if group.count > 1:
         raise OptionError(
-            f"{what}: this is {group.describe()} and each would write an answer for every row; "
-            f"start one process, or give the data shard=({group.index}, {group.count}) and each "
-            "process an out= of its own"
+            f"{what}: this is {group.describe()} and each would write predictions for all rows; "
+            f"start one process, or pass the data shard=({group.index}, {group.count}) and "
+            "a different out= in each process"
         )
 
 
@@ -130,8 +130,8 @@ def _read_launcher(environment: Mapping[str, str]) -> Group | None:
         values = environment[index], environment[count]
         if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
             raise OptionError(
-                f"{index}={values[0]!r} and {count}={values[1]!r} are no process of a group; set "
-                f"both as {launcher} does, with 0 <= {index} < {count}, or remove them"
+                f"{index}={values[0]!r} and {count}={values[1]!r} are not an index and a count; "
+                f"set both as {launcher} does, with 0 <= {index} < {count}, or remove them"
             )
         if int(values[1]) > 1:
             cure = f"remove {index} and {count} from os.environ"
@@ -140,7 +140,7 @@ def _read_launcher(environment: Mapping[str, str]) -> Group | None:
 
 
 def _read_tf_config(text: str) -> Group | None:
-    """Return the group that TensorFlow's variable describes; None where it describes none."""
+    """Return the group that TF_CONFIG describes; None if it describes none."""
     if not text:
         return None
     try:
@@ -153,7 +153,7 @@ def _read_tf_config(text: str) -> Group | None:
         index, kind = int(config["task"]["index"]), config["task"]["type"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OptionError(
-            f"shard='auto' cannot read TF_CONFIG ({error!r}); correct it, or give "
+            f"shard='auto' cannot read TF_CONFIG ({error!r}); correct it, or pass "
             "shard=(index, count)"
         ) from error
     if kind not in ("chief", "worker"):  # an evaluator sees every row, a parameter server none

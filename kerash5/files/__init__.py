@@ -1,4 +1,4 @@
-"""New files, which appear whole or not at all."""
+"""Create files that appear whole or not at all."""
 
 from kerash5.files._hdf5 import HDF5Draft, create_hdf5
 from kerash5.files._new_file import (

@@ -1,8 +1,8 @@
-"""Create HDF5 files whose write errors HDF5 never sees.
+"""Create HDF5 files in a way that hides write errors from HDF5.
 
-HDF5 that is told of a failed write keeps its data, tries again when the process exits, and crashes
-there. So HDF5 writes through an object of ours, which remembers the first error and drops what
-comes after it; the error is raised to the caller instead.
+When a write fails, HDF5 keeps its data, tries again when the process exits, and crashes there. HDF5
+therefore writes through a file object that stores the first error and discards all later writes;
+the error is then raised to the caller.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class HDF5Draft:
         self._sink = sink
 
     def check(self) -> None:
-        """Raise the error of the first write that failed, if one did."""
+        """Raise the error of the first failed write, if there is one."""
         self._sink.check()
 
 
@@ -37,12 +37,12 @@ def create_hdf5(path: str, *, overwrite: bool) -> Iterator[HDF5Draft]:
     """Open a new HDF5 file, which appears at `path` when the block ends.
 
     Args:
-        path: The file. Its folder must exist.
+        path: Path of the file; its folder must exist.
         overwrite: As in `create_file`.
 
     Raises:
-        FileError: The file cannot be written, or there is one now and `overwrite` is False. What
-            the block raises is raised as it is. Whatever is raised, nothing is left behind.
+        FileError: The file cannot be written, or it exists and `overwrite` is False. Exceptions of
+            the block are raised unchanged. After any exception, no partial file is left.
     """
     error_of_block: BaseException | None = None
     try:
@@ -56,14 +56,14 @@ def create_hdf5(path: str, *, overwrite: bool) -> Iterator[HDF5Draft]:
                         error_of_block = error
                         raise
             except Exception:
-                sink.check()  # where bytes were dropped, whatever came after means nothing
+                sink.check()  # first: once bytes are discarded, later errors are meaningless
                 raise
             sink.check()
     except FileExistsError as error:
         if error is error_of_block:
             raise
         raise FileError(
-            f"{path!r} exists: it was made while this file was being written; pass overwrite=True "
+            f"{path!r} exists: it was created while this file was written; pass overwrite=True "
             "to replace it"
         ) from error
     except (OSError, RuntimeError) as error:
@@ -74,19 +74,19 @@ def create_hdf5(path: str, *, overwrite: bool) -> Iterator[HDF5Draft]:
 
 @final
 class _Sink:
-    """The file object that HDF5 writes to. No write fails; `check` raises what went wrong."""
+    """The file object that HDF5 writes to. Writes never fail; `check` raises the first error."""
 
     def __init__(self, stream: FileIO) -> None:
         self._stream = stream
         self._error: BaseException | None = None
 
     def check(self) -> None:
-        """Raise the error of the first write that failed, if one did."""
+        """Raise the error of the first failed write, if there is one."""
         if self._error is not None:
             raise self._error
 
     def write(self, data: memoryview) -> int:
-        # BaseException: Ctrl-C may come here, and HDF5 must not see that either.
+        # BaseException: also KeyboardInterrupt, which must not reach HDF5 either.
         try:
             if self._error is None:
                 self._stream.write(data)
@@ -115,4 +115,4 @@ class _Sink:
         return self._stream.readinto(buffer)
 
     def flush(self) -> None:
-        """Do nothing: `create_file` forces the bytes to the disk when all are written."""
+        """Do nothing: `create_file` calls fsync when everything is written."""

@@ -1,9 +1,9 @@
 """Create files that appear whole or not at all.
 
-The bytes go to a draft in the folder of the file. Where the system can (Linux, most local file
-systems), the draft has no name, so that it is gone when the process is killed. Elsewhere it has a
-temporary name, and the next writer in the folder removes it. When its bytes are on the disk the
-draft gets the name of the file: by a link, which never replaces a file, or by a rename, which does.
+Bytes are written to a draft in the folder of the file. If the system supports it (Linux, most local
+file systems), the draft has no name, so it vanishes when the process is killed. Otherwise it has a
+temporary name, and the next writer in the folder removes it. After fsync, the draft gets the name
+of the file: by a link, which never replaces a file, or by a rename, which does.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # Windows: a file that is open cannot be removed there
+except ImportError:  # Windows: an open file cannot be removed there
     fcntl = None  # type: ignore[assignment]
 
-# .NAME.HOST.TOKEN.partial; the host, because locks may be known to one machine alone.
+# .NAME.HOST.TOKEN.partial. It has the host, because locks may be visible on one machine only.
 _DRAFT: Final = re.compile(r"\..+\.([0-9a-f]{8})\.[0-9a-f]{8}\.partial")
 _HOST: Final = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_OTHER_HOSTS_SECONDS: Final = 86_400  # drafts of other machines are removed after a day
+_OTHER_HOSTS_SECONDS: Final = 86_400  # one day, after which drafts of other machines are removed
 _DESCRIPTORS: Final = "/proc/self/fd"
-# What file systems without hard links answer; ENOENT and EXDEV where /proc is another one's.
+# Errors of file systems without hard links; ENOENT and EXDEV if /proc belongs to another one.
 _NO_LINKS: Final = frozenset(
     {
         *(errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP),
@@ -53,14 +53,14 @@ def create_file(path: str, *, overwrite: bool) -> Iterator[FileIO]:
     """Open a new file for reading and writing; it appears at `path` when the block ends.
 
     Args:
-        path: The file. Its folder must exist.
-        overwrite: Replace the file that is there when the block ends. The new file has its mode
-            and, where permitted, its owner; a symbolic link is followed.
+        path: Path of the file; its folder must exist.
+        overwrite: Replace a file that exists when the block ends. The new file gets its mode and,
+            if permitted, its owner; a symbolic link is followed.
 
     Raises:
-        FileExistsError: `overwrite` is False and there is a file now, whoever made it.
-        OSError: The file cannot be written. Whatever is raised, nothing is left behind and a file
-            that was there before is unchanged.
+        FileExistsError: `overwrite` is False and the file exists, even if it was created meanwhile.
+        OSError: The file cannot be written. After any exception, no partial file is left and an
+            existing file is unchanged.
     """
     target = os.path.realpath(path) if overwrite else path
     with _draft_of(target, overwrite=overwrite) as stream:
@@ -125,7 +125,7 @@ def _draft_of(target: str, *, overwrite: bool) -> Iterator[FileIO]:
     """Open a draft, and give it the name of its file when the block ends."""
     remove_old_drafts(os.path.dirname(target) or ".")
     old = _stat(target) if overwrite else None
-    # What only its owner may read is never readable by others, not even before it is whole.
+    # A file that only its owner may read is never readable by others, not even while it is written.
     draft = _Draft(target, 0o666 if old is None else 0o600)
     try:
         yield draft.stream
@@ -154,11 +154,11 @@ class _Stream(FileIO):
 
 @final
 class _Draft:
-    """The bytes of a file that is not whole yet.
+    """The bytes of a file that is not complete yet.
 
     Args:
-        target: Path of the file to be.
-        mode: Permissions, of which the umask is subtracted.
+        target: Path of the final file.
+        mode: Permissions, from which the umask is subtracted.
     """
 
     def __init__(self, target: str, mode: int) -> None:
@@ -171,31 +171,31 @@ class _Draft:
         self.stream = _Stream(descriptor, "r+")
 
     def copy_access(self, old: os.stat_result | None) -> None:
-        """Give the draft the owner and the mode of the file that it will replace."""
+        """Copy owner and mode of the file to be replaced to the draft."""
         if old is None or os.name != "posix":
             return
         descriptor = self.stream.fileno()
         found = os.fstat(descriptor)
         if (found.st_uid, found.st_gid) != (old.st_uid, old.st_gid):
-            # Only root may give a file away.
+            # Only root may change the owner.
             with contextlib.suppress(PermissionError):
                 os.fchown(descriptor, old.st_uid, old.st_gid)
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != stat.S_IMODE(old.st_mode):
             os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
     def replace(self) -> None:
-        """Give the draft the name of the file, which another file may have."""
+        """Rename the draft to the name of the file, replacing an existing file."""
         name = self._ensure_name()
         self._close_on_windows()
         os.replace(name, self._target)
         self._name = None
 
     def link(self) -> None:
-        """Give the draft the name of the file, or raise `FileExistsError`."""
+        """Link the draft to the name of the file, or raise `FileExistsError`."""
         try:
             if os.name == "nt":
                 self._close_on_windows()
-                os.rename(self._ensure_name(), self._target)  # never replaces a file there
+                os.rename(self._ensure_name(), self._target)  # never replaces a file on Windows
                 self._name = None
             else:
                 self._link_to(self._target)
@@ -204,7 +204,7 @@ class _Draft:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # No hard links here: an empty file reserves the name, and is replaced at once.
+            # No hard links here: reserve the name with an empty file, which is then replaced.
             os.close(os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode))
             try:
                 self.replace()
@@ -213,8 +213,8 @@ class _Draft:
                 raise
 
     def discard(self) -> None:
-        """Remove the draft, unless it is a file by now."""
-        with contextlib.suppress(OSError):  # what closes badly has failed before, in fsync
+        """Remove the draft, unless it has become the file."""
+        with contextlib.suppress(OSError):  # errors of close were already raised by fsync
             self.stream.close()
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -225,12 +225,12 @@ class _Draft:
             os.link(self._name, path)
             return
         descriptor = self.stream.fileno()
-        # src_dir_fd, which an absolute path ignores, makes Python call linkat: it follows /proc's
-        # link to the file.
+        # src_dir_fd, which an absolute path ignores, makes Python call linkat, which follows the
+        # link in /proc to the file.
         os.link(f"{_DESCRIPTORS}/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
 
     def _ensure_name(self) -> str:
-        """Return the temporary name of the draft; give it one if it has none."""
+        """Return the temporary name of the draft, creating one if it has none."""
         if self._name is not None:
             return self._name
         name = _draft_name(self._target)
@@ -244,7 +244,7 @@ class _Draft:
         return name
 
     def _copy(self) -> str:
-        """Copy the draft to one that has a name."""
+        """Copy the draft to a draft with a name."""
         self._name, descriptor = _open_named(self._target, self._mode)
         nameless, self.stream = self.stream, _Stream(descriptor, "r+")
         with nameless:
@@ -255,19 +255,19 @@ class _Draft:
         return self._name
 
     def _close_on_windows(self) -> None:
-        if os.name == "nt":  # where an open file cannot be renamed
+        if os.name == "nt":  # an open file cannot be renamed there
             self.stream.close()
 
 
 def unwritable(path: str | os.PathLike[str], error: Exception) -> FileError:
     """Return the error for a file that cannot be written."""
     return FileError(
-        f"{os.fspath(path)!r} could not be written ({error}); free space or choose another place"
+        f"{os.fspath(path)!r} could not be written ({error}); free space or choose another path"
     )
 
 
 def remove_old_drafts(folder: str) -> None:
-    """Remove the drafts in a folder whose writers were killed."""
+    """Remove drafts in a folder whose writers have ended."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -282,7 +282,7 @@ def _remove_if_orphaned(path: str, *, is_ours: bool) -> None:
         return
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer runs
         os.unlink(path)
     except OSError:
         return
@@ -291,7 +291,7 @@ def _remove_if_orphaned(path: str, *, is_ours: bool) -> None:
 
 
 def _open_nameless(folder: str, mode: int) -> int | None:
-    """Return the descriptor of a file without a name; None where there is no such thing."""
+    """Return the descriptor of a file without a name; None if the system does not support it."""
     flags = getattr(os, "O_TMPFILE", None)
     if flags is None or not os.path.isdir(_DESCRIPTORS):
         return None
@@ -299,7 +299,7 @@ def _open_nameless(folder: str, mode: int) -> int | None:
         descriptor = os.open(folder, flags | os.O_RDWR, mode)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EISDIR, errno.ENOENT):
-            return None  # the file system, or the kernel, knows none
+            return None  # not supported by the file system or the kernel
         raise
     _lock(descriptor)  # it may get a temporary name later
     return descriptor
@@ -312,21 +312,21 @@ def _open_named(target: str, mode: int) -> tuple[str, int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(name, flags, mode)
         _lock(descriptor)
-        if os.path.exists(name):  # or somebody has taken it for an orphan before it was locked
+        if os.path.exists(name):  # or another process removed it before it was locked
             return name, descriptor
         os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:
-    """Lock a draft as long as it is open: this writer lives."""
+    """Lock a draft while it is open, to show that its writer runs."""
     if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
+        with contextlib.suppress(OSError):  # no locks here: drafts are not removed
             fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _draft_name(target: str) -> str:
     folder, name = os.path.split(target)
-    # At most 255 bytes, with four bytes to a character.
+    # At most 255 bytes, at four bytes per character.
     return os.path.join(folder, f".{name[:48]}.{_HOST}.{secrets.token_hex(4)}.partial")
 
 

@@ -1,1 +1,1 @@
-"""The process that measures one backend: `python -m kerash5.measure`, a job in, its result out."""
+"""The process that measures one backend, `python -m kerash5.measure`: job in, result out."""

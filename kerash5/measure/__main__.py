@@ -1,4 +1,4 @@
-"""`python -m kerash5.measure` does the job on stdin."""
+"""Run the job on stdin: `python -m kerash5.measure`."""
 
 from kerash5.measure._measure import main
 

@@ -1,8 +1,8 @@
-"""The process that measures: `python -m kerash5.measure`, a job in, its result out.
+"""The process that measures one backend, `python -m kerash5.measure`: job in, result out.
 
-Reads a `Measurement` as JSON from stdin, and writes one JSON object to stdout; whatever libraries
-print goes to stderr. One process does one job, so nothing of an earlier one is warm. It judges
-nothing: see `comparison/_compare` for who starts it, and `comparison/_parity` for who compares.
+Reads a `Measurement` as JSON from stdin and writes one JSON object to stdout; output of libraries
+goes to stderr. One process runs one job, so no job warms up another. `comparison/_compare` starts
+the processes, and `comparison/_parity` compares their results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from kerash5.train.checkpoints._run_dir import write_weights
 
 PARITY_STEPS: Final = {"losses": 5, "adam": 10, "sgd": 64}
 SGD_RATE: Final = 0.01
-# In the first our Trainer finds out how many steps to run at once, in the second it compiles those.
+# In the first epoch Trainer chooses the number of steps per dispatch; in the second it compiles
+# them.
 WARM_UP_EPOCHS: Final = 2
 KERAS_FIT: Final = "Keras' own fit"  # the engine of the plain setting
 _PARENT_SECONDS: Final = 2.0
@@ -42,7 +43,7 @@ _PARENT_SECONDS: Final = 2.0
 
 @final
 class Clock(keras.callbacks.Callback):
-    """Times epochs between their hooks, the device waited for. No batch hook: those cost speed."""
+    """Time epochs between their hooks, including the device. No batch hooks: they cost time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,14 +55,14 @@ class Clock(keras.callbacks.Callback):
         self.began.append(time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Stop, when the last step is done."""
+        """Stop the clock when the last step is done on the device."""
         keras.ops.convert_to_numpy(self.model.trainable_variables[-1])
         self.ended.append(time.perf_counter())
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit did: seconds until the first epoch, seconds and loss of each, what ran it."""
+    """Result of a fit: seconds until the first epoch, seconds and loss of each epoch, engine."""
 
     setup_seconds: float
     epoch_seconds: list[float]
@@ -71,26 +72,28 @@ class Fitted:
 
 @final
 class MeasurementContext:
-    """The data and the models of one job."""
+    """Data and models of one job."""
 
     def __init__(self, job: Measurement) -> None:
         self.job = job
         first = H5Dataset(list(job.train), x=job.x, y=job.y, batch_size=job.batch_size)
         if not isinstance(first.input_shape, tuple) or first.num_classes is None:
-            raise OptionError(f"{job.y!r} holds no class labels, which the zoo's models need")
+            raise OptionError(
+                f"column {job.y!r} has no class labels; name one that has, as the models need them"
+            )
         self.row_shape = zoo.suited_shape(job.model, first.input_shape)
         self.num_classes = first.num_classes
         self._scratch = Path(tempfile.mkdtemp(dir=job.scratch))
         self._numbers = itertools.count()
 
     def open(self, paths: tuple[str, ...], **options: Any) -> H5Dataset:  # noqa: ANN401  theirs
-        """Open files in the shape that the model takes."""
+        """Open files, with x in the shape that the model expects."""
         x = Column(self.job.x, shape=self.row_shape)
         common = {"batch_size": self.job.batch_size, "threads": self.job.reading_threads}
         return H5Dataset(list(paths), x=x, y=self.job.y, **{**common, **options})
 
     def train(self) -> H5Dataset:
-        """Return what an epoch serves: whole batches, in the order that the seed gives."""
+        """Return the training data: full batches, in the order given by the seed."""
         rows = slice(0, self.job.num_steps * self.job.batch_size)
         seconds = self.job.sleep_seconds
         return self.open(
@@ -102,13 +105,13 @@ class MeasurementContext:
         )
 
     def test(self) -> H5Dataset:
-        """Return what is evaluated: the test files, or else the rows trained on."""
+        """Return the data to evaluate on: the test files, or else the training rows."""
         if self.job.test:
             return self.open(self.job.test, shuffle=False)
         return self.open(self.job.train, rows=self.train().plan.rows_to_serve, shuffle=False)
 
     def repeated(self, batches: list[tuple[np.ndarray, np.ndarray]], steps: int) -> H5Dataset:
-        """Return an epoch of `steps` out of these batches, over and over, held in memory."""
+        """Return an epoch of `steps` steps that repeats these batches, cached in memory."""
         x, y = (np.concatenate(part) for part in zip(*batches, strict=True))
         path = self._scratch / f"batches-{next(self._numbers)}.h5"
         write(path, x=x, y=y, compression=None)
@@ -117,7 +120,7 @@ class MeasurementContext:
         return H5Dataset(path, x="x", y="y", batch_size=size, rows=rows, shuffle=False, threads=0)
 
     def build(self, *, load: bool = True) -> keras.Model:
-        """Build the model, with the shared weights."""
+        """Build the model, with the common weights."""
         model = zoo.build(self.job.model, input_shape=self.row_shape, num_classes=self.num_classes)
         settle_scale(model, self.open(self.job.train, shuffle=False))
         if load:
@@ -127,7 +130,7 @@ class MeasurementContext:
         return model
 
     def fit(self, setting: str, model: keras.Model, data: H5Dataset, epochs: int) -> Fitted:
-        """Train in one of the two settings."""
+        """Train with one of the two settings."""
         clock, called = Clock(), time.perf_counter()
         if setting == "plain":
             history = model.fit(data, epochs=epochs, verbose=0, callbacks=[clock]).history["loss"]
@@ -142,7 +145,7 @@ class MeasurementContext:
         return Fitted(clock.began[0] - called, seconds, losses, engine)
 
     def predict(self, setting: str, model: keras.Model, data: H5Dataset) -> np.ndarray:
-        """Return what the model answers to the first batch of `data`."""
+        """Return the model's predictions for the first batch of `data`."""
         if setting == "plain":
             answers = model.predict_on_batch(data.read(0)[0])
         else:
@@ -159,28 +162,28 @@ class MeasurementContext:
         )
 
 
-def measure_sample(place: MeasurementContext) -> dict[str, Any]:
+def measure_sample(context: MeasurementContext) -> dict[str, Any]:
     """Time epochs from the file, and the same epochs on one batch in memory.
 
     Returns:
-        The fields of `comparison._results.Sample` that a process can know.
+        The measured fields of `comparison._results.Sample`.
     """
-    job = place.job
+    job = context.job
     (setting,) = job.settings
-    train, test = place.train(), place.test()
+    train, test = context.train(), context.test()
     began = time.perf_counter()
-    model = place.build()
+    model = context.build()
     build_seconds = time.perf_counter() - began
-    one = place.repeated([train.read(0)], 1)
-    first = place.fit(setting, model, one, 1)
+    one = context.repeated([train.read(0)], 1)
+    first = context.fit(setting, model, one, 1)
     load_before = _load()
-    fitted = place.fit(setting, model, train, WARM_UP_EPOCHS + job.num_epochs)
+    fitted = context.fit(setting, model, train, WARM_UP_EPOCHS + job.num_epochs)
     load_after = _load()
     host, device = peak_host(), peak_device()
     final = model.evaluate(test, verbose=0, return_dict=True)
-    # Last, for it spoils the weights; and with a warm-up of its own, for it may be traced anew.
-    repeated = place.repeated([train.read(0)], job.num_steps)
-    cached = place.fit(setting, model, repeated, WARM_UP_EPOCHS + 2)
+    # Last, because it changes the weights; with its own warm-up, because it may be traced again.
+    repeated = context.repeated([train.read(0)], job.num_steps)
+    cached = context.fit(setting, model, repeated, WARM_UP_EPOCHS + 2)
     return {
         "num_steps": len(train),
         "num_rows": len(train) * job.batch_size,
@@ -203,35 +206,35 @@ def measure_sample(place: MeasurementContext) -> dict[str, Any]:
     }
 
 
-def measure_parity(place: MeasurementContext) -> dict[str, Any]:
-    """Compute what is compared between backends: outputs, and losses of the first steps.
+def measure_parity(context: MeasurementContext) -> dict[str, Any]:
+    """Compute the numbers of the parity check: outputs, and losses of the first steps.
 
     Returns:
-        For each setting `forward` (rows, classes) and, by name of the check, losses: of each step
-        where Keras trains, their mean where our Trainer does, which tells no more.
+        Maps each setting to `forward` (rows, classes) and, by name of the check, to losses: one per
+        step with model.fit, their mean with Trainer, which reports only that.
     """
-    train = place.train()
+    train = context.train()
     batches = [train.read(step) for step in range(max(PARITY_STEPS.values()))]
     found: dict[str, Any] = {}
-    for setting in place.job.settings:
-        data = place.repeated(batches[:1], 1)
-        answers = place.predict(setting, place.build(), data)
+    for setting in context.job.settings:
+        data = context.repeated(batches[:1], 1)
+        answers = context.predict(setting, context.build(), data)
         losses = {
-            name: _losses(place, setting, name, batches[:steps])
+            name: _losses(context, setting, name, batches[:steps])
             for name, steps in PARITY_STEPS.items()
         }
         found[setting] = {"forward": answers.tolist(), **losses}
     return found
 
 
-def make_weights(place: MeasurementContext) -> dict[str, Any]:
-    """Write initial weights that no backend drew: Glorot's uniform for kernels, by NumPy."""
-    model = place.build(load=False)
-    random = np.random.default_rng(place.job.seed)
+def make_weights(context: MeasurementContext) -> dict[str, Any]:
+    """Write initial weights that no backend draws: Glorot uniform kernels, drawn by NumPy."""
+    model = context.build(load=False)
+    random = np.random.default_rng(context.job.seed)
     for variable in model.trainable_variables:
         if variable.path.endswith("kernel"):
             variable.assign(_glorot(random, tuple(variable.shape)))
-    write_weights(model, Path(place.job.weights))  # or it is not there: a later run would take it
+    write_weights(model, Path(context.job.weights))  # atomic, because later runs reuse it
     return {"num_parameters": model.count_params()}
 
 
@@ -242,19 +245,22 @@ def _glorot(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _losses(
-    place: MeasurementContext, setting: str, name: str, batches: list[tuple[np.ndarray, np.ndarray]]
+    context: MeasurementContext,
+    setting: str,
+    name: str,
+    batches: list[tuple[np.ndarray, np.ndarray]],
 ) -> list[float]:
-    model = place.build()
+    model = context.build()
     if name == "sgd":
         model.compile(optimizer=keras.optimizers.SGD(SGD_RATE), loss=model.loss)
     if setting == "plain":
         return [_step(model, x, y) for x, y in batches]
-    return place.fit(setting, model, place.repeated(batches, len(batches)), 1).losses
+    return context.fit(setting, model, context.repeated(batches, len(batches)), 1).losses
 
 
 def _step(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
     """Train on a batch; return its loss."""
-    model.reset_metrics()  # as newer versions of Keras do here on every backend
+    model.reset_metrics()  # newer versions of Keras do this on every backend
     return float(model.train_on_batch(x, y, return_dict=True)["loss"])
 
 
@@ -278,7 +284,7 @@ _JOBS: Final[dict[str, Callable[[MeasurementContext], dict[str, Any]]]] = {
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: nobody would read the result, and it would disturb.
+    """End this process when its parent has ended, because its result is then useless.
 
     A runner that is killed cannot end its children itself.
     """
@@ -288,7 +294,7 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Do the job on stdin."""
+    """Run the job on stdin."""
     job = Measurement.from_json(sys.stdin.read())
     import_seconds = time.time() - job.began
     if job.parent:
@@ -298,7 +304,7 @@ def main() -> None:
     apply_policy(threads=job.threads, tf32=job.tf32, precision=job.precision)
     try:
         result = _JOBS[job.job](MeasurementContext(job))
-    except KerasH5Error as error:  # a sentence for whoever asked; all else is a traceback
+    except KerasH5Error as error:  # the runner shows its message; other errors show a traceback
         result = {"error": str(error), "kind": type(error).__name__}
     with result_file:
         json.dump(

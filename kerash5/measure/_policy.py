@@ -1,7 +1,7 @@
-"""One policy for every backend that is measured: threads, TF32, precision; and what came of it.
+"""Set threads, TF32 and precision alike for every measured backend, and report what applies.
 
-Threads are set twice: by the environment before the process starts (`thread_settings` of the
-runner), for pools are made on import, and here where a backend has a call for it.
+Threads are set twice: by environment variables before the process starts (`child_settings` of the
+runner), because thread pools are created on import, and here if a backend has a call for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATUS: Final = Path("/proc/self/status")
 
 
 def apply_policy(*, threads: int, tf32: bool, precision: str) -> None:
-    """Give the backend so many threads, allow or forbid TF32, and set Keras' policy for layers."""
+    """Set the backend's number of threads, TF32, and Keras' dtype policy."""
     keras.config.set_dtype_policy(POLICIES[precision])
     backend = keras.backend.backend()
     if backend == "torch":
@@ -38,7 +38,7 @@ def apply_policy(*, threads: int, tf32: bool, precision: str) -> None:
     else:
         import jax
 
-        # JAX takes the number of threads from NPROC, when its client is made. A CPU has no TF32.
+        # JAX reads the number of threads from NPROC when its client is created. A CPU has no TF32.
         if jax.default_backend() != "cpu":
             jax.config.update(
                 "jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest"
@@ -46,10 +46,10 @@ def apply_policy(*, threads: int, tf32: bool, precision: str) -> None:
 
 
 def describe_policy() -> dict[str, Any]:
-    """Return what the process runs with, as the backend itself tells. JSON-ready."""
+    """Return the settings of the process, as the backend itself reports them. JSON-ready."""
     has_affinity = hasattr(os, "sched_getaffinity")
     found = environment()
-    # Folders are nobody's business: results are published.
+    # Without folders, because results are published.
     settings = {name: value for name, value in found["settings"].items() if os.sep not in value}
     return {
         **found,
@@ -57,7 +57,7 @@ def describe_policy() -> dict[str, Any]:
         "affinity": sorted(os.sched_getaffinity(0)) if has_affinity else None,
         "process_threads": _status_number("Threads"),
         "precision": keras.config.dtype_policy().name,
-        "layout": "channels_last",  # every model of the zoo says so itself
+        "layout": "channels_last",  # every model of the zoo sets it
         **_resolved(),
     }
 
@@ -65,7 +65,7 @@ def describe_policy() -> dict[str, Any]:
 def peak_host() -> tuple[int | None, str]:
     """Return the peak memory of this process in bytes, and the name of the counter.
 
-    Not `ru_maxrss` where it can be helped: on Linux it counts what the parent held before `exec`.
+    `ru_maxrss` is the last resort: on Linux it includes the memory of the parent before `exec`.
     """
     kib = _status_number("VmHWM")
     if kib is not None:
@@ -81,7 +81,7 @@ def peak_host() -> tuple[int | None, str]:
 
 
 def peak_device() -> tuple[int | None, str]:
-    """Return the peak memory of the first device in bytes, and the counter; None where is none."""
+    """Return the peak memory of the first device in bytes, and its counter; None if it has none."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -138,7 +138,7 @@ def _resolved() -> dict[str, Any]:
 
 
 def _status_number(name: str) -> int | None:
-    """Return a number of /proc/self/status; None where there is none."""
+    """Return a number of /proc/self/status; None if it is not there."""
     try:
         lines = _STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:

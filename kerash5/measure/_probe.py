@@ -1,4 +1,4 @@
-"""Ask an environment, without Keras, what it holds: `python -m kerash5.measure._probe`."""
+"""Report what an environment has installed, without Keras: `python -m kerash5.measure._probe`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kerash5._version import __version__
 
 
 def probe(backend: str) -> dict[str, Any]:
-    """Say what a backend would run with in this environment; imports no backend. JSON-ready.
+    """Return what a backend would run with in this environment; import no backend. JSON-ready.
 
     Returns:
-        `error`, one sentence, "" where the backend and Keras are there; `installed`, all backends
-        that are; `versions`; `kerash5`.
+        `error`, one sentence, "" if the backend and Keras are installed; `installed`, all installed
+        backends; `versions`; `kerash5`.
     """
     try:
         choose_backend(backend)

@@ -1,1 +1,1 @@
-"""Which rows, in which order: permutations, plans, splits. NumPy only, no file."""
+"""Choose which rows come in which order: permutations, plans, splits. NumPy only, no files."""

@@ -1,6 +1,6 @@
-"""Blocks: runs of rows that are best read together, because a chunk of the file holds them.
+"""Blocks: runs of rows that are best read together, because one chunk of the file has them.
 
-Blocks never straddle two parts (files). Nothing here reads: these are numbers.
+Blocks never straddle two parts (files). Nothing here reads; blocks are numbers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Cuts rows into blocks of `block_rows`, anew in every part; a part's last block may be short.
+    """Divide rows into blocks of `block_rows`, separately in each part; the last may be short.
 
     Args:
-        part_starts: The first row of each part, then the number of rows; shape (num_parts + 1,).
+        part_starts: First row of each part, then the number of rows; shape (num_parts + 1,).
         block_rows: Rows in a full block.
     """
 
@@ -25,12 +25,12 @@ class Blocks:
 
     @property
     def num_rows(self) -> int:
-        """All rows."""
+        """Total number of rows."""
         return int(self.part_starts[-1])
 
     @property
     def first_blocks(self) -> NDArray[np.int64]:
-        """The first block of each part, then the number of blocks; shape (num_parts + 1,)."""
+        """First block of each part, then the number of blocks; shape (num_parts + 1,)."""
         counts = -(-np.diff(self.part_starts) // self.block_rows)
         return np.concatenate([[0], np.cumsum(counts)])
 
@@ -39,7 +39,7 @@ class Blocks:
         return int(self.first_blocks[-1])
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the block of each row."""
+        """Return the block number of each row."""
         if len(self.part_starts) == 2:
             return rows // self.block_rows
         part = np.searchsorted(self.part_starts, rows, side="right") - 1
@@ -52,7 +52,7 @@ class Blocks:
         return starts, np.minimum(starts + self.block_rows, self.part_starts[part + 1])
 
     def coarser(self, max_blocks: int) -> Blocks:
-        """Return blocks of several of these each, so that there are at most about `max_blocks`."""
+        """Return blocks that merge several of these, at most about `max_blocks` in all."""
         factor = -(-len(self) // max_blocks)
         return self if factor <= 1 else Blocks(self.part_starts, self.block_rows * factor)
 

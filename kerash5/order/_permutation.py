@@ -1,11 +1,12 @@
 """Permutations that are a pure function of their length and a key.
 
-NumPy's generators may change their streams between versions (NEP 19), and an order must not: a
-resumed run would see other batches. So the randomness here is a hash of (key, index), in 64-bit
-integer arithmetic that is the same everywhere.
+NumPy's generators may change their streams between versions (NEP 19), but an order must not: a
+resumed run would get other batches. The randomness is therefore a hash of (key, index), in 64-bit
+integer arithmetic that is the same on every machine.
 
-Up to `SORT_MAX` elements the hashes are sorted, which gives every permutation with equal chance.
-Beyond, a Feistel network over the index gives a bijection without an array of that length.
+Up to `SORT_MAX` elements the hashes are sorted, which gives every permutation with equal
+probability. Beyond, a Feistel network over the index gives a bijection without an array of that
+length.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from kerash5._checks import is_whole
 from kerash5._errors import OptionError
 
-# Sorting a million hashes takes 0.1 s and 8 MB; once per epoch, either is nothing.
+# Sorting a million hashes takes 0.1 s and 8 MB; once per epoch, both are negligible.
 SORT_MAX: Final = 1 << 20
 _ROUNDS: Final = 8
 _MASK: Final = (1 << 64) - 1
@@ -29,7 +30,7 @@ def parse_seed(seed: object) -> int:
     """Return the seed as an int.
 
     Raises:
-        OptionError: It is not a whole number.
+        OptionError: It is not an integer.
     """
     if not is_whole(seed):
         raise OptionError(
@@ -39,10 +40,10 @@ def parse_seed(seed: object) -> int:
 
 
 def make_key(*parts: int) -> int:
-    """Fold integers (seed, epoch, window) into a 64-bit key; each part and its place count."""
+    """Fold integers (seed, epoch, window) into a 64-bit key; values and positions matter."""
     key = 0
     for part in parts:
-        # int: a NumPy integer does not take a 64-bit mask.
+        # int: a NumPy integer does not accept a 64-bit mask.
         key = _mix_int(((key + _GOLDEN) ^ (int(part) & _MASK)) & _MASK)
     return key
 
@@ -60,10 +61,10 @@ def permutation(length: int, key: int) -> NDArray[np.int64]:
 
 
 def _argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Sort numbers of which no two are equal, as hashes are: each step of `_hash` is a bijection.
+    """Argsort distinct numbers, as the hashes are, since each step of `_hash` is a bijection.
 
-    By 16 bits and then by 16 higher ones, which NumPy does by counting, 1.6 times as fast as
-    64 bits at once. Few numbers agree in all of these 32; they are put right afterwards.
+    Sorts by 16 bits and then by the next 16, which NumPy does by counting, 1.6 times as fast as by
+    64 bits at once. Few numbers agree in all of these 32 bits; they are sorted afterwards.
     """
     tops = hashes >> np.uint64(32)
     order = np.argsort(tops.astype(np.uint16), kind="stable")
@@ -74,7 +75,8 @@ def _argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     if agree.any():
         is_unsure = np.concatenate([[False], agree]) | np.concatenate([agree, [False]])
         places = np.flatnonzero(is_unsure)
-        # Sorted among themselves they go to the same places: their upper bits are in order already.
+        # Sorted among themselves they stay in the same positions: their upper bits are in order
+        # already.
         order[places] = order[places][np.argsort(hashes[order[places]])]
     return order
 
@@ -82,9 +84,9 @@ def _argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 def permute(indices: NDArray[np.int64], length: int, key: int) -> NDArray[np.int64]:
     """Map indices in [0, length) through a bijection of that range, without building it.
 
-    A balanced Feistel network over the smallest even number of bits that holds `length`, walked
-    until it lands inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). At
-    most four walks on average.
+    A balanced Feistel network over the smallest even number of bits that covers `length`, walked
+    until it lands inside the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains",
+    2002). At most four walks on average.
     """
     half = max(1, (max(length - 1, 1).bit_length() + 1) // 2)
     found = _feistel(indices.astype(np.uint64), half, key)

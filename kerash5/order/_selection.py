@@ -1,4 +1,4 @@
-"""Which rows of a source are served: what `rows=` means."""
+"""Parse `rows=`: which rows of a source are served."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RowSelection = slice | ArrayLike | None
 
 
 def parse_selection(rows: RowSelection, num_rows: int) -> NDArray[np.int64] | None:
-    """Return the selected row numbers, or None for all of them.
+    """Return the selected row numbers, shape (n,); None for all rows.
 
     Raises:
         RowError: A row is outside [0, num_rows), or a mask has another length.
@@ -47,5 +47,5 @@ def _parse_slice(rows: slice, num_rows: int) -> NDArray[np.int64] | None:
         start, stop, step = rows.indices(num_rows)
     except (TypeError, ValueError) as error:
         raise RowError(f"rows={rows!r} selects nothing sensible: {error}") from error
-    # Not an array of all rows, of which there may be a billion.
+    # Not an array of all rows, of which there may be 10^9.
     return None if (start, stop, step) == (0, num_rows, 1) else np.arange(start, stop, step)

@@ -1,7 +1,7 @@
-"""Splits: which rows train, which validate. Row sets by seed, of NumPy arrays only.
+"""Split rows into training and validation rows, by seed. NumPy arrays only.
 
-A split never reads a file: labels and groups come as arrays. The same seed gives the same rows on
-every machine.
+A split never reads a file: labels and groups are passed as arrays. The same seed gives the same
+rows on every machine.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kerash5._checks import is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5.order._permutation import make_key, parse_seed, permutation
 
-_SPLIT: Final = 4  # what the key is for; the plan uses 1 to 3
+_SPLIT: Final = 4  # purpose of the key; the plan uses 1 to 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Two disjoint row sets that together are all rows; each sorted, shape (n,)."""
+    """Two disjoint sets of rows that together are all rows; each sorted, shape (n,)."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -64,20 +64,20 @@ def split_rows(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Split:
-    """Draw rows for validation at random; the others train.
+    """Draw validation rows at random; the others are training rows.
 
     Args:
-        num_rows: All rows.
-        validation: A fraction between 0 and 1, or a number of rows.
-        labels: One value a row, shape (num_rows,); every value keeps its share on both sides
+        num_rows: Total number of rows.
+        validation: Fraction between 0 and 1, or number of rows.
+        labels: One value per row, shape (num_rows,); each value has the same fraction on both sides
             (within one row).
-        groups: One value a row; rows of one group stay on one side (a patient, a recording). The
-            validation set is then only about as large as asked for.
-        seed: Of the draw.
+        groups: One value per row; rows of one group (a patient, a recording) stay on one side. The
+            size of the validation set then only approximates `validation`.
+        seed: Seed of the draw.
 
     Raises:
-        OptionError: One side would be empty, or labels and groups are both given or of another
-            length.
+        OptionError: One side would be empty, both labels and groups are given, or one of them has
+            another length.
 
     Example:
         >>> split = split_rows(10, 0.2, seed=1)
@@ -89,8 +89,8 @@ def split_rows(
     if groups is not None:
         chosen = _draw_groups(groups, num_rows, wanted, seed)
     else:
-        # Sorted by label, in random order within one, every stride takes each label's share to
-        # within a row. Bresenham's rule spreads `wanted` picks evenly over all places.
+        # Sorted by label, in random order within one, every stride includes each label's fraction
+        # to within a row. Bresenham's rule spreads `wanted` picks evenly over all positions.
         order = _draw_order(num_rows, labels, seed)
         evenly = (np.arange(wanted) * num_rows + num_rows // 2) // wanted
         chosen = order[:wanted] if labels is None else order[evenly]
@@ -107,14 +107,14 @@ def k_folds(
     groups: ArrayLike | None = None,
     seed: int = 0,
 ) -> Iterator[Split]:
-    """Return `count` splits whose validation sets are disjoint and together all rows.
+    """Return `count` splits whose validation sets are disjoint and together are all rows.
 
     Args:
-        num_rows: All rows.
-        count: The number of folds, at least 2.
-        labels: As in `split_rows`: each fold keeps the labels' shares.
-        groups: As in `split_rows`: each group lies in one fold.
-        seed: Of the draw.
+        num_rows: Total number of rows.
+        count: Number of folds, at least 2.
+        labels: As in `split_rows`: each fold has the same fractions of labels.
+        groups: As in `split_rows`: each group is in one fold.
+        seed: Seed of the draw.
 
     Raises:
         OptionError: There are fewer rows (or groups) than folds.
@@ -138,15 +138,15 @@ def k_folds(
 def count_validation(
     validation: float | np.integer | np.floating, num_rows: int, name: str = "validation"
 ) -> int:
-    """Return the number of rows that a fraction, or a number of them, asks for.
+    """Return the number of validation rows.
 
     Args:
-        validation: The fraction or number.
-        num_rows: All rows.
-        name: What the option is called, for messages.
+        validation: Fraction between 0 and 1, or number of rows.
+        num_rows: Total number of rows.
+        name: Name of the option, for messages.
 
     Raises:
-        OptionError: It is neither, or one side of the split would be empty.
+        OptionError: The value is neither, or one side of the split would be empty.
     """
     is_fraction = isinstance(validation, float | np.floating)
     if not is_whole(validation) and not (is_fraction and 0 < validation < 1):
@@ -177,7 +177,7 @@ def _check_enough(available: int, what: str, count: int) -> None:
 
 
 def _draw_order(num_rows: int, labels: ArrayLike | None, seed: int) -> NDArray[np.int64]:
-    """Return all rows in random order; with labels, sorted by label and random within one."""
+    """Return all rows in random order; with labels, sorted by label and random within each."""
     order = permutation(num_rows, make_key(parse_seed(seed), _SPLIT))
     if labels is None:
         return order
@@ -194,14 +194,14 @@ def _parse_values(name: str, values: ArrayLike, num_rows: int) -> np.ndarray:
 
 
 def _parse_groups(groups: ArrayLike, num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the number of each row's group, and how many rows each group has."""
+    """Return the group number of each row, and the number of rows in each group."""
     values = _parse_values("groups", groups, num_rows)
     _, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return group_of, sizes
 
 
 def _draw_groups(groups: ArrayLike, num_rows: int, wanted: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows of as many groups as come nearest to `wanted` rows: one at least, not all."""
+    """Return the rows of groups whose total is nearest to `wanted`: at least one, not all."""
     group_of, sizes = _parse_groups(groups, num_rows)
     if len(sizes) < 2:
         raise OptionError("all rows are of one group, which cannot be on both sides of a split")
@@ -212,7 +212,7 @@ def _draw_groups(groups: ArrayLike, num_rows: int, wanted: int, seed: int) -> ND
 
 
 def _balance(sizes: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Give each group a fold: largest first, each to the fold with the fewest rows."""
+    """Assign each group to a fold: largest first, each to the fold with the fewest rows."""
     order = permutation(len(sizes), make_key(parse_seed(seed), _SPLIT))
     order = order[np.argsort(-sizes[order], kind="stable")]
     folds, filled = np.empty(len(sizes), np.int64), np.zeros(count, np.int64)

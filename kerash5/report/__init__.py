@@ -1,4 +1,4 @@
-"""The report: runs become pictures, tables and pages. Never imports Keras."""
+"""Write reports of runs and comparisons: figures, tables and pages. Never imports Keras."""
 
 from kerash5.report._baseline import Slower, slower_than_baseline
 from kerash5.report._page import write_report

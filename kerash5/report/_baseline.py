@@ -1,14 +1,15 @@
-"""Across time: what became slower than in an older comparison, beyond noise.
+"""Compare with an older comparison: what became slower, beyond noise.
 
-A machine is not the same on two days, and nothing within either day tells by how much. So a
-contender is set against the others of its table: what it took beyond their mean in each round, now
-against then. What the machine did to a round, or to a day, is in both and cancels. The interval is
-Welch's, on logarithms, with degrees of freedom rounded down.
+A machine's speed changes from day to day, and no measurement within one day shows by how much. A
+contender is therefore measured relative to the other contenders of its table: its time in each
+round, divided by the others' mean in that round, now against then. Effects of the machine on a
+round or a day cancel. The interval is Welch's, on logarithms, with degrees of freedom rounded down.
 
-Where all became slower alike, or there is no other, machine and program cannot be told apart: that
-counts only from `SHARED_SLOWDOWN` on, and is told as such. Simulated with machines that drift
-within and between days, the same measured again is called slower in 1 to 3 of 100 cases, and one of
-three backends that became slower by 30 % is found in 66 to 90 (the tests do it again).
+If all contenders became slower alike, or there is only one, the machine and the program cannot be
+distinguished. Such a slowdown counts only from `SHARED_SLOWDOWN` on, and the report says so.
+Simulated with machines that drift within and between days, an unchanged contender is called slower
+in 1 to 3 of 100 cases, and one of three backends that became slower by 30 % is found in 66 to 90
+(reproduced by the tests).
 """
 
 from __future__ import annotations
@@ -24,32 +25,32 @@ from kerash5.comparison._parity import Setting
 from kerash5.comparison._results import Comparison, Method
 from kerash5.comparison._statistics import LEVEL, Estimate, t_quantile
 from kerash5.report._findings import Table, find_tables
-from kerash5.report._rows import Row
+from kerash5.report._rows import ContenderStats
 from kerash5.report._wording import SETTING_WORDS, interval, name_of, number
 
-# A slowdown smaller than the first is none, however sure; the second holds where nothing tells
-# whether it was the machine.
+# A slowdown smaller than the first is not reported, however certain. The second applies if nothing
+# tells whether the machine became slower.
 MINIMAL_SLOWDOWN: Final = 1.05
 SHARED_SLOWDOWN: Final = 1.25
-# What may differ between two comparisons that are set against each other: how often and with what
-# luck, and who and what else took part.
+# Fields of the method in which two comparisons may differ: repeats, seed and contenders.
 _FREE: Final = frozenset({"contenders", "batch_sizes", "settings", "repeats", "num_epochs", "seed"})
 _MACHINE: Final = ("processor", "cores", "gpus")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slower:
-    """Something that became worse than it was.
+    """A contender that became slower, or no longer gives a result.
 
     Args:
-        contender: Whose.
+        contender: Name of the contender.
         batch_size: Rows in a batch.
         setting: "plain" or "tuned".
-        ratio: Time of a step now / then; NaN where there is no result any more.
-        against_others: The same relative to the others of its table; NaN where there is none.
-        reason: Why there is no result; "" where there is.
-        changes: Versions of packages that changed, in words.
-        is_shared: Whether the others became slower as well: perhaps the machine did.
+        ratio: Seconds per step now / then; NaN if there is no result now.
+        against_others: The same ratio relative to the other contenders of its table; NaN if there
+            are none.
+        reason: Why there is no result now; "" if there is one.
+        changes: Package versions that changed, as text.
+        is_shared: Whether the others became slower as well, so that the machine may be the cause.
     """
 
     contender: str
@@ -63,16 +64,19 @@ class Slower:
 
     @property
     def sentence(self) -> str:
-        """What became worse, by how much, and what may be the cause."""
-        place = f"at batch size {self.batch_size}, {SETTING_WORDS[self.setting]}"
+        """One sentence: what became slower, by how much, and the possible cause."""
+        place = f"at batch size {self.batch_size} with {SETTING_WORDS[self.setting]}"
         if self.reason:
-            return f"{name_of(self.contender)} {place} gives no result any more: {self.reason}"
+            return f"{name_of(self.contender)} {place} no longer gives a result: {self.reason}"
         changes = f"; changed since: {', '.join(self.changes)}" if self.changes else ""
         others = self.against_others
         if self.is_shared or not others.has_interval:
-            told = f"({interval(self.ratio)}); nothing else stayed as it was: perhaps the machine"
+            told = (
+                f"({interval(self.ratio)}); no other backend kept its speed, so the machine may "
+                "have become slower"
+            )
         else:
-            told = f"and {number(others.value)} times set against the others ({interval(others)})"
+            told = f"and {number(others.value)} times relative to the others ({interval(others)})"
         return (
             f"{name_of(self.contender)} {place} takes {number(self.ratio.value)} times as long as "
             f"before {told}{changes}"
@@ -80,17 +84,17 @@ class Slower:
 
 
 def slower_than_baseline(new: Comparison, old: Comparison) -> list[Slower]:
-    """Return what became slower than in `old`, beyond noise, or gives no result any more.
+    """Return what became slower than in `old`, beyond noise, or no longer gives a result.
 
     Args:
-        new: What was measured now.
-        old: What it is set against, of the same machine, model, data and number of threads.
+        new: The comparison measured now.
+        old: The baseline: of the same machine, model, data and number of threads.
 
     Returns:
-        The worst first; what is not in both is passed over.
+        The worst first; contenders that are not in both comparisons are ignored.
 
     Raises:
-        OptionError: The two cannot be compared: another machine or method, or nothing in common.
+        OptionError: Machine or method differ, or the comparisons have no contender in common.
     """
     _check_comparable(new, old)
     before = {(table.batch_size, table.setting): table for table in find_tables(old)}
@@ -101,8 +105,8 @@ def slower_than_baseline(new: Comparison, old: Comparison) -> list[Slower]:
     ]
     if not found:
         raise OptionError(
-            "the baseline and this comparison share no backend, batch size and setting with a "
-            "result; compare what was compared then"
+            "the baseline and this comparison have no backend, batch size and setting with a "
+            "result in common; compare the backends of the baseline"
         )
     judged = (_judge(pair, new, old, comparisons=len(found)) for pair in found)
     return sorted(
@@ -113,16 +117,16 @@ def slower_than_baseline(new: Comparison, old: Comparison) -> list[Slower]:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """One contender in one table, now and then, and the others with a result in both."""
+    """One contender of one table, now and then, and the others with a result in both."""
 
     table: Table
-    now: Row
-    then: Row
-    others: tuple[tuple[Row, Row], ...]
+    now: ContenderStats
+    then: ContenderStats
+    others: tuple[tuple[ContenderStats, ContenderStats], ...]
 
 
 def _pair_rows(table: Table, before: Table | None) -> Iterator[_Pair]:
-    """Yield each row of today's table, with the one it had when it gave a result."""
+    """Yield each row of the new table with its row in the old table, if that has a result."""
     rows = [(row, before.row(row.contender)) for row in table.rows] if before else []
     pairs = [(now, then) for now, then in rows if then is not None and then.is_ranked]
     for now, then in pairs:
@@ -131,7 +135,7 @@ def _pair_rows(table: Table, before: Table | None) -> Iterator[_Pair]:
 
 
 def _judge(pair: _Pair, new: Comparison, old: Comparison, *, comparisons: int) -> Slower | None:
-    """Return what there is to complain of, if anything."""
+    """Return the slowdown of a pair if it is beyond noise, else None."""
     now, then = pair.now, pair.then
     about = Slower(
         contender=now.contender,
@@ -150,7 +154,8 @@ def _judge(pair: _Pair, new: Comparison, old: Comparison, *, comparisons: int) -
         _log_steps_beyond(then, [other for _, other in pair.others]),
         comparisons=comparisons,
     )
-    # At least half of it must be its own: others that became faster make nobody slower.
+    # At least half of the slowdown must be its own: others that became faster do not make it
+    # slower.
     is_own = _is_beyond(against, MINIMAL_SLOWDOWN) and ratio.value >= math.sqrt(against.value)
     if not is_own and not _is_beyond(ratio, SHARED_SLOWDOWN):
         return None
@@ -161,12 +166,12 @@ def welch_ratio(now: Sequence[float], then: Sequence[float], *, comparisons: int
     """Return exp(mean of now - mean of then), with Welch's interval.
 
     Args:
-        now: Logarithms of times.
-        then: The same, of another day; not paired.
+        now: Logarithms of times, now.
+        then: Logarithms of times, on another day; not paired.
         comparisons: As in `ratio_interval`.
 
     Returns:
-        The ratio; NaN where either is empty, without an interval where either is one number.
+        The ratio; NaN if either is empty, without an interval if either has one number.
     """
     count = min(len(now), len(then))
     if count == 0:
@@ -190,14 +195,14 @@ def _freedom(parts: Sequence[float], counts: Sequence[int]) -> int:
     return max(1, math.floor(total**2 / below))
 
 
-def _log_steps(row: Row) -> list[float]:
+def _log_steps(row: ContenderStats) -> list[float]:
     return [math.log(sample.step_seconds) for sample in row.samples]
 
 
-def _log_steps_beyond(row: Row, others: Sequence[Row]) -> list[float]:
-    """Return what each round took beyond the mean of the others in the same round, as logarithms.
+def _log_steps_beyond(row: ContenderStats, others: Sequence[ContenderStats]) -> list[float]:
+    """Return the logarithm of each round's time relative to the mean of the others in that round.
 
-    Rounds that one of them lacks are left out; nothing is left where there are no others.
+    Rounds that a contender lacks are skipped; the result is empty if there are no others.
     """
     times = [{s.repeat: math.log(s.step_seconds) for s in part.samples} for part in (row, *others)]
     shared = sorted(set.intersection(*(set(part) for part in times))) if others else []
@@ -221,8 +226,7 @@ def _check_comparable(new: Comparison, old: Comparison) -> None:
     ]
     if differences:
         raise OptionError(
-            f"the baseline was measured otherwise, so the two cannot be compared: "
-            f"{'; '.join(differences)}"
+            f"the baseline has another method and cannot be compared: {'; '.join(differences)}"
         )
 
 
@@ -232,7 +236,7 @@ def _differences(
     for name in names:
         now, then = read(name)
         if now != then:
-            yield f"{name} is {now!r} and was {then!r}"
+            yield f"{name} is {now!r}, but was {then!r}"
 
 
 def _changes(new: Comparison, old: Comparison, contender: str) -> Iterator[str]:

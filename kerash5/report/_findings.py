@@ -1,7 +1,7 @@
-"""What a comparison shows: one table per batch size and setting, one row per contender.
+"""Rank the contenders of a comparison: one table per batch size and setting, one row each.
 
-Every page, text and terminal is written from these, so that all say the same. Numbers only; the
-sentences are made in `_verdict`.
+The page, the text and the terminal output are all made from these tables. They contain numbers
+only; `_verdict` writes the sentences.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Final
 from kerash5.comparison._parity import Setting
 from kerash5.comparison._results import Comparison
 from kerash5.comparison._statistics import Estimate, break_even_steps, ratio_interval
-from kerash5.report._rows import Row, Standing, find_row
+from kerash5.report._rows import ContenderStats, Standing, find_row
 
-# Where code and data happen to lie in memory moves a program by some per cent, the same way in
-# every process: repeats do not average that out (Mytkowicz et al., "Producing wrong data without
-# doing anything obviously wrong", 2009). A smaller difference is no difference, however sure.
+# The layout of code and data in memory changes a program's speed by some per cent, equally in every
+# process, so repeats do not average it out (Mytkowicz et al., "Producing wrong data without doing
+# anything obviously wrong", 2009). A smaller difference counts as none, however certain.
 MINIMAL_EFFECT: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:
-    """A contender that starts later and steps faster than another.
+    """A contender that starts later than another but has faster steps.
 
     Args:
-        later: The one that starts later.
-        earlier: The other.
-        lead_seconds: By how much.
-        steps: After how many steps it has caught up.
+        later: The contender that starts later.
+        earlier: The contender that starts earlier.
+        lead_seconds: Difference of their starts, in seconds.
+        steps: Number of steps after which the later one has caught up.
     """
 
     later: str
@@ -42,32 +42,32 @@ class BreakEven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """The contenders at one batch size and in one setting.
+    """The contenders at one batch size and with one setting.
 
     Args:
         batch_size: Rows in a batch.
         setting: "plain" or "tuned".
-        rows: Ranked ones first, the fastest on top; then the unranked, as asked for.
-        break_evens: Who starts later than whom and catches up.
+        rows: Ranked contenders, fastest first; then the unranked ones, in the given order.
+        break_evens: Contenders that start later than another and catch up.
     """
 
     batch_size: int
     setting: Setting
-    rows: tuple[Row, ...]
+    rows: tuple[ContenderStats, ...]
     break_evens: tuple[BreakEven, ...]
 
     @property
-    def ranked(self) -> tuple[Row, ...]:
-        """The rows that are compared, the fastest first."""
+    def ranked(self) -> tuple[ContenderStats, ...]:
+        """The ranked rows, fastest first."""
         return tuple(row for row in self.rows if row.is_ranked)
 
-    def row(self, contender: str) -> Row | None:
+    def row(self, contender: str) -> ContenderStats | None:
         """Return the row of a contender, if it has one."""
         return next((row for row in self.rows if row.contender == contender), None)
 
 
 def find_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Return a table for each batch size and setting, in the order they were asked for."""
+    """Return a table for each batch size and setting, in the order of the options."""
     method = comparison.method
     return tuple(
         _find_table(comparison, batch_size, setting)
@@ -77,7 +77,7 @@ def find_tables(comparison: Comparison) -> tuple[Table, ...]:
 
 
 def tuning_gain(tables: Sequence[Table], batch_size: int, contender: str) -> Estimate:
-    """Return the speed of a contender tuned / plain, from pairs of one round; NaN if unknown."""
+    """Return the speed with Trainer / with model.fit, over pairs of one round; NaN if unknown."""
     found = {
         table.setting: table.row(contender) for table in tables if table.batch_size == batch_size
     }
@@ -87,14 +87,16 @@ def tuning_gain(tables: Sequence[Table], batch_size: int, contender: str) -> Est
     return _ratio(tuned, plain, comparisons=1)
 
 
-def wait_share_of_difference(row: Row, fastest: Row) -> float | None:
-    """Return how much of what a slower row loses to the fastest is waiting for input.
+def wait_fraction_of_difference(row: ContenderStats, fastest: ContenderStats) -> float | None:
+    """Return the fraction of a slower row's extra time that is waiting for input.
 
     Returns:
-        A share from 0 to 1; None where the waits do not differ beyond doubt, or it is not slower.
+        A fraction from 0 to 1; None if the waits do not differ significantly, or the row is not
+        slower.
     """
     lost = row.step_seconds.value - fastest.step_seconds.value
-    # Not the shares: of two that do little but wait, one can wait longer all the same.
+    # Compare seconds, not fractions: rows that do little but wait can still wait for different
+    # times.
     mine, least = row.wait_seconds, fastest.wait_seconds
     if row.standing != "slower" or not lost > 0 or not mine.low > least.high:
         return None
@@ -114,25 +116,26 @@ def _find_table(comparison: Comparison, batch_size: int, setting: Setting) -> Ta
     )
 
 
-def _rank(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with their ratio to the fastest and what follows, the fastest first."""
-    # The mean logarithm, as in the ratios: the order of medians may differ within the noise.
+def _rank(rows: Sequence[ContenderStats]) -> list[ContenderStats]:
+    """Return the rows with their ratio to the fastest and their standing, fastest first."""
+    # Order by the mean logarithm, as in the ratios; the order of medians may differ within the
+    # noise.
     ordered = sorted(rows, key=_mean_log_speed, reverse=True)
     comparisons = len(list(combinations(rows, 2)))
     for fastest in ordered:
         compared = [_compare(row, fastest, comparisons) for row in ordered if row is not fastest]
-        # Where rounds are missing, means are of different rounds, and pairs may say otherwise.
+        # If rounds are missing, the means are over different rounds, and the pairs may disagree.
         if not any(row.relative.low > 1 for row in compared):
             return [_crown(fastest, compared), *compared]
     return [replace(row, relative=Estimate(math.nan)) for row in ordered]
 
 
-def _mean_log_speed(row: Row) -> float:
+def _mean_log_speed(row: ContenderStats) -> float:
     logs = [math.log(sample.rows_per_second) for sample in row.samples]
     return sum(logs) / len(logs)
 
 
-def _compare(row: Row, fastest: Row, comparisons: int) -> Row:
+def _compare(row: ContenderStats, fastest: ContenderStats, comparisons: int) -> ContenderStats:
     relative = _ratio(row, fastest, comparisons=comparisons)
     return replace(row, relative=relative, standing=_standing(relative))
 
@@ -141,10 +144,10 @@ def _standing(relative: Estimate) -> Standing:
     if not relative.has_interval:
         return "unknown"
     is_small = abs(relative.value - 1) < MINIMAL_EFFECT
-    return "level" if is_small or relative.holds(1.0) else "slower"
+    return "level" if is_small or relative.contains(1.0) else "slower"
 
 
-def _crown(fastest: Row, others: Sequence[Row]) -> Row:
+def _crown(fastest: ContenderStats, others: Sequence[ContenderStats]) -> ContenderStats:
     standings = {row.standing for row in others}
     standing: Standing = "unknown"
     if standings == {"slower"}:
@@ -154,7 +157,7 @@ def _crown(fastest: Row, others: Sequence[Row]) -> Row:
     return replace(fastest, relative=Estimate(1.0, count=len(fastest.samples)), standing=standing)
 
 
-def _ratio(row: Row, reference: Row, *, comparisons: int) -> Estimate:
+def _ratio(row: ContenderStats, reference: ContenderStats, *, comparisons: int) -> Estimate:
     ours = {sample.repeat: sample.rows_per_second for sample in row.samples}
     theirs = {sample.repeat: sample.rows_per_second for sample in reference.samples}
     both = sorted(ours.keys() & theirs.keys())
@@ -165,8 +168,8 @@ def _ratio(row: Row, reference: Row, *, comparisons: int) -> Estimate:
     )
 
 
-def _find_break_evens(ranked: Sequence[Row]) -> Iterable[BreakEven]:
-    """Yield who starts later than another and is faster beyond doubt, against the fastest."""
+def _find_break_evens(ranked: Sequence[ContenderStats]) -> Iterable[BreakEven]:
+    """Yield the contenders that start later than the fastest-starting one but step faster."""
     for other in ranked[1:]:
         fastest = ranked[0]
         steps = break_even_steps(

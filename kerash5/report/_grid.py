@@ -1,4 +1,4 @@
-"""A table of text: what is in its cells, and nothing of how it is drawn."""
+"""A table of text: the contents of its cells, without their appearance."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kerash5.report._wording import NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell: what is read first, what stands smaller beside it, and whether it is greyed."""
+class TableCell:
+    """One cell: its main text, a smaller note, and whether it is greyed out."""
 
     text: str
     note: str = ""
@@ -23,12 +23,12 @@ class Line:
     """One line of a grid.
 
     Args:
-        cells: As many as there are columns.
-        is_grey: Whether it is shown, but does not count.
-        reason: Why it, or some of its cells, do not.
+        cells: One per column.
+        is_grey: Whether the line is greyed out, because it does not count.
+        reason: Why the line, or some of its cells, do not count.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     is_grey: bool = False
     reason: str = ""
 
@@ -38,10 +38,10 @@ class Grid:
     """A table of text.
 
     Args:
-        title: Stands above it.
-        columns: The head of each column; the first names what a line is about.
-        lines: From the top.
-        groups: Heads over several columns each, as (text, how many columns); empty for none.
+        title: Heading above the table.
+        columns: Heading of each column; the first column names the line.
+        lines: Lines, from top to bottom.
+        groups: Headings over several columns, as (text, number of columns); empty for none.
     """
 
     title: str
@@ -51,7 +51,7 @@ class Grid:
 
 
 def pick_columns(grid: Grid, columns: Sequence[int], title: str) -> Grid:
-    """Return some columns of a grid, without groups, under a title."""
+    """Return a grid of the given columns, without groups, with another title."""
     return Grid(
         title=title,
         columns=tuple(grid.columns[column] for column in columns),
@@ -63,7 +63,7 @@ def pick_columns(grid: Grid, columns: Sequence[int], title: str) -> Grid:
 
 
 def without_empty_columns(grid: Grid) -> Grid:
-    """Leave out what was measured nowhere: a processor alone has no memory of a device."""
+    """Return the grid without empty columns, such as device memory on a CPU."""
     kept = [
         column
         for column in range(len(grid.columns))
@@ -72,11 +72,13 @@ def without_empty_columns(grid: Grid) -> Grid:
     return pick_columns(grid, kept, grid.title)
 
 
-def estimated_cell(estimate: Estimate, write: Callable[[float], str]) -> Cell:
-    """Return a cell with a value and its interval, written by `write`."""
+def estimated_cell(estimate: Estimate, write: Callable[[float], str]) -> TableCell:
+    """Return a cell with a value and its interval, formatted by `write`."""
     if not estimate.has_interval:
-        return Cell(write(estimate.value))
+        return TableCell(write(estimate.value))
     (low, *unit), high = write(estimate.low).split(" "), write(estimate.high)
-    # A unit that both ends share is written once.
+    # Write a unit that both ends have only once.
     is_shared = unit == high.split(" ")[1:]
-    return Cell(write(estimate.value), f"{low if is_shared else ' '.join([low, *unit])} to {high}")
+    return TableCell(
+        write(estimate.value), f"{low if is_shared else ' '.join([low, *unit])} to {high}"
+    )

@@ -1,6 +1,6 @@
-"""The other tables of a report: what starting costs, parity, settings, the environment.
+"""The other tables of a report: cost of starting, parity, settings, environment.
 
-Cell by cell as the page, Markdown and the terminal show them; numbers and names are written once.
+The page, Markdown and the terminal show the same cells, so each is formatted once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from kerash5.comparison._parity import CheckName, Parity, ParityCheck
 from kerash5.comparison._results import Comparison
 from kerash5.comparison._statistics import Estimate, median_interval
 from kerash5.report._findings import Table
-from kerash5.report._grid import Cell, Grid, Line, estimated_cell, without_empty_columns
-from kerash5.report._rows import Row
+from kerash5.report._grid import Grid, Line, TableCell, estimated_cell, without_empty_columns
+from kerash5.report._rows import ContenderStats
 from kerash5.report._wording import (
     NOTHING,
     SETTING_WORDS,
@@ -35,7 +35,7 @@ _CHECKS: Final[dict[CheckName, str]] = {
 
 
 def cost_grid(tables: Sequence[Table]) -> Grid:
-    """Return what else each contender cost and gave: starting, memory, loss, accuracy, spread."""
+    """Return a grid of start time, memory, loss, accuracy and spread of each contender."""
     several = len({table.batch_size for table in tables}) > 1
     lines = [
         Line(cells=_cost_cells(table, row, several=several), is_grey=not row.is_ranked)
@@ -46,7 +46,7 @@ def cost_grid(tables: Sequence[Table]) -> Grid:
     grid = Grid(
         title="Starting, memory, loss",
         columns=(
-            *("Backend", "First step, cold", "First step, warm", "Waits for input", "Peak memory"),
+            *("Backend", "First step, cold", "First step, warm", "Input wait", "Peak memory"),
             *("On device", "Final loss", "Accuracy", "Spread", "Load before", "Runs"),
         ),
         lines=tuple(lines),
@@ -55,13 +55,18 @@ def cost_grid(tables: Sequence[Table]) -> Grid:
 
 
 def engine_grid(tables: Sequence[Table]) -> Grid:
-    """Return which engine ran the steps of each contender, and why not a faster one."""
+    """Return a grid of the engine of each contender, and why a faster one was not used."""
     several = len({table.batch_size for table in tables}) > 1
     return Grid(
-        title="What ran the steps",
+        title="Engine of the steps",
         columns=("Backend", "Engine"),
         lines=tuple(
-            Line(cells=(_contender_cell(table, row, several=several), Cell("; ".join(row.engines))))
+            Line(
+                cells=(
+                    _contender_cell(table, row, several=several),
+                    TableCell("; ".join(row.engines)),
+                )
+            )
             for table in tables
             for row in table.rows
             if row.engines
@@ -70,7 +75,7 @@ def engine_grid(tables: Sequence[Table]) -> Grid:
 
 
 def parity_grid(comparison: Comparison) -> Grid:
-    """Return what each contender's numbers differ by from the reference, beside what is allowed."""
+    """Return a grid of each contender's differences from the reference, with their bounds."""
     return Grid(
         title="Parity",
         columns=("Backend", *_CHECKS.values(), "Verdict"),
@@ -79,7 +84,7 @@ def parity_grid(comparison: Comparison) -> Grid:
 
 
 def settings_grid(comparison: Comparison) -> Grid:
-    """Return what was asked for, and the machine it ran on."""
+    """Return a grid of the options and the machine."""
     method, machine = comparison.method, asdict(comparison.machine)
     asked = {
         "Model": method.model,
@@ -88,7 +93,7 @@ def settings_grid(comparison: Comparison) -> Grid:
         "Settings": ", ".join(SETTING_WORDS[setting] for setting in method.settings),
         "Rounds": str(method.repeats),
         "Steps in an epoch": f"{method.num_steps:,}",
-        "Epochs timed in a process": f"{method.num_epochs}, and two before them to warm up",
+        "Timed epochs per process": f"{method.num_epochs}, after two warm-up epochs",
         "Threads": str(method.threads),
         "Precision": f"{method.precision}, TF32 {'allowed' if method.tf32 else 'off'}",
         "Seed": str(method.seed),
@@ -104,7 +109,7 @@ def settings_grid(comparison: Comparison) -> Grid:
 
 
 def versions_grid(comparison: Comparison) -> Grid:
-    """Return versions of packages, and settings as the processes found them, by contender."""
+    """Return a grid of package versions and resolved settings, by contender."""
     found = {name: _find_environment(comparison, name) for name in comparison.method.contenders}
     known = {name: values for name, values in found.items() if values}
     entries = dict.fromkeys(entry for values in known.values() for entry in values)
@@ -114,8 +119,8 @@ def versions_grid(comparison: Comparison) -> Grid:
         lines=tuple(
             Line(
                 cells=(
-                    Cell(entry if entry.isupper() else entry.replace("_", " ")),
-                    *(Cell(str(values.get(entry, NOTHING))) for values in known.values()),
+                    TableCell(entry if entry.isupper() else entry.replace("_", " ")),
+                    *(TableCell(str(values.get(entry, NOTHING))) for values in known.values()),
                 )
             )
             for entry in entries
@@ -123,69 +128,69 @@ def versions_grid(comparison: Comparison) -> Grid:
     )
 
 
-def _cost_cells(table: Table, row: Row, *, several: bool) -> tuple[Cell, ...]:
+def _cost_cells(table: Table, row: ContenderStats, *, several: bool) -> tuple[TableCell, ...]:
     warm = row.first_step.get("warm", Estimate(math.nan))
     cold = row.first_step.get("cold", Estimate(math.nan))
     uncached = row.first_step.get("none")
     return (
         _contender_cell(table, row, several=several),
-        *([_without_cache(uncached), Cell(NOTHING)] if uncached else _starts(cold, warm)),
+        *([_without_cache(uncached), TableCell(NOTHING)] if uncached else _starts(cold, warm)),
         estimated_cell(row.input_wait, percent),
-        Cell(memory(row.host_bytes.value)),
-        Cell(memory(row.device_bytes.value)),
+        TableCell(memory(row.host_bytes.value)),
+        TableCell(memory(row.device_bytes.value)),
         estimated_cell(row.loss, number),
         estimated_cell(row.accuracy, percent),
-        Cell(percent(row.variation), "unstable" if row.instabilities else ""),
+        TableCell(percent(row.variation), "unstable" if row.instabilities else ""),
         _load_cell(row),
-        Cell(f"{len(row.samples)} of {row.num_asked}"),
+        TableCell(f"{len(row.samples)} of {row.num_asked}"),
     )
 
 
-def _contender_cell(table: Table, row: Row, *, several: bool) -> Cell:
+def _contender_cell(table: Table, row: ContenderStats, *, several: bool) -> TableCell:
     size = f"batch {table.batch_size}, " if several else ""
-    return Cell(name_of(row.contender), size + SETTING_WORDS[table.setting])
+    return TableCell(name_of(row.contender), size + SETTING_WORDS[table.setting])
 
 
-def _load_cell(row: Row) -> Cell:
+def _load_cell(row: ContenderStats) -> TableCell:
     before, after = (
         median_interval([getattr(sample, name) for sample in row.samples]).value
         for name in ("load_before", "load_after")
     )
-    return Cell(number(before, digits=2), f"{number(after, digits=2)} after")
+    return TableCell(number(before, digits=2), f"{number(after, digits=2)} after")
 
 
-def _starts(cold: Estimate, warm: Estimate) -> list[Cell]:
+def _starts(cold: Estimate, warm: Estimate) -> list[TableCell]:
     return [estimated_cell(cold, seconds), estimated_cell(warm, seconds)]
 
 
-def _without_cache(start: Estimate) -> Cell:
-    return Cell(seconds(start.value), "no cache")
+def _without_cache(start: Estimate) -> TableCell:
+    return TableCell(seconds(start.value), "no cache")
 
 
 def _parity_line(parity: Parity) -> Line:
     checks = {check.name: check for check in parity.checks}
     return Line(
         cells=(
-            Cell(name_of(parity.contender), SETTING_WORDS[parity.setting]),
+            TableCell(name_of(parity.contender), SETTING_WORDS[parity.setting]),
             *(_check_cell(checks.get(name)) for name in _CHECKS),
-            Cell("passed" if parity.is_passed else "failed"),
+            TableCell("passed" if parity.is_passed else "failed"),
         ),
         is_grey=not parity.is_passed,
         reason=parity.reason,
     )
 
 
-def _check_cell(check: ParityCheck | None) -> Cell:
+def _check_cell(check: ParityCheck | None) -> TableCell:
     if check is None:
-        return Cell(NOTHING)
-    allowed = f"of {check.bound:.0e} allowed"
-    text = f"{check.difference:.1e}" if math.isfinite(check.difference) else "not a number"
+        return TableCell(NOTHING)
+    allowed = f"bound {check.bound:.0e}"
+    text = f"{check.difference:.1e}" if math.isfinite(check.difference) else "not finite"
     text = text if check.difference else "0"
-    return Cell(text, f"{allowed}; {check.loosened}" if check.loosened else allowed)
+    return TableCell(text, f"{allowed}; {check.loosened}" if check.loosened else allowed)
 
 
 def _find_environment(comparison: Comparison, contender: str) -> dict[str, object]:
-    """Return versions, and what the first process of a contender says of itself."""
+    """Return the versions and environment that the first process of a contender reported."""
     resolved = next(
         (s.environment for s in comparison.samples if s.contender == contender and s.environment),
         {},
@@ -205,4 +210,4 @@ def _pair(name: str, value: object) -> Line:
         value = ", ".join(map(str, value))
     is_size = name.endswith(" bytes") and isinstance(value, int)
     text = memory(float(str(value))) if is_size else str(value)
-    return Line(cells=(Cell(name.removesuffix(" bytes")), Cell(text or NOTHING)))
+    return Line(cells=(TableCell(name.removesuffix(" bytes")), TableCell(text or NOTHING)))

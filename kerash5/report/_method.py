@@ -1,4 +1,4 @@
-"""How a comparison is made and read, for the end of every report."""
+"""The text on how a comparison is made and read, for the end of every report."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from kerash5.report._wording import listed
 _PARAGRAPHS: Final = (
     (
         "What is measured",
-        "Every number comes from a process of its own. In each of {repeats} rounds every backend "
-        "runs once in each setting, in random order; all start from the same weights, read the "
-        "same batches in the same order, and may use {threads} threads. A process trains "
-        "two epochs to warm up and {epochs} that are timed, {steps} steps each, with no callback "
-        "that acts on batches; its speed is the median of those. \u201cAs users get it\u201d is "
-        "model.fit with Keras' defaults, \u201ctuned\u201d is kerash5's Trainer.",
+        "Each number comes from a process of its own. In each of {repeats} rounds every backend "
+        "runs once with each setting, in random order. All start from the same weights, read the "
+        "same batches in the same order, and may use {threads} threads. A process trains two "
+        "warm-up epochs and {epochs} timed epochs of {steps} steps each, without callbacks on "
+        "batches; its speed is the median of the timed epochs. \u201cmodel.fit\u201d is Keras' "
+        "model.fit with its defaults, \u201cTrainer\u201d is kerash5's Trainer.",
     ),
     (
         "One backend",
-        "The median over processes, and the interval between two of them that holds the true "
-        "median: with five processes the lowest and the highest, which is right 94 times in 100 "
-        "whatever the distribution (75 with three, 97 with six). A machine that drifts from round "
-        "to round makes it wider.",
+        "The median over processes, with the interval between two of them that contains the true "
+        "median. With five processes it spans the lowest and the highest and has a level of 94 %, "
+        "for any distribution (75 % with three, 97 % with six). Drift of the machine from round to "
+        "round makes it wider.",
     ),
     (
         "Two backends",
-        "The ratio is the geometric mean over rounds of what the two did in the same round, "
-        "because what the machine does to a round it does to both. The interval is Student's, on "
-        "logarithms, at a level at which all pairs of one table hold at once with 95 % "
-        "(Bonferroni), because whoever looks for the fastest has looked at all pairs. A bootstrap "
-        "of five pairs claims 95 % and holds 82 to 84; this one holds 94 to 98 in simulations "
-        "with drift and heavy tails. Tables are not corrected for each other.",
+        "The ratio is the geometric mean over rounds of the ratio within a round, because the "
+        "machine affects all processes of a round alike. The interval is Student's, on logarithms, "
+        "at a level at which the intervals of all pairs of a table hold jointly with 95 % "
+        "(Bonferroni), because finding the fastest compares all pairs. A bootstrap of five pairs "
+        "claims 95 % and covers 82 to 84 %; this interval covers 94 to 98 % in simulations with "
+        "drift and heavy tails. Tables are not corrected for each other.",
     ),
     (
         "No difference",
-        "Said where the interval covers 1, or the difference is below {effect}: how code and data "
-        "happen to lie in memory moves a program by that much, the same way in every process. It "
-        "does not mean equal: the interval says how large a difference may have been missed.",
+        "Reported if the interval contains 1, or the difference is below {effect}: the layout of "
+        "code and data in memory changes a program's speed by that much, equally in every process. "
+        "It does not mean equal: the interval shows how large a missed difference may be.",
     ),
     (
         "Parity",
-        "Before any speed: from the same weights and batches each backend must give the same "
-        "outputs, the same first losses, and nearly the same after 10 steps of Adam and 64 of "
-        "SGD; later steps diverge on any backend, so the end is judged by accuracy. What fails is "
-        "shown grey and not ranked.",
+        "Checked before speed: from the same weights and batches each backend must compute the "
+        "same outputs, the same first losses, and nearly the same after 10 steps of Adam and 64 of "
+        "SGD. Later steps diverge on any backend, so the end of training is judged by "
+        "accuracy. A backend that fails the parity check is greyed out and not ranked.",
     ),
     (
         "Input",
-        "The share of an epoch that would be saved if input cost nothing: the same epoch on one "
-        "batch in memory against the file.",
+        "Input wait is the fraction of an epoch that would be saved if input cost nothing: the "
+        "same epoch on one batch in memory, compared with the file.",
     ),
     (
         "Unstable",
-        "A row is marked where its processes differ by more than {variation} (coefficient of "
-        "variation), or more than {load} processes per core were running before it. It stays in "
-        "the ranking: rounds are paired, and the interval knows.",
+        "A row is marked if its processes differ by more than {variation} (coefficient of "
+        "variation), or if more than {load} processes per core were running before it. It stays in "
+        "the ranking: rounds are paired, and the interval includes the extra variation.",
     ),
 )
 
 
 def describe_method(methods: Sequence[Method]) -> tuple[tuple[str, str], ...]:
-    """Return the method of comparisons in paragraphs, each with its head."""
+    """Return the description of the method in paragraphs, each with a heading."""
     values = {
         "repeats": _either(method.repeats for method in methods),
         "threads": _either(method.threads for method in methods),

@@ -1,7 +1,8 @@
-"""The report as files: one HTML page that needs nothing else, Markdown, and the numbers as JSON.
+"""Write the report as files: one self-contained HTML page, Markdown, and the numbers as JSON.
 
-The page is written from the same findings, sentences and grids as the terminal's tables; the
-template decides only how it looks. It loads nothing, runs no script, and says so to the browser.
+The page is made from the same findings, sentences and grids as the terminal's tables; the template
+only sets its appearance. The page loads no resources and runs no script, and its content security
+policy forbids both.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TEXT_FILE: Final = "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing and what stands below it."""
+    """A drawing and its caption."""
 
     svg: str
     caption: str
@@ -42,7 +43,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is shown of one batch size."""
+    """The parts of a report about one batch size."""
 
     grid: Grid
     figure: Figure
@@ -67,7 +68,7 @@ class View:
 
     @property
     def embedded(self) -> str:
-        """The JSON for a script element, which nothing in it can close."""
+        """The JSON, escaped so that it cannot close its script element."""
         return self.json.replace("<", "\\u003c")
 
 
@@ -77,19 +78,19 @@ def write_report(
     """Write the report of one comparison, or of several on one page.
 
     Args:
-        comparisons: What was measured; several are shown one below the other and never mixed.
-        folder: Is made where it is missing. Files of an older report in it are replaced.
+        comparisons: The comparisons; several appear one below the other and are never mixed.
+        folder: Folder to write to; created if missing. Files of an older report are replaced.
 
     Returns:
-        The paths: the page, the Markdown, and the JSON of each comparison.
+        The paths of the page, the Markdown, and the JSON of each comparison.
 
     Raises:
         BackendError: Jinja2 or matplotlib is not installed.
-        OptionError: There is no comparison.
+        OptionError: `comparisons` is empty.
     """
     found = (comparisons,) if isinstance(comparisons, Comparison) else tuple(comparisons)
     if not found:
-        raise OptionError("no comparison to report; give at least one")
+        raise OptionError("there is no comparison to report; pass at least one")
     page, text = render_page(found), render_markdown(found)
     into = Path(folder)
     into.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def write_report(
 
 
 def render_page(comparisons: Sequence[Comparison]) -> str:
-    """Return the HTML of a page about these comparisons.
+    """Return the HTML page about these comparisons.
 
     Raises:
         BackendError: Jinja2 or matplotlib is not installed.
@@ -125,7 +126,7 @@ def render_page(comparisons: Sequence[Comparison]) -> str:
 
 
 def column_heads(grid: Grid) -> tuple[str, ...]:
-    """Return the head of each column with that of its group: "tuned: Rows/s"."""
+    """Return each column's heading, prefixed with its group: "Trainer: Rows/s"."""
     if not grid.groups:
         return grid.columns
     groups = [text for text, width in grid.groups for _ in range(width)]
@@ -136,7 +137,7 @@ def column_heads(grid: Grid) -> tuple[str, ...]:
 
 
 def name_comparison(comparison: Comparison) -> str:
-    """Return what tells a comparison from others: its machine, its model and its day."""
+    """Return the title of a comparison: its machine, model and date."""
     day = comparison.started[:10]
     return ", ".join(
         filter(None, [describe_machine(comparison.machine), comparison.method.model, day])
@@ -156,8 +157,8 @@ def _make_view(comparison: Comparison, file: str, name: str) -> View:
         name=name_comparison(comparison),
         verdict=find_verdict(comparison, tables),
         sizes=tuple(
-            Size(grid, _speed_figure(comparison, same, f"{name}-speed-{place}"))
-            for place, (grid, same) in enumerate(zip(shown, _by_size(tables), strict=True))
+            Size(grid, _speed_figure(comparison, same, f"{name}-speed-{position}"))
+            for position, (grid, same) in enumerate(zip(shown, _by_size(tables), strict=True))
         ),
         costs=cost_grid(tables),
         engines=engine_grid(tables),
@@ -174,7 +175,7 @@ def _make_view(comparison: Comparison, file: str, name: str) -> View:
 def _speed_figure(comparison: Comparison, tables: Sequence[Table], name: str) -> Figure:
     return Figure(
         draw_speeds(comparison, tables, name),
-        "Each mark is a process, the stroke their median, the pale bar its interval. Grey: not "
+        "Each dot is a process, the line their median, the pale bar its interval. Grey: not "
         "ranked.",
     )
 
@@ -184,13 +185,13 @@ def _other_figures(comparison: Comparison, tables: Sequence[Table], name: str) -
     return [
         Figure(
             draw_starts(comparison, tables, f"{name}-start"),
-            f"{where} Time from the start of a process to its first step; cold: nothing was "
-            "compiled before, warm: the compilation cache held the model.",
+            f"{where} Time from the start of a process to its first step. Cold: the compilation "
+            "cache was empty; warm: it contained the model.",
         ),
         Figure(
             draw_losses(comparison, tables, f"{name}-loss"),
-            f"{where} Training loss of every process. From the same weights and batches, curves of "
-            "backends that compute the same lie on each other.",
+            f"{where} Training loss of every process. The curves of backends that compute the same "
+            "from the same weights and batches lie on top of each other.",
         ),
     ]
 

@@ -1,7 +1,8 @@
-"""The figures of a report: SVG that takes its colours and its letters from the page around it.
+"""Draw the figures of a report: SVG that uses the colours and fonts of the page around it.
 
-Drawn by matplotlib in colours that mean nothing, which are then replaced by variables of CSS: one
-figure serves light, dark and paper. Text stays text. Nothing refers to anything outside.
+matplotlib draws them in placeholder colours, which are then replaced by CSS variables. One figure
+therefore works in light and dark mode and in print. Text remains text, and nothing is loaded from
+outside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from kerash5._errors import BackendError
 from kerash5.comparison._results import Comparison
 from kerash5.report._findings import Table
-from kerash5.report._rows import Row
+from kerash5.report._rows import ContenderStats
 from kerash5.report._wording import SETTING_WORDS, name_of, number, seconds
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ _VARIABLES: Final = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _PAPER: 
 _NUM_COLORS: Final = 6
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 _PLACES: Final = {"jax": 0, "tensorflow": 1, "torch": 2}
-_WIDE: Final = 20  # times as fast: beyond it the slow ones are too near 0 to be told apart
-_WIDTH: Final = 4.8  # inches: drawn small, so that letters stay readable on a phone
+_WIDE: Final = 20  # ratio of speeds; above it the slow ones are too close to 0 to be distinguished
+_WIDTH: Final = 4.8  # inches; small, so that text stays readable on a phone
 
 
 def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw every process as a dot, and the median with its interval, of one batch size.
+    """Draw every process of one batch size as a dot, and the median with its interval.
 
     Args:
-        comparison: Whose contenders give the colours.
-        tables: Of one batch size, one per setting.
-        name: Unlike that of every other figure of the page.
+        comparison: The comparison, whose contenders determine the colours.
+        tables: Tables of one batch size, one per setting.
+        name: Prefix of the element ids; unique on the page.
 
     Returns:
         An `<svg>` element.
@@ -48,8 +49,8 @@ def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     """
     rows = [(table, row) for table in tables for row in table.rows if row.samples]
     figure, axes = _new_axes(0.36 * len(rows) + 0.75)
-    for place, (_, row) in enumerate(rows):
-        _draw_row(axes, place, row, _place_of(comparison, row.contender))
+    for position, (_, row) in enumerate(rows):
+        _draw_row(axes, position, row, _color_index(comparison, row.contender))
     _label_rows(axes, [f"{name_of(row.contender)}, {SETTING_WORDS[t.setting]}" for t, row in rows])
     _scale_speeds(axes, [row.speed.value for _, row in rows])
     size = tables[0].batch_size
@@ -61,17 +62,19 @@ def draw_speeds(comparison: Comparison, tables: Sequence[Table], name: str) -> s
 
 
 def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw what passes before the first step is done: import, build, compile; cold and warm."""
+    """Draw the time to the first step, split into import, build and compile, cold and warm."""
     bars = [bar for row in _first_rows(tables) for bar in _start_bars(row)]
     figure, axes = _new_axes(0.36 * len(bars) + 1.0)
-    for place, (_, contender, parts) in enumerate(bars):
-        color, left = _color(_place_of(comparison, contender)), 0.0
+    for position, (_, contender, parts) in enumerate(bars):
+        color, left = _color(_color_index(comparison, contender)), 0.0
         for part, (length, alpha) in enumerate(zip(parts, (0.35, 0.6, 1.0), strict=True)):
-            axes.barh(place, length, left=left, height=0.62, color=color, alpha=alpha, label=part)
+            axes.barh(
+                position, length, left=left, height=0.62, color=color, alpha=alpha, label=part
+            )
             left += length
         axes.annotate(
             seconds(left),
-            (left, place),
+            (left, position),
             (4, 0),
             textcoords="offset points",
             va="center",
@@ -80,20 +83,20 @@ def draw_starts(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     _label_rows(axes, [label for label, _, _ in bars])
     axes.margins(x=0.16)
     axes.set_xlim(left=0)
-    axes.set_xlabel("seconds: pale import, middle build, full the first step")
+    axes.set_xlabel("seconds; pale: import, medium: build, full: first step")
     told = [f"{label}: {seconds(sum(parts))}" for label, _, parts in bars]
     return _to_svg(figure, name, "Time to the first step", "; ".join(told))
 
 
 def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> str:
-    """Draw the training loss of every process over the epochs, the warm-up first."""
+    """Draw the training loss of every process over the epochs, warm-up first."""
     figure, axes = _new_axes(2.7)
     from matplotlib.ticker import MaxNLocator
 
     rows = [(table, row) for table in tables for row in table.rows if row.samples]
     several = len({table.setting for table in tables}) > 1
     for table, row in rows:
-        place = _place_of(comparison, row.contender)
+        position = _color_index(comparison, row.contender)
         line = "--" if table.setting == "tuned" else "-"
         label = name_of(row.contender) + (f", {SETTING_WORDS[table.setting]}" if several else "")
         for number_of, sample in enumerate(row.samples):
@@ -102,14 +105,14 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
                 epochs,
                 sample.epoch_losses,
                 line,
-                color=_color(place),
-                marker=_MARKERS[place % len(_MARKERS)],
+                color=_color(position),
+                marker=_MARKERS[position % len(_MARKERS)],
                 markersize=3.5,
                 linewidth=1.1,
                 alpha=0.8,
                 label=label if number_of == 0 else None,
             )
-    axes.set_xlabel("epoch, the warm-up first")
+    axes.set_xlabel("epoch, warm-up first")
     axes.set_ylabel("training loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=_GRID, linewidth=0.7)
@@ -120,12 +123,12 @@ def draw_losses(comparison: Comparison, tables: Sequence[Table], name: str) -> s
     return _to_svg(figure, name, f"Training loss at batch size {size}", "; ".join(told))
 
 
-def _first_rows(tables: Sequence[Table]) -> list[Row]:
-    """Return the rows of the smallest tables: starting hardly depends on the batch size."""
+def _first_rows(tables: Sequence[Table]) -> list[ContenderStats]:
+    """Return the rows of the smallest batch size; the start hardly depends on the batch size."""
     return [row for row in tables[0].rows if row.samples and row.first_step]
 
 
-def _start_bars(row: Row) -> list[tuple[str, str, tuple[float, float, float]]]:
+def _start_bars(row: ContenderStats) -> list[tuple[str, str, tuple[float, float, float]]]:
     bars = []
     for cache in row.first_step:
         kept = [sample for sample in row.samples if sample.compile_cache == cache]
@@ -137,18 +140,22 @@ def _start_bars(row: Row) -> list[tuple[str, str, tuple[float, float, float]]]:
     return bars
 
 
-def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
+def _draw_row(axes: Axes, position: int, row: ContenderStats, contender: int) -> None:
     color = _color(contender) if row.is_ranked else _MUTED
     speeds = [sample.rows_per_second for sample in row.samples]
     if row.speed.has_interval:
         axes.plot(
-            [row.speed.low, row.speed.high], [place, place], color=color, linewidth=5, alpha=0.3
+            [row.speed.low, row.speed.high],
+            [position, position],
+            color=color,
+            linewidth=5,
+            alpha=0.3,
         )
-    # The dots of a row stand a little apart: processes that agree would hide each other.
+    # The dots of a row are spread vertically, because processes that agree would hide each other.
     shifts = [0.11 * ((index % 3) - 1) for index in range(len(speeds))]
     axes.plot(
         speeds,
-        [place + shift for shift in shifts],
+        [position + shift for shift in shifts],
         linestyle="none",
         marker=_MARKERS[contender % len(_MARKERS)],
         markersize=4.5,
@@ -156,11 +163,11 @@ def _draw_row(axes: Axes, place: int, row: Row, contender: int) -> None:
         markeredgecolor=_PAPER,
         markeredgewidth=0.6,
     )
-    axes.plot([row.speed.value] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2)
+    axes.plot([row.speed.value] * 2, [position - 0.3, position + 0.3], color=color, linewidth=2)
 
 
 def _scale_speeds(axes: Axes, speeds: Sequence[float]) -> None:
-    """Begin at 0, where lengths can be compared; with logarithms where some would lie on 0."""
+    """Scale the axis linearly from 0, or logarithmically if some speeds would lie on 0."""
     if speeds and max(speeds) > _WIDE * min(speeds):
         axes.set_xscale("log")
         axes.set_xlabel("rows per second, logarithmic; right is faster")
@@ -179,16 +186,16 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_axisbelow(True)
 
 
-def _place_of(comparison: Comparison, contender: str) -> int:
-    """Return the number of a contender's colour: the three backends always have the same."""
+def _color_index(comparison: Comparison, contender: str) -> int:
+    """Return the index of a contender's colour; the three backends always have the same colours."""
     if contender in _PLACES:
         return _PLACES[contender]
     others = [name for name in comparison.method.contenders if name not in _PLACES]
     return 3 + (others.index(contender) if contender in others else 0)
 
 
-def _color(place: int) -> str:
-    return f"#0500{place % _NUM_COLORS:02d}"
+def _color(position: int) -> str:
+    return f"#0500{position % _NUM_COLORS:02d}"
 
 
 def _new_axes(height: float) -> tuple[Figure, Axes]:
@@ -218,7 +225,7 @@ def _to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = text[text.index("<svg") :]
     head, _, body = text.partition(">")
     box = re.search(r'viewBox="[^"]+"', head)
-    # Names of one figure must not meet those of another on the page.
+    # Element ids of one figure must not clash with those of another figure on the page.
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
@@ -235,4 +242,4 @@ def _to_svg(figure: Figure, name: str, title: str, description: str) -> str:
 
 
 def _all_variables() -> dict[str, str]:
-    return {**_VARIABLES, **{_color(place): f"--c{place}" for place in range(_NUM_COLORS)}}
+    return {**_VARIABLES, **{_color(position): f"--c{position}" for position in range(_NUM_COLORS)}}

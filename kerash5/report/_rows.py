@@ -1,6 +1,6 @@
-"""One row of a table: what the processes of one contender measured, and whether it can be ranked.
+"""One row of a table: the measurements of one contender, and whether it can be ranked.
 
-What it is in comparison with others is found in `_findings`.
+`_findings` compares it with other contenders.
 """
 
 from __future__ import annotations
@@ -16,36 +16,37 @@ from kerash5.comparison._statistics import Estimate, median_interval, variation
 from kerash5.report._wording import percent
 
 # "fastest": all others are slower. "level": no difference to the fastest was found. "unknown": too
-# few processes to say. "unranked": no result, or a wrong one.
+# few processes to decide. "unranked": no result, or the parity check failed.
 Standing = Literal["fastest", "level", "slower", "unknown", "unranked"]
 
 # A process's median moves by 1 to 5 % on a quiet machine.
 UNSTABLE_VARIATION: Final = 0.10
-# More than this many running processes for each core: others compute, too.
+# With more running processes per core than this, other programs are computing as well.
 UNSTABLE_LOAD: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One contender in one table.
+class ContenderStats:
+    """Statistics of one contender in one table.
 
     Args:
-        contender: Its name in tables.
-        backend: jax, tensorflow or torch.
-        samples: What its processes measured, in the order of rounds; failed ones left out.
-        num_asked: Processes that were asked for.
-        standing: What can be said of it.
+        contender: Name of the contender in tables.
+        backend: "jax", "tensorflow" or "torch".
+        samples: Measurements of its processes, in the order of rounds, without failed ones.
+        num_asked: Number of processes requested.
+        standing: Result of the comparison with the fastest contender.
         speed: Rows per second, over processes.
         step_seconds: Seconds of a step, over processes.
-        relative: Its speed / that of the fastest, from pairs of one round; exactly 1 for that one.
-        input_wait: Share of an epoch that input costs, over processes.
-        first_step: Seconds to the first step, by what the compilation cache held before.
-        loss: After the last epoch, over processes.
-        accuracy: Likewise.
+        relative: Speed / speed of the fastest contender, over pairs of one round; 1 for the
+            fastest.
+        input_wait: Fraction of an epoch spent waiting for input, over processes.
+        first_step: Seconds to the first step, by the state of the compilation cache.
+        loss: Loss after the last epoch, over processes.
+        accuracy: Accuracy after the last epoch, over processes.
         variation: Coefficient of variation of speed over processes.
-        instabilities: Why its speed is to be doubted, in words.
-        failures: What ended the processes that failed, each sentence once.
-        reason: Why it is unranked; "" where it is ranked.
+        instabilities: Reasons to doubt its speed.
+        failures: Errors of the processes that failed, without duplicates.
+        reason: Why it is unranked; "" if it is ranked.
     """
 
     contender: str
@@ -72,34 +73,36 @@ class Row:
 
     @property
     def wait_seconds(self) -> Estimate:
-        """Seconds of a step that input costs, over processes."""
+        """Seconds per step spent waiting for input, over processes."""
         return _over(self.samples, lambda sample: sample.input_wait_share * sample.step_seconds)
 
     @property
     def host_bytes(self) -> Estimate:
-        """Peak memory of the process."""
+        """Peak memory of the process, in bytes."""
         return _over(self.samples, lambda sample: _or_nan(sample.peak_host_bytes))
 
     @property
     def device_bytes(self) -> Estimate:
-        """Peak memory on the device; NaN where there is no counter."""
+        """Peak memory on the device, in bytes; NaN if there is no counter."""
         return _over(self.samples, lambda sample: _or_nan(sample.peak_device_bytes))
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """Which engines ran, each once; processes may differ."""
+        """The engines that ran, without duplicates; processes may differ."""
         return tuple(dict.fromkeys(sample.engine for sample in self.samples if sample.engine))
 
     @property
     def start_seconds(self) -> float:
-        """Seconds before steps run at their speed, compiled for the first time where known."""
+        """Seconds until steps run at full speed, with an empty compilation cache if known."""
         kept = [s for s in self.samples if s.compile_cache == "cold"] or self.samples
         starts = _over(kept, lambda s: s.import_seconds + s.build_seconds + s.compile_seconds)
         return starts.value
 
 
-def find_row(comparison: Comparison, contender: str, batch_size: int, setting: Setting) -> Row:
-    """Return the row of a contender, compared with nobody yet."""
+def find_row(
+    comparison: Comparison, contender: str, batch_size: int, setting: Setting
+) -> ContenderStats:
+    """Return the statistics of a contender, not yet compared with others."""
     started = [
         sample
         for sample in comparison.samples
@@ -114,7 +117,7 @@ def find_row(comparison: Comparison, contender: str, batch_size: int, setting: S
     reason = _why_unranked(started, good, parity)
     backends = [sample.backend for sample in started]
     backends += [part.backend for part in comparison.parities if part.contender == contender]
-    return Row(
+    return ContenderStats(
         contender=contender,
         backend=backends[0] if backends else contender,
         samples=good,
@@ -144,15 +147,19 @@ def _why_unranked(started: Sequence[Sample], good: Sequence[Sample], parity: Par
         reasons = [sample.error for sample in started if sample.error]
         if not reasons and parity is not None and parity.error:
             reasons = [parity.error]
-        untimed = "no process of it timed an epoch" if started else "no process of it has run yet"
+        untimed = (
+            "none of its processes timed an epoch"
+            if started
+            else "none of its processes has run yet"
+        )
         return reasons[0] if reasons else untimed
     if any(not math.isfinite(loss) for sample in good for loss in sample.epoch_losses):
-        return "its loss stopped being a number"
+        return "its loss became NaN or infinite"
     if parity is None:
         return "parity was not measured"
     if parity.is_passed:
         return ""
-    return f"it fails parity: {parity.reason}" if parity.checks else parity.reason
+    return f"it failed the parity check: {parity.reason}" if parity.checks else parity.reason
 
 
 def _find_first_steps(samples: Sequence[Sample]) -> dict[CompileCache, Estimate]:

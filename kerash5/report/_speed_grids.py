@@ -1,4 +1,4 @@
-"""The tables that answer the question: how fast each contender is, and of the fastest how much."""
+"""The main tables of a report: the speed of each contender, and its ratio to the fastest."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from kerash5.report._findings import Table, tuning_gain
-from kerash5.report._grid import Cell, Grid, Line, estimated_cell, pick_columns
-from kerash5.report._rows import Row, Standing
+from kerash5.report._grid import Grid, Line, TableCell, estimated_cell, pick_columns
+from kerash5.report._rows import ContenderStats, Standing
 from kerash5.report._wording import NOTHING, SETTING_WORDS, interval, name_of, number
 
 STANDING_WORDS: Final[dict[Standing, str]] = {
@@ -29,7 +29,7 @@ def speed_grids(tables: Sequence[Table]) -> tuple[Grid, ...]:
 
 
 def table_grid(tables: Sequence[Table], table: Table) -> Grid:
-    """Return one table alone, for where two do not fit side by side."""
+    """Return the grid of one table alone, for outputs too narrow for two side by side."""
     has_gain = table.setting == "tuned" and any(
         (other.batch_size, other.setting) == (table.batch_size, "plain") for other in tables
     )
@@ -39,10 +39,10 @@ def table_grid(tables: Sequence[Table], table: Table) -> Grid:
 
 
 def _speed_grid(tables: Sequence[Table], here: Sequence[Table], *, has_gain: bool) -> Grid:
-    columns = [head for _ in here for head in ("Rows/s", "ms/step", "Of the fastest")]
+    columns = [head for _ in here for head in ("Rows/s", "ms/step", "/ fastest")]
     return Grid(
         title=f"Batch size {here[0].batch_size}",
-        columns=("Backend", *columns, *(["Gain by tuning"] if has_gain else [])),
+        columns=("Backend", *columns, *(["Trainer / model.fit"] if has_gain else [])),
         groups=(
             ("", 1),
             *((SETTING_WORDS[table.setting], 3) for table in here),
@@ -61,7 +61,7 @@ def _speed_lines(
         cells = [cell for row in rows for cell in _speed_cells(row)]
         yield Line(
             cells=(
-                Cell(name_of(contender)),
+                TableCell(name_of(contender)),
                 *cells,
                 *([estimated_cell(gain, number)] if has_gain else []),
             ),
@@ -70,8 +70,8 @@ def _speed_lines(
         )
 
 
-def _why_grey(here: Sequence[Table], rows: Sequence[Row]) -> str:
-    """Return why rows of one contender are unranked, and in which setting if not in all."""
+def _why_grey(here: Sequence[Table], rows: Sequence[ContenderStats]) -> str:
+    """Return why rows of a contender are unranked, with the setting if it is not all of them."""
     reasons = dict.fromkeys(row.reason for row in rows)
     if len(reasons) == 1:
         return next(iter(reasons))
@@ -85,12 +85,12 @@ def _why_grey(here: Sequence[Table], rows: Sequence[Row]) -> str:
 
 
 def _in_order_of_speed(here: Sequence[Table]) -> list[str]:
-    """Return the contenders as the first setting that ranks any orders them."""
+    """Return the contenders, fastest first by the first setting that ranks any."""
     first = next((table for table in here if table.ranked), here[0])
     return [row.contender for row in first.rows]
 
 
-def _speed_cells(row: Row) -> tuple[Cell, ...]:
+def _speed_cells(row: ContenderStats) -> tuple[TableCell, ...]:
     cells = (
         estimated_cell(row.speed, number),
         estimated_cell(row.step_seconds, lambda value: number(value * 1e3)),
@@ -99,10 +99,10 @@ def _speed_cells(row: Row) -> tuple[Cell, ...]:
     return tuple(replace(cell, is_grey=not row.is_ranked) for cell in cells)
 
 
-def _standing_cell(row: Row) -> Cell:
+def _standing_cell(row: ContenderStats) -> TableCell:
     words = STANDING_WORDS[row.standing]
     if row.standing == "unranked" or not math.isfinite(row.relative.value):
-        return Cell(NOTHING, words)
+        return TableCell(NOTHING, words)
     if row.relative.has_interval:
-        return Cell(number(row.relative.value), f"{interval(row.relative)}; {words}")
-    return Cell(number(row.relative.value), words)
+        return TableCell(number(row.relative.value), f"{interval(row.relative)}; {words}")
+    return TableCell(number(row.relative.value), words)

@@ -1,4 +1,4 @@
-"""The report as text: Markdown for a repository, and tables for the terminal."""
+"""Write the report as text: Markdown for a repository, tables for the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kerash5.comparison._results import Comparison
 from kerash5.report._findings import find_tables
-from kerash5.report._grid import Cell, Grid, Line
+from kerash5.report._grid import Grid, Line, TableCell
 from kerash5.report._grids import cost_grid, engine_grid, parity_grid, settings_grid, versions_grid
 from kerash5.report._method import describe_method
 from kerash5.report._speed_grids import table_grid
@@ -23,17 +23,17 @@ def render_markdown(comparisons: Sequence[Comparison]) -> str:
     """Return the report of one comparison or several as Markdown."""
     parts = [part for comparison in comparisons for part in _markdown_parts(comparison)]
     method = describe_method([comparison.method for comparison in comparisons])
-    parts += ["## How it was measured, and how to read it"]
+    parts += ["## How it was measured and how to read it"]
     parts += [f"**{head}.** {_escape(text)}" for head, text in method]
     return "\n\n".join(parts) + "\n"
 
 
 def render_terminal(comparison: Comparison, console: Console) -> None:
-    """Print the verdict, the tables and what must be borne in mind.
+    """Print the verdict, the tables and the caveats.
 
     Args:
-        comparison: What was measured.
-        console: Where to; its width decides how tables break.
+        comparison: The comparison to print.
+        console: Console to print to; tables are laid out for its width.
     """
     from rich.padding import Padding
     from rich.text import Text
@@ -56,11 +56,11 @@ def _markdown_parts(comparison: Comparison) -> Iterable[str]:
     yield f"**{_escape(verdict.headline)}**"
     if verdict.details:
         yield _bullets(verdict.details)
-    yield "In brackets: intervals that hold for all pairs of a table at once with 95 %."
+    yield "In brackets: intervals, which hold jointly for all pairs of a table with 95 %."
     yield _bullets(verdict.caveats)
     yield from _markdown_grids(*(table_grid(tables, table) for table in tables))
     if verdict.remarks:
-        yield "## What else was seen"
+        yield "## Further findings"
         yield _bullets(verdict.remarks)
     yield from _markdown_grids(
         cost_grid(tables),
@@ -111,7 +111,7 @@ def _rich_table(grid: Grid) -> RichTable:
     return table
 
 
-def _in_one(cell: Cell) -> str:
+def _in_one(cell: TableCell) -> str:
     text = f"{cell.text} ({cell.note})" if cell.note else cell.text
     return f"{text}*" if cell.is_grey and cell.text != NOTHING else text
 
@@ -121,7 +121,7 @@ def _bullets(texts: Iterable[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return text that Markdown takes as it stands, in a table as well."""
+    """Return text escaped for Markdown, also inside tables."""
     for character in "\\`*_[]<>|":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")

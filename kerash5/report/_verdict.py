@@ -1,7 +1,7 @@
-"""The answer in words: one sentence on top, one per table, and what must be said along with them.
+"""The answer in sentences: a headline, one sentence per table, caveats and remarks.
 
-Says no more than the numbers bear: where an interval covers 1 there is "no difference", where there
-is one process each nothing is claimed, and what failed parity is not ranked.
+Claims no more than the numbers support. An interval that contains 1 is "no difference", a single
+process per contender supports no claim, and a backend that fails the parity check is not ranked.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 from kerash5.comparison._machine import Machine
 from kerash5.comparison._results import Comparison
-from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_share_of_difference
-from kerash5.report._rows import Row
+from kerash5.report._findings import MINIMAL_EFFECT, Table, wait_fraction_of_difference
+from kerash5.report._rows import ContenderStats
 from kerash5.report._wording import (
     SETTING_WORDS,
     interval,
@@ -27,19 +27,19 @@ from kerash5.report._wording import (
 
 _WITHIN_NOISE: Final = "no difference beyond noise was found between"
 _TOO_SMALL: Final = (
-    f"a difference below {MINIMAL_EFFECT * 100:.0f} %, which counts as none, lies between"
+    f"a difference below {MINIMAL_EFFECT * 100:.0f} %, which counts as none, was found between"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a comparison says.
+    """The result of a comparison, in sentences.
 
     Args:
         headline: The answer in one sentence.
-        details: One sentence per table; empty where there is one table, which the headline tells.
-        caveats: What weakens the answer, and for what it holds.
-        remarks: What else was found: who waits for input, who catches up when.
+        details: One sentence per table; empty if the headline covers the only table.
+        caveats: Limits of the answer, and reasons to doubt it.
+        remarks: Further findings: waiting for input, and slow starts that are caught up.
     """
 
     headline: str
@@ -49,8 +49,8 @@ class Verdict:
 
 
 def find_verdict(comparison: Comparison, tables: Sequence[Table]) -> Verdict:
-    """Return what the tables of a comparison say."""
-    details = tuple(f"{_place(table).capitalize()}: {_sentence(table)}." for table in tables)
+    """Return the verdict on a comparison and its tables."""
+    details = tuple(f"{_capitalized(_place(table))}: {_sentence(table)}." for table in tables)
     return Verdict(
         headline=_headline(comparison, tables),
         details=details if len(details) > 1 else (),
@@ -60,7 +60,7 @@ def find_verdict(comparison: Comparison, tables: Sequence[Table]) -> Verdict:
 
 
 def describe_machine(machine: Machine) -> str:
-    """Return processor, cores and GPUs in words, as far as they were noted."""
+    """Return processor, cores and GPUs as text, as far as they are known."""
     parts = [
         machine.processor or "unknown processor",
         "" if machine.cores is None else f"{machine.cores} core{'s' * (machine.cores != 1)}",
@@ -73,7 +73,7 @@ def _headline(comparison: Comparison, tables: Sequence[Table]) -> str:
     model = comparison.method.model
     if len(tables) == 1:
         text = f"training {model} on this machine, {_place(tables[0])}: {_sentence(tables[0])}."
-        return text[0].upper() + text[1:]
+        return _capitalized(text)
     winners = {table.ranked[0].contender for table in tables if _has_winner(table)}
     if len(winners) == 1 and all(_has_winner(table) for table in tables):
         return _winner_of_all(model, tables)
@@ -97,17 +97,17 @@ def _no_winner(model: str, tables: Sequence[Table]) -> str:
     standings = {row.standing for table in tables for row in table.ranked}
     if "level" in standings:
         return (
-            f"Training {model} on this machine, no backend is fastest beyond doubt in any of "
+            f"Training {model} on this machine, no backend is significantly faster in any of "
             f"{len(tables)} tables."
         )
-    return f"What was measured does not say which backend trains {model} fastest on this machine."
+    return f"The measurements do not show which backend trains {model} fastest on this machine."
 
 
 def _has_winner(table: Table) -> bool:
     return bool(table.ranked) and table.ranked[0].standing == "fastest"
 
 
-def _runner_up(table: Table) -> Row:
+def _runner_up(table: Table) -> ContenderStats:
     return max(table.ranked[1:], key=lambda row: row.relative.value)
 
 
@@ -118,13 +118,17 @@ def _answer(table: Table) -> str:
 
 
 def _place(table: Table) -> str:
-    return f"at batch size {table.batch_size}, {SETTING_WORDS[table.setting]}"
+    return f"at batch size {table.batch_size} with {SETTING_WORDS[table.setting]}"
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]  # str.capitalize would lower the rest
 
 
 def _sentence(table: Table) -> str:
-    """Return what a table says, without a full stop."""
+    """Return the sentence of a table, without a full stop."""
     if not table.ranked:
-        return "no backend gave a result that can be compared"
+        return "no backend gave a valid result"
     fastest, *others = table.ranked
     name, speed = name_of(fastest.contender), f"{number(fastest.speed.value)} rows/s"
     if not others:
@@ -141,22 +145,22 @@ def _sentence(table: Table) -> str:
     if unknown:
         names = listed([name_of(row.contender) for row in unknown])
         parts.append(
-            f"{name} ({speed}) was ahead of {names} in too few rounds to tell it from chance"
+            f"{name} ({speed}) was faster than {names}, but in too few rounds to exclude chance"
         )
     return "; ".join(parts)
 
 
-def _level_clause(fastest: Row, level: Sequence[Row]) -> str:
+def _level_clause(fastest: ContenderStats, level: Sequence[ContenderStats]) -> str:
     name = name_of(fastest.contender)
     told = []
     for words, is_within_noise in ((_WITHIN_NOISE, True), (_TOO_SMALL, False)):
-        rows = [row for row in level if row.relative.holds(1.0) == is_within_noise]
+        rows = [row for row in level if row.relative.contains(1.0) == is_within_noise]
         pairs = [f"{name_of(row.contender)} ({_ratio_words(row)})" for row in rows]
         told += [f"{words} {name} and {listed(pairs)}"] if rows else []
     return "; ".join(told)
 
 
-def _ratio_words(row: Row) -> str:
+def _ratio_words(row: ContenderStats) -> str:
     lead = row.relative.inverse()
     return f"{number(lead.value)} times, {interval(lead)}"
 
@@ -171,18 +175,18 @@ def _caveats(comparison: Comparison, tables: Sequence[Table]) -> Iterable[str]:
     yield from _instabilities(tables)
     method = comparison.method
     if not comparison.is_complete:
-        yield "The comparison was stopped before every process had run."
+        yield "The comparison was interrupted before every process had run."
     if method.repeats < 2:
         yield "With one process each there is no interval, and no difference can be claimed."
     elif method.repeats < 5:
         yield (
-            f"With {method.repeats} rounds intervals are wide, and a real difference is easily "
-            "missed; take 5 or more."
+            f"With {method.repeats} rounds intervals are wide and differences easily missed; use 5 "
+            "repeats or more."
         )
     yield from comparison.notes
     yield (
         f"This holds for one machine ({describe_machine(comparison.machine)}), {method.model}, "
-        f"{method.precision} and {_threads(method.threads)}; another may answer otherwise."
+        f"{method.precision} and {_threads(method.threads)}; results may differ elsewhere."
     )
 
 
@@ -220,22 +224,22 @@ def _instabilities(tables: Sequence[Table]) -> Iterable[str]:
         if row.instabilities
     ]
     if found:
-        yield f"Unstable, and to be read with doubt: {'; '.join(found)}."
+        yield f"Unstable measurements: {'; '.join(found)}."
 
 
 def _remarks(tables: Sequence[Table]) -> Iterable[str]:
     for table in tables:
         for row in table.ranked[1:]:
-            share = wait_share_of_difference(row, table.ranked[0])
+            share = wait_fraction_of_difference(row, table.ranked[0])
             if share is not None and share >= MINIMAL_EFFECT:
                 yield (
-                    f"{_place(table).capitalize()}, {percent(share)} of the time that "
-                    f"{name_of(row.contender)} loses to {name_of(table.ranked[0].contender)} is "
+                    f"{_capitalized(_place(table))}, {percent(share)} of the extra time of "
+                    f"{name_of(row.contender)} over {name_of(table.ranked[0].contender)} is "
                     "waiting for input."
                 )
         for even in table.break_evens:
             yield (
-                f"{_place(table).capitalize()}, {name_of(even.later)} starts "
+                f"{_capitalized(_place(table))}, {name_of(even.later)} starts "
                 f"{seconds(even.lead_seconds)} later than {name_of(even.earlier)} and has caught "
                 f"up after about {number(even.steps, digits=2)} steps."
             )

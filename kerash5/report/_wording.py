@@ -1,4 +1,4 @@
-"""How names and numbers are written: the same on the page, in Markdown and in the terminal."""
+"""Format names and numbers: the same on the page, in Markdown and in the terminal."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kerash5.comparison._parity import Setting
 from kerash5.comparison._results import CompileCache
 from kerash5.comparison._statistics import Estimate
 
-SETTING_WORDS: Final[dict[Setting, str]] = {"plain": "as users get it", "tuned": "tuned"}
+SETTING_WORDS: Final[dict[Setting, str]] = {"plain": "model.fit", "tuned": "Trainer"}
 CACHE_WORDS: Final[dict[CompileCache, str]] = {
-    "cold": "nothing compiled before",
-    "warm": "compiled before",
+    "cold": "empty compilation cache",
+    "warm": "warm compilation cache",
     "none": "no compilation cache",
 }
 NOTHING: Final = "—"
@@ -22,7 +22,7 @@ _NAMES: Final = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 
 
 def name_of(contender: str) -> str:
-    """Return a contender's name as people write it: "PyTorch" or "JAX (2)" for "jax-2"."""
+    """Return a contender's display name: "PyTorch", or "JAX (2)" for "jax-2"."""
     found = re.fullmatch(r"([a-z]+?)(?:-(\d+))?", contender)
     if found is None or found[1] not in _NAMES:
         return contender
@@ -30,12 +30,12 @@ def name_of(contender: str) -> str:
 
 
 def number(value: float, *, digits: int = 3) -> str:
-    """Return a number with this many significant digits and commas: "1,230"; a dash for NaN."""
+    """Return a number with `digits` significant digits and commas: "1,230"; a dash for NaN."""
     if not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
-    rounded = float(f"{value:.{digits}g}")  # first, for 9.999 becomes 10.0 and has a place less
+    rounded = float(f"{value:.{digits}g}")  # 9.999 becomes 10.0, which has one decimal less
     places = digits - 1 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:,.{max(0, places)}f}"
 
@@ -50,7 +50,7 @@ def seconds(value: float) -> str:
 
 
 def memory(value: float) -> str:
-    """Return bytes in a unit that suits them: "812 MiB"."""
+    """Return bytes in a suitable unit: "812 MiB"."""
     if not math.isfinite(value):
         return NOTHING
     unit, name = (2**30, "GiB") if value >= 2**30 else (2**20, "MiB")
@@ -58,12 +58,12 @@ def memory(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a share as a percentage: "4.1 %"."""
+    """Return a fraction as a percentage: "4.1 %"."""
     return f"{value * 100:.1f} %" if math.isfinite(value) else NOTHING
 
 
 def interval(estimate: Estimate, *, scale: float = 1.0, digits: int = 3) -> str:
-    """Return the ends of an interval: "1.31 to 1.54"; "no interval" where there is none."""
+    """Return the ends of an interval: "1.31 to 1.54"; "no interval" if there is none."""
     if not estimate.has_interval:
         return "no interval"
     low, high = (
@@ -74,14 +74,14 @@ def interval(estimate: Estimate, *, scale: float = 1.0, digits: int = 3) -> str:
 
 
 def times_as_fast(relative: Estimate, name: str) -> str:
-    """Return how the fastest compares with `name`: "1.42 times as fast as JAX (1.31 to 1.54)"."""
+    """Return the lead of the fastest over `name`: "1.42 times as fast as JAX (1.31 to 1.54)"."""
     lead = relative.inverse()
     ends = f" ({interval(lead)})" if lead.has_interval else ""
     return f"{number(lead.value)} times as fast as {name}{ends}"
 
 
 def listed(words: Sequence[str], *, last: str = "and") -> str:
-    """Return words as a list in a sentence: "a, b and c"."""
+    """Return words as a list for a sentence: "a, b and c"."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,7 +1,7 @@
-"""The models that ship with kerash5: a registry, and one family per file.
+"""The models that ship with kerash5: a registry, and one model family per file.
 
-`build` gives a plain compiled `keras.Model`; `names` lists what it can build, and `describe` says
-what a name means. Importing this package imports no Keras: `build` does. Nothing here trains.
+`build` returns a compiled `keras.Model`, `names` lists the models, and `describe` explains a name.
+Importing this package does not import Keras; `build` does. Nothing here trains.
 """
 
 from __future__ import annotations

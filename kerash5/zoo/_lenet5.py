@@ -1,8 +1,8 @@
 """LeNet-5, after LeCun, Bottou, Bengio and Haffner (1998).
 
 "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86 (11). This is
-the modern form: relu for tanh, max pooling for trained averages, all maps connected, a softmax for
-the radial units. Its sizes are the paper's; it is not the paper's network weight by weight.
+the modern variant: relu instead of tanh, max pooling instead of trained averages, all maps
+connected, and a softmax instead of radial units. The layer sizes are those of the paper.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import keras
 
 from kerash5.zoo._parts import Scale, class_probabilities, require_image, scaled_input
 
-# Pixels. The paper centres its 28 x 28 digits on this field, to see whole strokes near the border.
+# Pixels. The paper centres its 28 x 28 digits on this field, so that strokes near the border are
+# whole.
 FIELD = 32
 
 
@@ -19,9 +20,9 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, scale: Scale = "aut
     """Stack Conv 6 (5x5), pool, Conv 16 (5x5), pool, Dense 120, Dense 84 and a softmax.
 
     Args:
-        input_shape: (height, width, channels); smaller sides are padded with zeros to 32.
+        input_shape: (height, width, channels); sides below 32 are padded with zeros to 32.
         num_classes: Width of the softmax.
-        scale: What the stored numbers are multiplied by; "auto" follows their type.
+        scale: Factor on the stored numbers; "auto" depends on their dtype.
     """
     require_image(input_shape, smallest=1)
     inputs, x = scaled_input(input_shape, scale)
@@ -39,6 +40,6 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, scale: Scale = "aut
 
 
 def _margins(side: int) -> tuple[int, int]:
-    """Return the zeros before and after a side, so that it lies in the middle of the field."""
+    """Return the numbers of zeros before and after a side that centre it on the field."""
     missing = max(0, FIELD - side)
     return missing // 2, missing - missing // 2

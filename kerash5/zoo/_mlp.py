@@ -1,6 +1,6 @@
-"""A multi-layer perceptron: the model that takes rows of any shape, and the fastest to train.
+"""A multi-layer perceptron: accepts rows of any shape, and is the fastest to train.
 
-It looks at no neighbourhood: two images whose pixels are permuted alike are the same to it.
+It ignores neighbourhood: permuting the pixels of all images alike does not change the results.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def build(
     """Stack one Dense (relu) per hidden width, and a softmax.
 
     Args:
-        input_shape: Any; the row is flattened.
+        input_shape: Any shape; rows are flattened.
         num_classes: Width of the softmax.
-        hidden: Widths of the hidden layers, first to last; none gives logistic regression.
-        scale: What the stored numbers are multiplied by; "auto" follows their type.
+        hidden: Widths of the hidden layers, first to last; () gives logistic regression.
+        scale: Factor on the stored numbers; "auto" depends on their dtype.
     """
     widths = _parse_hidden(hidden)
     inputs, x = scaled_input(input_shape, scale)
@@ -38,10 +38,10 @@ def build(
 
 
 def _parse_hidden(hidden: object) -> tuple[int, ...]:
-    """Check that the widths are positive whole numbers."""
+    """Check that the widths are positive integers."""
     widths = tuple(hidden) if isinstance(hidden, Sequence) else (0,)
     if not all(is_whole(units) and units > 0 for units in widths):
         raise OptionError(
-            f"hidden must list the widths of the hidden layers, such as (128, 64), not {hidden!r}"
+            f"hidden={hidden!r}; pass the widths of the hidden layers, such as (128, 64)"
         )
     return widths

@@ -1,7 +1,7 @@
-"""Writes MNIST to `train.hdf5` and `test.hdf5`, in the layout of the 2020 tutorial.
+"""Write MNIST to `train.hdf5` and `test.hdf5`, in the layout of the 2020 tutorial.
 
-Keras downloads it, and few folders may import Keras, so it lies here. It needs the network
-once; the digits in `assets` need none. Crash safety is the business of `h5._write`.
+It is part of the zoo because Keras downloads it, and few folders may import Keras. It needs the
+network once; the digits in `assets` need none. `h5._write` makes the files crash-safe.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def pack_mnist(folder: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
     Columns: `image` (n, 28, 28) uint8 and `label` (n,) int64, in gzip chunks of 64 rows.
 
     Args:
-        folder: Where to write; made if it is not there.
-        overwrite: Whether to replace files that are there.
+        folder: Folder to write to; created if missing.
+        overwrite: Whether to replace existing files.
 
     Returns:
         The paths of `train.hdf5` and `test.hdf5`.
 
     Raises:
         DownloadError: MNIST is not in Keras' cache and cannot be downloaded; nothing was written.
-        FileError: One of the files exists and `overwrite` is not set, and nothing was written; or
-            a file cannot be written, and no half of it is left.
+        FileError: One of the files exists and `overwrite` is False, and nothing was written; or a
+            file cannot be written, and no partial file is left.
     """
     train, test = paths = folder / "train.hdf5", folder / "test.hdf5"
     if not overwrite:
@@ -61,7 +61,7 @@ def pack_mnist(folder: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
 
 
 def _refuse_existing(paths: tuple[Path, ...]) -> None:
-    """Raise if one of the paths is taken."""
+    """Raise if one of the paths exists."""
     for path in paths:
         if path.exists():
             raise FileError(
@@ -70,10 +70,10 @@ def _refuse_existing(paths: tuple[Path, ...]) -> None:
 
 
 def _load() -> tuple[Split, Split]:
-    """Fetch MNIST through Keras, which keeps it in its cache.
+    """Load MNIST through Keras, which caches it.
 
     Raises:
-        DownloadError: It cannot be had.
+        DownloadError: MNIST is not cached and cannot be downloaded.
     """
     try:
         (image, label), (test_image, test_label) = keras.datasets.mnist.load_data()
@@ -88,10 +88,10 @@ def _load() -> tuple[Split, Split]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder, and those above it, unless it is there."""
+    """Create the folder and its parents if they are missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"the folder {str(folder)!r} cannot be made ({error}); choose another place"
+            f"the folder {str(folder)!r} cannot be created ({error}); choose another path"
         ) from error

@@ -1,7 +1,7 @@
-"""The first and the last layers, which all families share, and the check of image shapes.
+"""First and last layers, which all families share, and the check of image shapes.
 
-These are functions that add layers, not layers of our own: a saved model holds only what Keras
-itself can load in its safe mode.
+These are functions that add layers, not custom layers: a saved model then contains only what Keras
+can load in its safe mode.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Scale: TypeAlias = float | Literal["auto"]
 def scaled_input(
     input_shape: tuple[int, ...], scale: Scale
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Return the model's input, and the same multiplied by `scale`.
+    """Return the model's input, and the input multiplied by `scale`.
 
-    uint8 rows travel to the device as uint8 and are cast there, in the first lines of the model.
+    uint8 rows are sent to the device as uint8 and cast there, by the first layers of the model.
     """
     if scale != "auto" and not _is_factor(scale):
         raise OptionError(
-            f"scale must be a number other than 0, such as 1/255 or 1.0, or 'auto', not {scale!r}"
+            f"scale={scale!r}; pass a number other than 0, such as 1/255 or 1.0, or 'auto'"
         )
-    # Not dtype="uint8": Keras 3.15.1 casts what it is fed to the input's dtype, so float rows would
-    # lose their fractions, and 300.0 would become 44 (255 in JAX' predict), without a word.
+    # Not dtype="uint8": Keras 3.15.1 casts inputs to the input's dtype, so float rows would
+    # silently lose their fractions, and 300.0 would become 44 (255 in JAX' predict).
     inputs = keras.Input(input_shape, name="x")
     layer = keras.layers.Rescaling(RAW_BYTES if scale == "auto" else scale, name=SCALE_LAYER)
-    setattr(layer, OPEN, scale == "auto")  # the first data that the model meets settle it
+    setattr(layer, OPEN, scale == "auto")  # fixed by the first data the model is used with
     return inputs, layer(inputs)
 
 
 def _is_factor(scale: object) -> bool:
-    """Say whether this is a number that can be multiplied by and leaves something."""
+    """Return whether `scale` is a finite number other than 0."""
     return isinstance(scale, int | float) and math.isfinite(scale) and scale != 0
 
 
@@ -51,10 +51,10 @@ def class_probabilities(x: keras.KerasTensor, num_classes: int) -> keras.KerasTe
 
 
 def require_image(input_shape: tuple[int, ...], *, smallest: int) -> None:
-    """Refuse rows that are not images with channels last and sides of at least `smallest` pixels.
+    """Raise unless rows are images, channels last, with sides of at least `smallest` pixels.
 
     Raises:
-        ShapeError: They are not; the message names the column shape that would fit, if any.
+        ShapeError: They are not; the message names a column shape that fits, if there is one.
     """
     if _is_image(input_shape, smallest):
         return
@@ -62,7 +62,7 @@ def require_image(input_shape: tuple[int, ...], *, smallest: int) -> None:
     cure = (
         f'Column("image", shape={fitting}) would fit'
         if fitting
-        else 'the model "mlp" takes rows of any shape'
+        else 'the model "mlp" accepts rows of any shape'
     )
     raise ShapeError(
         f"this model needs images of shape (height, width, channels) with sides of at least "
@@ -71,12 +71,12 @@ def require_image(input_shape: tuple[int, ...], *, smallest: int) -> None:
 
 
 def _is_image(shape: Sequence[int], smallest: int) -> bool:
-    """Say whether this is (height, width, channels), and large enough."""
+    """Return whether this is (height, width, channels), and large enough."""
     return len(shape) == 3 and min(shape[:2]) >= smallest
 
 
 def _fitting_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, ...] | None:
-    """Find an image shape with the same numbers in the same order: one channel, or a square."""
+    """Return an image shape with the same numbers in the same order: one channel, or a square."""
     sides = tuple(side for side in input_shape if side != 1)
     if len(sides) == 1:
         sides = (math.isqrt(sides[0]),) * 2

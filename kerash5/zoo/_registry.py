@@ -1,7 +1,7 @@
-"""The names of the models, and the one door through which they are built.
+"""Names of the models, and the function that builds them.
 
-A `Family` names a function that is imported only when it is called, so listing the models costs no
-Keras. The families say which layers there are; compiling is done here, alike for all.
+A `Family` names a function that is imported only when it is called, so listing the models does not
+import Keras. Families add the layers; all models are compiled here, in the same way.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A way to build a model, named but not imported yet."""
+    """A model family: names the function that builds it, without importing it."""
 
     target: str  # "module:function"
-    about: str  # one line, for people
+    about: str  # one-line description
     takes_images: bool = False  # rows of shape (height, width, channels)
 
     def load(self) -> Callable[..., keras.Model]:
-        """Import the function that stacks the layers; this is what imports Keras."""
+        """Import the function that adds the layers; this imports Keras."""
         prepare_keras()
         module, function = self.target.split(":")
         return getattr(import_module(module), function)  # type: ignore[no-any-return]  # by name
@@ -50,18 +50,18 @@ _FAMILIES: Mapping[str, Family] = {
     ),
     "mlp": Family(
         "kerash5.zoo._mlp:build",
-        "dense layers, hidden=(128, 64) unless told otherwise; rows of any shape",
+        "dense layers, hidden=(128, 64) by default; rows of any shape",
     ),
 }
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `build` knows, in alphabetical order."""
+    """Return the names that `build` accepts, in alphabetical order."""
     return tuple(sorted(_FAMILIES))
 
 
 def describe(name: str) -> str:
-    """Say in one line what the model of this name is.
+    """Return a one-line description of a model.
 
     Raises:
         OptionError: There is no such model.
@@ -72,7 +72,7 @@ def describe(name: str) -> str:
 def suited_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape in which rows of `row_shape` enter this model.
 
-    Images without a channel axis get one: (28, 28) becomes (28, 28, 1). Others stay as they are.
+    Images without a channel axis get one: (28, 28) becomes (28, 28, 1). Other shapes are unchanged.
 
     Raises:
         OptionError: There is no such model.
@@ -93,25 +93,25 @@ def build(
 
     Labels are class ids, shape (n,) or (n, 1), or one-hot, shape (n, num_classes).
 
-    Every model takes the stored numbers as they are, uint8 included, and multiplies them by `scale`
-    on the device. It ends in a softmax: one probability per class, shape (n, num_classes), float32.
+    Every model accepts the numbers as stored, including uint8, and multiplies them by `scale` on
+    the device. It ends in a softmax: one probability per class, shape (n, num_classes), float32.
 
     Args:
         name: One of `names()`.
         input_shape: Shape of one row, without the batch axis; channels last.
-        num_classes: How many classes there are; class ids lie in [0, num_classes).
-        learning_rate: Adam's step size.
-        **options: What the family takes besides: `scale` (all; a number, or "auto", the default:
-            1/255 for stored uint8, 1/65535 for uint16, 1.0 for other types, taken from the first
-            `H5Dataset` or `H5DataModule` that the model meets, and 1/255 until then) and `hidden`
-            ("mlp"; widths of the hidden layers).
+        num_classes: Number of classes; class ids lie in [0, num_classes).
+        learning_rate: Learning rate of Adam.
+        **options: Options of the family: `scale` (all models; a number, or "auto", the default:
+            1/255 for stored uint8, 1/65535 for uint16, 1.0 for other dtypes, fixed by the first
+            `H5Dataset` or `H5DataModule` that the model is used with, and 1/255 before) and
+            `hidden` ("mlp"; widths of the hidden layers).
 
     Returns:
-        A compiled `keras.Model`, which can still `compile`, `fit` and `save`.
+        A compiled `keras.Model`, which can be compiled again, trained and saved as usual.
 
     Raises:
-        OptionError: No such model or option, or a value that makes no sense.
-        ShapeError: The model cannot take rows of this shape.
+        OptionError: The model or an option is unknown, or a value is invalid.
+        ShapeError: The model does not accept rows of this shape.
 
     Example:
         >>> build("convnet", input_shape=(28, 28, 1), num_classes=10).count_params()
@@ -121,20 +121,20 @@ def build(
     shape = _parse_shape(input_shape)
     classes = _parse_num_classes(num_classes)
     if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise OptionError(f"learning_rate must be a positive number, not {learning_rate!r}")
+        raise OptionError(f"learning_rate={learning_rate!r}; pass a positive number")
     stack = family.load()
     _check_options(name, stack, options)
     return _compile(stack(input_shape=shape, num_classes=classes, **options), learning_rate)
 
 
 def _compile(model: keras.Model, learning_rate: float) -> keras.Model:
-    """Compile in place: the same optimizer, loss and metric for every family."""
+    """Compile the model in place: the same optimizer, loss and metric for every family."""
     import keras  # here, not above: listing the models needs no Keras
 
-    is_single = model.output_shape[-1] == 1  # for which Keras would choose the binary forms
+    is_single = model.output_shape[-1] == 1  # for it Keras would choose the binary loss and metric
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate=learning_rate),
-        # Keras chooses the sparse or the categorical form by the shape of the labels.
+        # Keras chooses the sparse or categorical variant by the shape of the labels.
         loss="sparse_categorical_crossentropy" if is_single else "crossentropy",
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="accuracy") if is_single else "accuracy"
@@ -144,7 +144,7 @@ def _compile(model: keras.Model, learning_rate: float) -> keras.Model:
 
 
 def _family(name: str) -> Family:
-    """Look the name up, or say which names are near."""
+    """Return the family of a name, or raise with the closest names."""
     try:
         return _FAMILIES[name]
     except KeyError:
@@ -152,7 +152,7 @@ def _family(name: str) -> Family:
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:
-    """Say which of the known words were probably meant, else list them all."""
+    """Return the known words closest to this one, or else all of them, as a sentence."""
     near = difflib.get_close_matches(word, known)
     if near:
         return f"did you mean {' or '.join(map(repr, near))}?"
@@ -160,15 +160,15 @@ def _suggest(word: str, known: Sequence[str]) -> str:
 
 
 def _parse_shape(input_shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
-    """Check that the shape of a row is a sequence of at least one positive whole number."""
+    """Check that the shape of a row is a sequence of one or more positive integers."""
     try:
         shape = tuple(map(operator.index, input_shape))
     except TypeError:
         shape = ()
     if not shape or min(shape) < 1:
         raise ShapeError(
-            "input_shape must be the shape of one row in positive whole numbers, such as "
-            f"(28, 28, 1), not {input_shape!r}"
+            f"input_shape={input_shape!r}; pass the shape of one row in positive integers, such "
+            "as (28, 28, 1)"
         )
     return shape
 
@@ -180,14 +180,14 @@ def _parse_num_classes(num_classes: SupportsIndex) -> int:
     except TypeError:
         number = 0
     if number < 1:
-        raise OptionError(f"num_classes must be a whole number of at least 1, not {num_classes!r}")
+        raise OptionError(f"num_classes={num_classes!r}; pass an integer of at least 1")
     return number
 
 
 def _check_options(
     name: str, stack: Callable[..., keras.Model], options: Mapping[str, object]
 ) -> None:
-    """Refuse an option that this family does not have."""
+    """Raise if the family does not have an option."""
     known = sorted(inspect.signature(stack).parameters.keys() - {"input_shape", "num_classes"})
     for option in options:
         if option not in known:

@@ -88,7 +88,7 @@ def test_plain_keras_walks_all_its_ways(tmp_path: Path) -> None:
 
 def test_before_and_after_leaves_a_curve_and_answers(tmp_path: Path) -> None:
     printed = run_example("before_and_after.py", tmp_path)
-    assert re.search(r"learning rate \d\.\d\de-0\d: there the loss fell fastest", printed)
+    assert re.search(r"learning rate \d\.\d\de-0\d, at which the loss fell fastest", printed)
     assert re.search(r"held up by: \w+", printed)
     assert find_number("test accuracy", printed) > 4 * CHANCE
     assert {path.name for path in tmp_path.iterdir()} == {

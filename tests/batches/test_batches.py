@@ -278,7 +278,7 @@ def test_a_source_without_x_and_a_column_for_a_source_are_refused(tmp_path: Path
     source = Source(make_file(tmp_path), image="x")
     with pytest.raises(ColumnError, match=r"has no column named 'x'; make it with x="):
         open_batches(source, None, None, None, BatchOptions())
-    with pytest.raises(ColumnError, match=r"give a Column .*to the Source"):
+    with pytest.raises(ColumnError, match=r"pass a Column .*to the Source"):
         open_batches(source, Column("image"), None, None, BatchOptions())
     with pytest.raises(ColumnError, match="no column 'label'"):
         open_batches(source, "image", "label", None, BatchOptions())
@@ -341,11 +341,11 @@ def forget(*_batch: Any) -> None:
 
 
 WRONG_RETURNS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
-    "forgotten": (forget, r"returned None; it takes \(x, y\) and returns a tuple"),
-    "one": (lambda *batch: batch[:1], r"returned tuple of 1; it takes \(x, y\)"),
+    "forgotten": (forget, r"returned None; it is called with \(x, y\) and must return a tuple"),
+    "one": (lambda *batch: batch[:1], r"returned tuple of 1; it is called with \(x, y\)"),
     "three": (lambda *batch: (*batch, batch[0]), "returned tuple of 3"),
-    "an array": (lambda *batch: batch[0], "returned ndarray; it takes"),
-    "a dict": (lambda x, y: {"x": x, "y": y}, "returned dict; it takes"),
+    "an array": (lambda *batch: batch[0], "returned ndarray; it is called with"),
+    "a dict": (lambda x, y: {"x": x, "y": y}, "returned dict; it is called with"),
 }
 
 
@@ -359,7 +359,9 @@ def test_a_transform_that_returns_something_else_is_told(
 
 def test_a_transform_of_x_alone_that_forgets_to_return_is_told(tmp_path: Path) -> None:
     batches = open_plain(tmp_path, y=None, transform=forget)
-    with pytest.raises(OptionError, match=r"returned None; it takes \(x\) and returns the sam"):
+    with pytest.raises(
+        OptionError, match=r"returned None; it is called with \(x\) and must return the sam"
+    ):
         batches.read(0)
 
 
@@ -708,7 +710,7 @@ WRONG: list[Any] = [
     pytest.param({"cache": "lots"}, "cache='lots'; give bytes", id="cache"),
     pytest.param(
         {"cache": 100, "shuffle": "chunks"},
-        "holds at least one chunk of rows, .* raise cache=",
+        "needs at least one chunk of rows in memory, .* raise cache=",
         id="chunks without cache",
     ),
     pytest.param({"batch_size": 500, "drop_last": True}, "drops everything", id="all dropped"),
@@ -726,12 +728,10 @@ def test_an_option_that_makes_no_sense_says_why_before_the_first_batch(
 WRONG_COLUMNS: list[Any] = [
     pytest.param((None, "y", None), ColumnError, "no x: name the data set", id="no x"),
     pytest.param(("image", None, None), ColumnError, "'image'", id="unknown"),
-    pytest.param(((), None, None), OptionError, r"x=\(\); it is a data set's path", id="empty"),
-    pytest.param(
-        ({}, None, None), OptionError, r"x=\{\}; it is a data set's path", id="empty dict"
-    ),
-    pytest.param((5, None, None), OptionError, "x=5; it is a data set's path", id="number"),
-    pytest.param((("x", 5), None, None), OptionError, "x/1=5; it is", id="number inside"),
+    pytest.param(((), None, None), OptionError, r"x=\(\); pass a data set's path", id="empty"),
+    pytest.param(({}, None, None), OptionError, r"x=\{\}; pass a data set's path", id="empty dict"),
+    pytest.param((5, None, None), OptionError, "x=5; pass a data set's path", id="number"),
+    pytest.param((("x", 5), None, None), OptionError, "x/1=5; pass", id="number inside"),
 ]
 
 
@@ -769,11 +769,11 @@ def test_the_shard_of_a_group_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_default_explains_itself(tmp_path: Path) -> None:
     for name, words in {
-        "contiguous": "because single rows are cheap to reach",
+        "contiguous": "because single rows are fast to read",
         "resident": "because the data fit the cache",
         "windows": "because the data do not fit the cache .* raise cache= for shuffle='rows'",
         "no cache": "because one chunk does not fit the cache .* this is slow, so raise cache=",
-        "windows in order": "given order in every epoch, because you asked for it",
+        "windows in order": "given order in every epoch, because shuffle= requests it",
     }.items():
         folder = tmp_path / name
         folder.mkdir()
@@ -814,7 +814,7 @@ def test_the_smallest_columns_stay_in_memory_where_not_all_can(
     tmp_path: Path, cache: int, kept: str | None
 ) -> None:
     batches = open_kind(tmp_path, KINDS["contiguous"], cache=cache)
-    assert (f"; {kept} in memory" if kept else "in the file\n") in batches.describe() + "\n"
+    assert (f"; {kept} in memory" if kept else "from the file\n") in batches.describe() + "\n"
     for step in (0, 1, 0):
         rows = batches.plan.rows(step)
         x, y, w = batches.read(step)
@@ -838,7 +838,7 @@ def test_compressed_labels_that_fit_leave_the_rest_cheap_to_reach(tmp_path: Path
 
 def test_a_scratch_folder_changes_no_batch_and_says_what_it_saves(tmp_path: Path) -> None:
     plain = open_kind(tmp_path, KINDS["no cache"])
-    assert "are decoded to serve 0.0 MB; give scratch= a folder with 0.0 MB" in plain.describe()
+    assert "are decoded to serve 0.0 MB; pass scratch= a folder with 0.0 MB" in plain.describe()
     assert "chunks'" not in plain.describe()
     spilled = plain.offer_scratch(tmp_path)
     assert isinstance(spilled._store, ResidentRows)

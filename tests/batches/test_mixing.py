@@ -97,7 +97,7 @@ def test_the_plan_says_how_well_it_mixes(tmp_path: Path) -> None:
     batches = open_small(make_file(tmp_path, MIXED))
     mixing = mixing_of(batches)
     assert mixing.share > 0.99
-    line = rf"a batch of 50 holds {mixing.found:.1f} of 10 labels on average, and 1?\d\.\d after an"
+    line = rf"a batch of 50 has {mixing.found:.1f} of 10 labels on average, but 1?\d\.\d after an"
     assert re.search(line, batches.plan.describe())
     assert re.search(line, batches.describe())
     assert "labels on average" not in batches.in_given_order().plan.describe()
@@ -107,7 +107,7 @@ def test_starving_batches_are_warned_of_once_when_training_begins(tmp_path: Path
     batches = open_small(make_file(tmp_path), threads=0)
     list(batches.in_given_order().epoch(0))
     batches.read(0)
-    words = r"a batch of 50 holds \d\.\d of 10 labels .* after .*; raise cache= \(with 4.1 MB"
+    words = r"a batch of 50 has \d\.\d of 10 labels .* after .*; raise cache= \(with 4.1 MB"
     with pytest.warns(UserWarning, match=words):
         list(batches.with_threads(0).epoch(0))
     with pytest.warns(UserWarning, match=words):
@@ -118,7 +118,7 @@ def test_starving_batches_are_warned_of_once_when_training_begins(tmp_path: Path
 def test_where_rows_are_cheap_the_cure_costs_nothing(tmp_path: Path) -> None:
     options = BatchOptions(batch_size=5, cache=20 * ROW_BYTES, shuffle="chunks")
     batches = open_batches(make_file(tmp_path), "plain", "y", None, options)
-    with pytest.warns(UserWarning, match="shuffle='rows' is as fast here, and mixes all rows"):
+    with pytest.warns(UserWarning, match="shuffle='rows' is as fast here and mixes all rows"):
         batches.epoch(0)
 
 

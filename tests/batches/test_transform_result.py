@@ -48,29 +48,32 @@ def ragged_array(x: Any, y: Any) -> Any:
 
 
 WRONG: Final[dict[str, tuple[Function, str]]] = {
-    "nothing": (lambda _x, _y: None, r"returned None; it takes \(x, y\).*'return x, y'"),
+    "nothing": (lambda _x, _y: None, r"returned None; it is called with \(x, y\).*'return x, y'"),
     "one of two": (lambda x, _: x, r"returned ndarray; .* a tuple of the same: end it with"),
     "three of two": (lambda x, y: (x, y, y), r"returned tuple of 3; .*'return x, y'"),
     "a dict": (lambda x, y: {"x": x, "y": y}, "returned dict; .*'return x, y'"),
     "a generator": (lambda x, y: (part for part in (x, y)), "returned generator; "),
-    "no x": (lambda _, y: (None, y), "returned None for x, and arrays were expected"),
-    "None in x": (lambda x, y: ({"a": x, "b": None}, y), r"None for x\['b'\].*leave that key"),
+    "no x": (lambda _, y: (None, y), "returned None for x, but arrays were expected"),
+    "None in x": (lambda x, y: ({"a": x, "b": None}, y), r"None for x\['b'\].*omit that key"),
     "lists of numbers": (lambda x, y: (x.tolist(), y), r"a sequence of 4 with .*np\.stack\(x\)"),
     "a list of labels": (lambda x, y: (x, y.tolist()), r"a sequence of 4 .* for y.*np\.stack\(y\)"),
     "ragged lists": (ragged_numbers, "a sequence of 4 .*padded to one length"),
     "ragged lists of numbers": (ragged, "a sequence of 4 .*padded to one length"),
     "a ragged array": (ragged_array, "an array of Python objects for x, .* pad the rows"),
     "a text": (lambda _, y: ("text", y), r"returned str for x, .*np\.asarray"),
-    "a number": (lambda x, _: (x, 1), r"returned int for y, .*one row for each row"),
+    "a number": (lambda x, _: (x, 1), r"returned int for y, .*one row per row"),
     "one value": (lambda x, y: (x, y[0]), r"a single value for y, .*np\.full\(len\(x\), value\)"),
-    "fewer rows of x": (lambda x, y: (x[1:], y), "3 rows for x and 4 for y, and was called with 4"),
-    "more rows": (lambda x, y: (x, np.repeat(y, 2)), "4 rows for x and 8 for y, and was called"),
+    "fewer rows of x": (
+        lambda x, y: (x[1:], y),
+        "3 rows for x and 4 for y, but was called with 4 rows",
+    ),
+    "more rows": (lambda x, y: (x, np.repeat(y, 2)), "4 rows for x and 8 for y, but was called"),
     "no rows": (lambda x, y: (x[:0], y[:0]), "no rows for the 4 it was called with; .*rows="),
     "rows in a dict": (
         lambda x, y: ({"a": x, "b": x[1:]}, y),
-        r"4 rows for x\['a'\] and 3 for x\['b'\], and was called with 4; return arrays",
+        r"4 rows for x\['a'\] and 3 for x\['b'\], but was called with 4 rows; return arrays",
     ),
-    "rows in a tuple": (lambda x, y: ((x, x[1:]), y), r"4 rows for x\[0\] and 3 for x\[1\], and"),
+    "rows in a tuple": (lambda x, y: ((x, x[1:]), y), r"4 rows for x\[0\] and 3 for x\[1\], but"),
 }
 
 
@@ -99,22 +102,22 @@ CHANGES: Final[dict[str, tuple[Function, Function, str]]] = {
     "other keys": (
         lambda x, y: ({"a": x, "b": x}, y),
         lambda x, y: ({"a": x, "c": x}, y),
-        "a dict with the keys 'a', 'c' for x in one batch and a dict with the keys 'a', 'b' in",
+        "a dict with the keys 'a', 'c' for x in one batch but a dict with the keys 'a', 'b' in",
     ),
     "more arrays": (
         lambda x, y: ((x, x), y),
         lambda x, y: ((x, x, x), y),
-        "a tuple of 3 for x in one batch and a tuple of 2 in another",
+        "a tuple of 3 for x in one batch but a tuple of 2 in another",
     ),
     "a dict at times": (
         lambda x, y: (x, y),
         lambda x, y: (x, {"a": y}),
-        "a dict with the key 'a' for y in one batch and an array in another",
+        "a dict with the key 'a' for y in one batch but an array in another",
     ),
     "None at times": (
         lambda x, y: (x, y),
         lambda x, _: (x, None),
-        "None for y in one batch and an array in another",
+        "None for y in one batch but an array in another",
     ),
 }
 

@@ -41,7 +41,7 @@ def test_every_way_has_one_speed_per_round(path: Path) -> None:
 def test_what_does_not_fit_the_cache_is_measured_with_one_that_holds_it(path: Path) -> None:
     reading = bench(path, cache="8KB", rewrite=True, **QUICK)
     assert not reading.fits
-    assert {ways.HELD, ways.SAMPLE, ways.REWRITTEN} < set(reading.speeds)
+    assert {ways.CACHED, ways.SAMPLE, ways.REWRITTEN} < set(reading.speeds)
     assert reading.num_sampled == 400
 
 
@@ -53,11 +53,11 @@ def test_the_columns_can_be_named(path: Path) -> None:
 def test_memory_is_left_alone_where_rows_would_not_fit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ways, "_MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(ways, "_MEMORY_FRACTION", 0.0)
     reading = bench(path, **QUICK)
     assert ways.MEMORY not in reading.speeds
-    assert "all rows take 0.0 GB" in reading.skipped[ways.MEMORY]
-    assert reading.share(ways.LATER, ways.MEMORY) is None
+    assert "all rows need 0.0 GB" in reading.skipped[ways.MEMORY]
+    assert reading.ratio(ways.LATER, ways.MEMORY) is None
     assert "arrays in memory" not in reading_verdict(reading)
 
 
@@ -67,7 +67,7 @@ def test_all_figures_are_written_as_json(path: Path, tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert written["speeds"] == reading.speeds
     assert written["num_rows"] == 400
-    with pytest.raises(FileError, match="name a file in a folder"):
+    with pytest.raises(FileError, match="name a file in an existing folder"):
         reading.save(tmp_path / "no" / "out.json")
 
 
@@ -105,18 +105,18 @@ def made(speeds: Mapping[str, Sequence[float]], **changes: Any) -> Reading:
 
 FULL = [1000.0, 2000.0]
 ADVICE: Mapping[str, tuple[Mapping[str, Sequence[float]], str]] = {
-    "as fast as memory": ({ways.LATER: [900, 1800]}, "there is nothing to do"),
+    "as fast as memory": ({ways.LATER: [900, 1800]}, "no change is needed"),
     "a larger cache": (
-        {ways.LATER: [100, 200], ways.HELD: [900, 1800]},
-        "set cache='1050MB', which holds all rows and reads 9.0 times as fast",
+        {ways.LATER: [100, 200], ways.CACHED: [900, 1800]},
+        "set cache='1050MB', which caches all rows and reads 9.0 times as fast",
     ),
     "to rewrite": (
         {ways.LATER: [100, 200], ways.SAMPLE: [50, 50], ways.REWRITTEN: [150, 150]},
-        "its first 64 rows then come 3.0 times as fast",
+        "its first 64 rows are read 3.0 times as fast",
     ),
     "not to rewrite": (
         {ways.LATER: [100, 200], ways.SAMPLE: [50, 50], ways.REWRITTEN: [50, 55]},
-        "rewriting it would not",
+        "neither other settings nor rewriting the file helped",
     ),
     "to measure more": ({ways.LATER: [100, 200]}, "--rewrite measures"),
 }
@@ -133,14 +133,14 @@ def test_the_advice_is_what_was_measured(
 
 def test_shares_are_of_the_same_round() -> None:
     reading = made({ways.MEMORY: [100, 1000, 10], ways.LATER: [50, 500, 5]})
-    assert reading.share(ways.LATER, ways.MEMORY) == 0.5
+    assert reading.ratio(ways.LATER, ways.MEMORY) == 0.5
 
 
 def test_the_table_has_a_line_for_each_way_and_says_what_is_missing() -> None:
-    reading = made({ways.LATER: FULL}, path="some.h5", skipped={ways.MEMORY: "all rows take 99 GB"})
+    reading = made({ways.LATER: FULL}, path="some.h5", skipped={ways.MEMORY: "all rows need 99 GB"})
     console = Console(width=120)
     with console.capture() as captured:
         console.print(reading_table(reading))
     assert "1,500" in captured.get()
-    assert "all rows take 99 GB" in captured.get()
+    assert "all rows need 99 GB" in captured.get()
     assert "some.h5: shuffled batches of 32 rows" in captured.get()

@@ -87,8 +87,8 @@ def test_a_baseline_tells_by_the_exit_code_what_became_slower(
     [
         (("--batch-sizes", "50;256"), "give whole numbers with commas: 50,256"),
         (("--python", "jax"), "give the backend too: --python jax=/env/bin/python"),
-        (("--backends", "mxnet"), "no backend 'mxnet'; choose of jax, tensorflow, torch"),
-        (("--settings", "fast"), "no setting 'fast'; choose of plain, tuned"),
+        (("--backends", "mxnet"), "no backend 'mxnet'; choose one of jax, tensorflow, torch"),
+        (("--settings", "fast"), "no setting 'fast'; choose one of plain, tuned"),
         (("--baseline", "nothing.json"), "no comparison at 'nothing.json'"),
         (("--merge", "nothing.json"), "no comparison at 'nothing.json'"),
         (("--data", "nothing.h5"), "nothing.h5"),

@@ -62,14 +62,14 @@ def test_no_file_and_no_column_are_errors_before_any_process_starts(tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backends": ("jax", "mxnet")}, "no backend 'mxnet'; choose of jax"),
-        ({"backends": ()}, "no backend to measure; name some of jax"),
+        ({"backends": ("jax", "mxnet")}, "no backend 'mxnet'; choose one of jax"),
+        ({"backends": ()}, "no backend is named; name at least one of jax"),
         ({"pythons": {"mxnet": "python"}}, "no backend 'mxnet'"),
         ({"batch_sizes": ()}, r"batch_sizes=\(\); give each size once"),
         ({"batch_sizes": (10, 10)}, "give each size once"),
         ({"batch_sizes": (0,)}, "batch_sizes=0; it is .*: a whole number, at least 1"),
-        ({"batch_sizes": (5001,)}, "a batch of 5,001 rows, and the data have 5,000"),
-        ({"settings": ("fast",)}, "no setting 'fast'; choose of plain, tuned"),
+        ({"batch_sizes": (5001,)}, "a batch has 5,001 rows, but the data have 5,000"),
+        ({"settings": ("fast",)}, "no setting 'fast'; choose one of plain, tuned"),
         ({"settings": ()}, "give plain, tuned, or both"),
         ({"repeats": 0}, "repeats=0; it is"),
         ({"steps": True}, "steps=True; it is"),

@@ -50,7 +50,7 @@ def test_a_machine_without_nvidia_smi_has_no_gpu(monkeypatch: pytest.MonkeyPatch
 def test_a_baseline_of_another_gpu_is_refused() -> None:
     new = replace(make_comparison(), machine=find_machine())
     old = replace(new, machine=replace(new.machine, gpus=("Another GPU",)))
-    with pytest.raises(OptionError, match=r"gpus is .*80GB.* and was \('Another GPU',\)"):
+    with pytest.raises(OptionError, match=r"gpus is .*80GB.*, but was \('Another GPU',\)"):
         slower_than_baseline(new, old)
 
 

@@ -171,7 +171,7 @@ def test_a_number_that_is_none_is_refused() -> None:
 
 
 def test_no_comparison_at_all_is_an_error_that_names_the_place(tmp_path: Path) -> None:
-    with pytest.raises(FileMissingError, match=r"no comparison at .*name the --out") as caught:
+    with pytest.raises(FileMissingError, match=r"no comparison at .*pass the --out") as caught:
         Comparison.load(tmp_path / "other")
     assert isinstance(caught.value, KerasH5Error)
 
@@ -222,7 +222,7 @@ def test_parity_is_passed_when_every_check_is() -> None:
 def test_a_difference_beyond_its_bound_fails_and_is_told() -> None:
     wrong = replace(PARITY, checks=(ParityCheck(name="adam", difference=0.5, bound=1e-3),))
     assert not wrong.is_passed
-    assert wrong.reason == "adam differs from jax by 0.5, allowed are 0.001"
+    assert wrong.reason == "adam differs from jax by 0.5, the bound is 0.001"
 
 
 def test_numbers_that_are_not_finite_fail() -> None:

@@ -16,9 +16,9 @@ from kerash5.comparison._children import Contender, child_settings, last_line
 from kerash5.comparison._processes import Files, Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import Comparison, Method
-from kerash5.comparison._rounds import METHOD_FILE, order_cells
+from kerash5.comparison._rounds import METHOD_FILE, schedule_runs
 from kerash5.comparison._runner import Runner
-from kerash5.report._findings import find_tables, wait_share_of_difference
+from kerash5.report._findings import find_tables, wait_fraction_of_difference
 from tests.comparison.contenders import make_contender
 
 FILES = Files(train=("train.h5",), test=(), x="image", y="label", num_rows=100)
@@ -86,16 +86,16 @@ def test_a_round_holds_each_cell_once_in_an_order_that_the_seed_gives(tmp_path: 
     names = ("jax", "tensorflow", "torch")
     all_three = [make_contender(tmp_path, name) for name in names]
     method = make_method(*all_three, settings=("plain", "tuned"), batch_sizes=(10, 20), repeats=20)
-    cells = list(order_cells(method, all_three))
-    rounds = [cells[first : first + 12] for first in range(0, len(cells), 12)]
-    for number, cells_of_round in enumerate(rounds):
-        keys = {(c.contender.name, c.setting, c.batch_size) for c in cells_of_round}
+    runs = list(schedule_runs(method, all_three))
+    rounds = [runs[first : first + 12] for first in range(0, len(runs), 12)]
+    for number, runs_of_round in enumerate(rounds):
+        keys = {(c.contender.name, c.setting, c.batch_size) for c in runs_of_round}
         assert len(keys) == 12
-        assert {cell.repeat for cell in cells_of_round} == {number}
-    assert [cell.position for cell in cells] == list(range(240))
-    firsts = {cells_of_round[0].contender.name for cells_of_round in rounds}
+        assert {run.repeat for run in runs_of_round} == {number}
+    assert [run.position for run in runs] == list(range(240))
+    firsts = {runs_of_round[0].contender.name for runs_of_round in rounds}
     assert firsts == set(names)
-    assert list(order_cells(method, all_three)) == cells
+    assert list(schedule_runs(method, all_three)) == runs
 
 
 def test_repeats_see_other_orders_of_rows_and_contenders_the_same(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_steps_are_fewer_where_the_data_have_fewer_rows(tmp_path: Path) -> None:
     [
         ({"missing": "the backend 'torch' is not installed"}, "is not installed"),
         ({"no_kerash5": True}, "has no kerash5 .*pip install"),
-        ({"kerash5": "99.0"}, "has kerash5 99.0, and this is .*: install the same"),
+        ({"kerash5": "99.0"}, "has kerash5 99.0, but this is .*; install the same"),
     ],
     ids=["no backend", "no kerash5", "another kerash5"],
 )
@@ -168,7 +168,7 @@ def test_an_interpreter_that_is_not_there_is_a_row_with_the_reason(tmp_path: Pat
     [
         ("crash", "the process failed: ValueError: it broke"),
         ("kill", "the process was killed by SIGKILL"),
-        ("hang", "took longer than 2 s and was ended; allow more with --timeout"),
+        ("hang", "took longer than 2 s and was killed; allow more with --timeout"),
         ("refuse", "did you mean 'mlp'"),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_environment_of_several_backends_is_told_as_a_caveat(tmp_path: Path) 
     jax = make_contender(tmp_path, "jax", installed=["jax", "torch"])
     found = run(tmp_path, jax, make_contender(tmp_path, "torch"))
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("jax ran in an environment that holds several backends")
+    assert found.notes[0].startswith("jax ran in an environment with several backends")
 
 
 # What the tables make of it. The numbers are exact here; what noise does to them is tested in
@@ -238,7 +238,7 @@ def test_an_input_that_is_slower_by_30_percent_is_found_and_blamed(tmp_path: Pat
     rows = {row.contender: row for row in table.rows}
     assert rows["jax"].standing == "fastest"
     assert rows["jax-2"].standing == "slower"
-    assert wait_share_of_difference(rows["jax-2"], rows["jax"]) == pytest.approx(1, abs=0.05)
+    assert wait_fraction_of_difference(rows["jax-2"], rows["jax"]) == pytest.approx(1, abs=0.05)
 
 
 # Going on.
@@ -278,7 +278,7 @@ def test_samples_of_other_versions_are_measured_again(tmp_path: Path) -> None:
 def test_a_folder_of_another_comparison_is_refused(tmp_path: Path) -> None:
     jax = make_contender(tmp_path, "jax")
     run(tmp_path, jax)
-    with pytest.raises(OptionError, match=r"holds a comparison with num_steps=4; give another"):
+    with pytest.raises(OptionError, match=r"contains a comparison with num_steps=4; pass another"):
         run(tmp_path, jax, num_steps=5)
 
 
@@ -291,7 +291,7 @@ def test_a_folder_that_holds_nonsense_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(FileError, match="choose another --out"):
+    with pytest.raises(FileError, match="pass another --out"):
         run(tmp_path, make_contender(tmp_path, "jax"))
 
 
@@ -332,4 +332,4 @@ def test_a_terminal_shows_a_table(tmp_path: Path) -> None:
 
 def test_the_last_line_of_a_traceback_is_the_one_that_says_what_happened() -> None:
     assert last_line("Traceback\n  File\nValueError: no\n\n") == "ValueError: no"
-    assert last_line("\n") == "it said nothing"
+    assert last_line("\n") == "it printed nothing"

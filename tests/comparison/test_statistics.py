@@ -135,7 +135,7 @@ def test_pairs_that_lack_a_number_are_left_out() -> None:
 def test_one_pair_has_no_interval_and_rules_nothing_out() -> None:
     found = ratio_interval([2.0], [1.0])
     assert not found.has_interval
-    assert found.holds(1.0)
+    assert found.contains(1.0)
 
 
 def test_more_comparisons_make_each_interval_wider() -> None:
@@ -193,7 +193,7 @@ def test_the_median_interval_holds_the_true_median_as_often_as_it_says() -> None
     # Skewed on purpose: the level must not depend on the distribution. The true median is 1.
     drawn = np.exp(0.5 * rng.standard_normal((2000, ROUNDS)))
     found = [median_interval(samples) for samples in drawn.tolist()]
-    held = sum(estimate.holds(1.0) for estimate in found) / len(found)
+    held = sum(estimate.contains(1.0) for estimate in found) / len(found)
     assert held == pytest.approx(0.9375, abs=0.02)
 
 

@@ -113,7 +113,7 @@ def test_a_tf_config_that_cannot_be_read_is_said_to_be_so(
     alone: pytest.MonkeyPatch, text: str
 ) -> None:
     alone.setenv("TF_CONFIG", text)
-    with pytest.raises(OptionError, match=r"shard='auto' cannot read TF_CONFIG .* give shard="):
+    with pytest.raises(OptionError, match=r"shard='auto' cannot read TF_CONFIG .* pass shard="):
         find_shard()
 
 
@@ -137,7 +137,7 @@ def test_a_launcher_tells_of_a_group_that_no_framework_connects(
         find_shard()
     with pytest.raises(OptionError, match=r"a model of its own; start one process, .* remove"):
         check_exchange("Trainer.fit")
-    with pytest.raises(OptionError, match=r"give the data shard=\(1, 2\)"):
+    with pytest.raises(OptionError, match=r"pass the data shard=\(1, 2\)"):
         check_single_writer("Trainer.predict(out=)")
 
 
@@ -163,7 +163,9 @@ def test_a_process_alone_under_a_launcher_hears_nothing(
 def test_variables_that_contradict_each_other_are_refused(alone: pytest.MonkeyPatch) -> None:
     alone.setenv("RANK", "2")
     alone.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match="RANK='2' and WORLD_SIZE='2' are no process of a group"):
+    with pytest.raises(
+        OptionError, match="RANK='2' and WORLD_SIZE='2' are not an index and a count"
+    ):
         find_group()
 
 

@@ -52,7 +52,7 @@ def check_words(outcome: Outcome) -> None:
     last = outcome.errors.splitlines()[-1]
     if outcome.code == 0:  # the file is whole, but its name may not be on the disk
         assert outcome.call.startswith("fsync")
-        assert "could not be forced to the disk" in outcome.errors
+        assert "could not be synced to disk" in outcome.errors
     else:
         assert outcome.code == 1, outcome
         assert last.startswith("kerash5._errors.FileError: "), outcome

@@ -335,7 +335,7 @@ def test_a_folder_that_cannot_be_forced_to_disk_is_a_warning(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.warns(UserWarning, match="is written, but its folder could not be forced"):
+    with pytest.warns(UserWarning, match="is written, but its folder could not be synced"):
         create(tmp_path / "a", b"whole", overwrite=False)
     assert (tmp_path / "a").read_bytes() == b"whole"
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from kerash5.comparison._results import Comparison
-from kerash5.report._findings import Table, find_tables, tuning_gain, wait_share_of_difference
-from kerash5.report._rows import Row
+from kerash5.report._findings import Table, find_tables, tuning_gain, wait_fraction_of_difference
+from kerash5.report._rows import ContenderStats
 from tests.comparison.simulated import NOISES, Noise, make_comparison, make_parity, spoil
 
 
@@ -18,7 +18,7 @@ def only_table(comparison: Comparison) -> Table:
     return table
 
 
-def row_of(comparison: Comparison, contender: str) -> Row:
+def row_of(comparison: Comparison, contender: str) -> ContenderStats:
     row = only_table(comparison).row(contender)
     assert row is not None
     return row
@@ -109,7 +109,7 @@ def test_fast_and_wrong_is_not_ranked_and_says_why() -> None:
     table = only_table(found)
     assert [row.contender for row in table.rows] == ["torch", "jax", "tensorflow"]
     assert table.rows[0].standing == "fastest"
-    assert "it fails parity: forward differs" in table.rows[-1].reason
+    assert "it failed the parity check: forward differs" in table.rows[-1].reason
     assert table.rows[-1].speed.value > 1000  # shown, but greyed
 
 
@@ -142,7 +142,7 @@ def test_processes_that_failed_are_left_out_and_told() -> None:
 
 def test_a_loss_that_is_no_number_is_no_result() -> None:
     row = row_of(spoil(make_comparison(), "jax", epoch_losses=(1.0, math.nan)), "jax")
-    assert row.reason == "its loss stopped being a number"
+    assert row.reason == "its loss became NaN or infinite"
 
 
 def test_one_round_gives_no_interval_and_no_claim() -> None:
@@ -156,7 +156,7 @@ def test_a_comparison_that_was_stopped_shows_what_there_is() -> None:
     begun = replace(comparison, samples=comparison.samples[:1], is_complete=False)
     rows = only_table(begun).rows
     assert len(rows) == 3
-    assert [row.reason for row in rows[1:]] == ["no process of it has run yet"] * 2
+    assert [row.reason for row in rows[1:]] == ["none of its processes has run yet"] * 2
 
 
 # Rounds that are missing must not turn the order round: pairs decide, not means of other rounds.
@@ -204,10 +204,10 @@ def test_a_slow_input_is_blamed_for_what_it_costs() -> None:
     table = only_table(make_comparison(speeds, waits={"jax-2": 0.01875}))
     fastest, slower = table.rows
     assert (fastest.standing, slower.contender) == ("fastest", "jax-2")
-    share = wait_share_of_difference(slower, fastest)
+    share = wait_fraction_of_difference(slower, fastest)
     assert share is not None
     assert share > 0.8
-    assert wait_share_of_difference(fastest, slower) is None
+    assert wait_fraction_of_difference(fastest, slower) is None
 
 
 def test_of_two_that_do_little_but_wait_the_longer_wait_is_blamed() -> None:
@@ -223,13 +223,13 @@ def test_of_two_that_do_little_but_wait_the_longer_wait_is_blamed() -> None:
     fastest, slower = (row.input_wait for row in table.rows)
     assert min(fastest.value, slower.value) > 0.95
     assert slower.low < fastest.high
-    share = wait_share_of_difference(table.rows[1], table.rows[0])
+    share = wait_fraction_of_difference(table.rows[1], table.rows[0])
     assert share == pytest.approx(1, abs=0.1)
 
 
 def test_a_slow_computation_is_not_blamed_on_the_input() -> None:
     table = only_table(make_comparison({"jax": 800.0, "jax-2": 600.0}))
-    share = wait_share_of_difference(table.rows[1], table.rows[0])
+    share = wait_fraction_of_difference(table.rows[1], table.rows[0])
     assert share is None or share < 0.1
 
 

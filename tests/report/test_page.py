@@ -116,16 +116,19 @@ def test_the_verdict_stands_on_top(page: str) -> None:
 
 def test_settings_stand_side_by_side(page: str) -> None:
     heads = Outline(page).texts["th"]
-    assert heads[:2] == ["as users get it", "tuned"]
+    assert heads[:2] == ["model.fit", "Trainer"]
     assert heads[2:10] == [
-        *("Backend", "Rows/s", "ms/step", "Of the fastest"),
-        *("Rows/s", "ms/step", "Of the fastest", "Gain by tuning"),
+        *("Backend", "Rows/s", "ms/step", "/ fastest"),
+        *("Rows/s", "ms/step", "/ fastest", "Trainer / model.fit"),
     ]
 
 
 def test_a_backend_that_fails_parity_is_grey_with_its_reason(page: str) -> None:
     reasons = Outline(page).texts["em"]
-    assert any(reason.startswith("tuned: it fails parity: forward differs") for reason in reasons)
+    assert any(
+        reason.startswith("Trainer: it failed the parity check: forward differs")
+        for reason in reasons
+    )
     assert '<tr class="grey">' in page  # its line under parity
     assert 'class="grey"' in page[: page.index('<tr class="grey">')]  # its cells under speed
 

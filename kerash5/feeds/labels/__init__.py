@@ -1,1 +1,1 @@
-"""Which labels a loss can take: facts of the values, and the rules on them."""
+"""Check which labels a loss accepts: facts about their values, and rules on them."""

@@ -1,6 +1,6 @@
-"""What the values of labels are: the smallest, the largest, fractions, NaN, one-hot or not.
+"""Facts about the values of labels: smallest, largest, fractions, NaN, one-hot or not.
 
-NumPy alone. What a loss makes of such values is decided in `_rules`.
+Uses NumPy alone. `_rules` decides whether a loss accepts such values.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 Number = int | float
 ReadRows = Callable[[NDArray[np.int64]], np.ndarray]
 
-_SMALL_ROW_BYTES: Final = 16  # labels of this size are all looked at, however many there are
-_MAX_BYTES: Final = 256 << 20  # of larger ones, so much; of more, blocks spread over all rows
+_SMALL_ROW_BYTES: Final = 16  # labels up to this size are all read
+_MAX_BYTES: Final = 256 << 20  # of larger labels at most this many; beyond it, evenly spread blocks
 _NUM_BLOCKS: Final = 16
 _BLOCK_BYTES: Final = 8 << 20
-_FIRST_ROWS: Final = 256  # read first: most columns that are not one-hot show it there
+_FIRST_ROWS: Final = 256  # read first; most columns that are not one-hot differ here
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFacts:
-    """The range of labels, and the first of them that is no whole number.
+    """The range of labels, and the first that are not integers or not finite.
 
     Attributes:
-        smallest, largest: Of the finite values, with the rows they are in; None where there are
+        smallest, largest: Smallest and largest finite value, each with its row; None if there is
             none.
-        fraction: The first finite value that is not whole, and its row; None where all are whole.
-        nonfinite: The first NaN or infinity, and its row; None where there is none.
+        fraction: First finite value that is not an integer, with its row; None if there is none.
+        nonfinite: First NaN or infinity, with its row; None if there is none.
     """
 
     smallest: tuple[Number, int] | None = None
@@ -41,12 +41,12 @@ class LabelFacts:
 
 
 def find_facts(values: np.ndarray, rows: NDArray[np.int64], ignored: int | None) -> LabelFacts:
-    """Return the facts of labels.
+    """Return the facts about labels.
 
     Args:
         values: Integers, booleans or floats, shape (n, *row_shape).
-        rows: The row numbers that facts shall name, shape (n,).
-        ignored: A value that is left out, as `ignore_class` of a loss has it.
+        rows: Row numbers to report, shape (n,).
+        ignored: A value to ignore, such as `ignore_class` of a loss.
     """
     flat, width = values.reshape(-1), math.prod(values.shape[1:])
     counted = np.ones(flat.shape, bool) if ignored is None else flat != ignored
@@ -73,10 +73,10 @@ def find_facts(values: np.ndarray, rows: NDArray[np.int64], ignored: int | None)
 def read_facts(
     read: ReadRows, rows: NDArray[np.int64], row_bytes: int, ignored: int | None
 ) -> LabelFacts:
-    """Return the facts of the labels in a file; they are read piece by piece.
+    """Return the facts about labels in a file, read in blocks.
 
-    Rows of at most 16 bytes are all read. Of larger rows (masks, images as targets) all are read up
-    to 256 MiB; of more, 16 blocks of 8 MiB spread evenly over them.
+    Rows of at most 16 bytes are all read. Larger rows (masks, images as targets) are all read up to
+    256 MiB in total; beyond that, 16 blocks of 8 MiB, evenly spread, are read.
     """
     found = LabelFacts()
     for piece in _pieces(rows, row_bytes):
@@ -85,12 +85,12 @@ def read_facts(
 
 
 def read_is_one_hot(read: ReadRows, rows: NDArray[np.int64], row_bytes: int) -> bool:
-    """Return whether every row looked at is one-hot; reading stops at the first that is not."""
+    """Return whether every row read is one-hot; reading stops at the first that is not."""
     return len(rows) > 0 and all(is_one_hot(read(piece)) for piece in _pieces(rows, row_bytes))
 
 
 def is_one_hot(values: np.ndarray) -> bool:
-    """Return whether along the last axis, of at least two, one value is 1 and the others are 0."""
+    """Return whether, along a last axis of at least two, one value is 1 and the others are 0."""
     if values.ndim < 2 or values.shape[-1] < 2 or values.dtype.kind not in "biuf":
         return False
     ones = values == 1
@@ -118,7 +118,7 @@ def _merge(one: LabelFacts, other: LabelFacts) -> LabelFacts:
 
 
 def _pieces(rows: NDArray[np.int64], row_bytes: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the row numbers to look at, as many at a time as fill a block."""
+    """Yield the row numbers to read, one block at a time."""
     size = max(1, _BLOCK_BYTES // max(1, row_bytes))
     if row_bytes <= _SMALL_ROW_BYTES or len(rows) * row_bytes <= _MAX_BYTES:
         yield rows[:_FIRST_ROWS]

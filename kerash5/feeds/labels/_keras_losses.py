@@ -1,7 +1,7 @@
-"""What a compiled model compares y with: per output, which kind of loss, of which shape.
+"""Find what a compiled model compares y with: per output, the kind of loss and the shape.
 
 Only losses of Keras are known, given by name, as an object, a function or a `functools.partial` of
-one; a loss of the user's own is left alone. Outputs are paired with y as Keras' `compile` does.
+one; a custom loss is not checked. Outputs are paired with y as Keras' `compile` does.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _KINDS: Final[dict[Any, tuple[Kind, str]]] = {
     for name in names
     if hasattr(keras.losses, name)
 }
-_WRAPPER: Final = keras.losses.MeanSquaredError.__bases__[0]  # of a function, as a loss object
+_WRAPPER: Final = keras.losses.MeanSquaredError.__bases__[0]  # wraps a loss function
 _OWN_STEPS: Final = ("train_step", "test_step", "compute_loss")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
     name: str
-    kind: Kind | None  # None: "crossentropy", which Keras chooses by shapes
+    kind: Kind | None  # None: "crossentropy", whose kind Keras chooses by shapes
     ignored: int | None = None
     is_along_last_axis: bool = True
 
@@ -60,12 +60,12 @@ class _Output:
 
 
 def read_targets(model: keras.Model, y: Any) -> Iterator[tuple[Any, Target]]:  # noqa: ANN401  a tree
-    """Yield each leaf of y with what its output and loss are; nothing for what is not known.
+    """Yield each leaf of y with its output and loss; skip leaves whose loss is unknown.
 
     Args:
-        model: Compiled.
-        y: Labels of a data set or a batch: a leaf, or a dict, tuple or list of leaves. A leaf has a
-            `shape`, of one row.
+        model: A compiled model.
+        y: Labels of a data set or a batch: a leaf, or a dict, tuple or list of leaves. Each leaf
+            has a `shape`, that of one row.
     """
     is_own = any(
         getattr(type(model), name) is not getattr(keras.Model, name) for name in _OWN_STEPS
@@ -85,7 +85,7 @@ def read_targets(model: keras.Model, y: Any) -> Iterator[tuple[Any, Target]]:  #
 
 @dataclass(frozen=True, slots=True)
 class OutputLabels:
-    """An output by name, its labels (None where it has none), and what its loss makes of them."""
+    """An output by name, its labels (None if it has none), and how its loss interprets them."""
 
     name: str
     labels: Any
@@ -93,11 +93,11 @@ class OutputLabels:
 
 
 def pair_labels(model: keras.Model, y: Any) -> list[OutputLabels]:  # noqa: ANN401  a tree of arrays
-    """Return every output of a model with its array of a batch; nothing where they do not agree.
+    """Return every output of a model with its labels in a batch; empty if the structures differ.
 
     Args:
-        model: Compiled.
-        y: Of a batch.
+        model: A compiled model.
+        y: Labels of a batch.
     """
     outputs, given = _read_outputs(model), getattr(model, "loss", None)
     found = {
@@ -118,14 +118,14 @@ def _kind_of(given: Any, leaf: Any, output: _Output) -> Kind | None:  # noqa: AN
 
 
 def has_own_steps(model: keras.Model) -> bool:
-    """Return whether steps of the model's own stand between y and the loss."""
+    """Return whether a custom train_step or loss of the model processes y before the loss."""
     return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _OWN_STEPS)
 
 
 def find_compared(model: keras.Model) -> tuple[list[str], list[str]] | None:
     """Return the names of a model's outputs, and of those that a loss compares with y.
 
-    None where its outputs or its losses are not known.
+    Returns None if its outputs or losses are unknown.
     """
     outputs, loss = _read_outputs(model), getattr(model, "loss", None)
     if outputs is None or loss is None:
@@ -138,7 +138,7 @@ def find_compared(model: keras.Model) -> tuple[list[str], list[str]] | None:
 
 
 def needs_y(model: keras.Model) -> str | None:
-    """Return a loss of Keras that compares with y, if the model's own steps do not replace it."""
+    """Return a Keras loss that compares with y, unless custom steps of the model replace it."""
     if has_own_steps(model):
         return None
     given: list[Any] = keras.tree.flatten(getattr(model, "loss", None))
@@ -146,12 +146,12 @@ def needs_y(model: keras.Model) -> str | None:
 
 
 def _read_outputs(model: keras.Model) -> list[_Output] | None:
-    """Return the outputs of a model that knows them, in the order of its `compile`."""
+    """Return the outputs of a model, in the order of its `compile`; None if unknown."""
     if not model.built:
         return None
     try:
         found: Any = model.outputs if isinstance(model, keras.Sequential) else model.output
-    except (AttributeError, ValueError):  # a subclass, or one not called yet
+    except (AttributeError, ValueError):  # a subclassed model, or one not called yet
         return None
     if isinstance(model, keras.Sequential) and found and len(found) == 1:
         found = found[0]
@@ -176,7 +176,7 @@ def _sole_name(model: keras.Model) -> str:
 def _pair(
     y: Any,  # noqa: ANN401  a tree
     outputs: list[_Output] | None,
-    loss: Any,  # noqa: ANN401  whatever compile takes
+    loss: Any,  # noqa: ANN401  any argument of compile
 ) -> Iterator[tuple[Any, _Output, Any]]:
     """Yield (leaf of y, output, loss) as far as their structures agree."""
     if outputs is None:
@@ -222,7 +222,7 @@ def _losses_of_many(loss: Any, outputs: Sequence[_Output]) -> list[Any] | None: 
 
 
 def _leaves(y: Any, outputs: Sequence[_Output], losses: Sequence[Any]) -> list[Any]:  # noqa: ANN401
-    """Return the leaf of y for each output; None where there is none, or another structure."""
+    """Return the leaf of y for each output; None if it is missing or has another structure."""
     found: list[Any] = [None] * len(outputs)
     if isinstance(y, Mapping):
         found = [y.get(output.name) for output in outputs]
@@ -247,17 +247,17 @@ def _is_nested(value: object) -> bool:
     return isinstance(value, Mapping | list | tuple)
 
 
-def _parse_loss(given: Any) -> _Loss | None:  # noqa: ANN401  whatever compile takes
-    """Return what is known of a loss; None of one that is not Keras' own, or none."""
+def _parse_loss(given: Any) -> _Loss | None:  # noqa: ANN401  any argument of compile
+    """Return the known properties of a loss; None for a custom loss, or none."""
     if isinstance(given, str):
         if given.lower() in ("crossentropy", "ce"):
             return _Loss("crossentropy", None)
         try:
             given = keras.losses.get(given)
-        except ValueError:  # which compile or the first step says
+        except ValueError:  # compile or the first step raises it
             return None
     options: dict[str, Any] = {}
-    for _ in range(3):  # an object of a partial of a function
+    for _ in range(3):  # a loss object can wrap a partial of a function
         if isinstance(given, keras.losses.Loss):
             if not _is_unchanged(given):
                 return None
@@ -290,7 +290,7 @@ def _is_unchanged(loss: keras.losses.Loss) -> bool:
 
 
 def _choose_kind(labels: Sequence[int], output: Shape | None) -> Kind | None:
-    """Return what Keras makes of "crossentropy", from the shapes of rows."""
+    """Return the kind of "crossentropy" that Keras chooses from the shapes of rows."""
     if not output:
         return None
     if output[-1] == 1:

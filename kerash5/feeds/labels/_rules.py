@@ -1,7 +1,7 @@
-"""Which labels a loss can take: their shape against the output's, and their values.
+"""Rules on which labels a loss accepts: their shape against the output's, and their values.
 
-A rule refuses only what Keras would train wrongly, or fail on without naming the labels. What a
-loss of the user's own makes of labels is not known here, and such losses have no rule.
+A rule rejects only labels that Keras would train on wrongly, or fail on without naming them. Custom
+losses have no rules, because their meaning of labels is unknown.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _TOLERANCE: Final = 1e-3  # float16 and JPEG-like rounding of values between 0 a
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an output is compared with.
+    """The loss and output that labels are compared with.
 
     Attributes:
-        kind: "ids" are class numbers; "probabilities" one number per class; "binary" numbers from 0
-            to 1; "hinge" -1 and +1; "numbers" anything of the output's shape.
-        loss: The loss by name.
-        output_shape: Of one row; None where the model does not say.
-        where: The model, or its output, in words.
-        ignored: The class that the loss leaves out.
-        is_only_range: Whether a step of the model's own may change labels before the loss: then
+        kind: "ids": class ids; "probabilities": one number per class; "binary": numbers from 0 to
+            1; "hinge": -1 and +1; "numbers": any numbers of the output's shape.
+        loss: Name of the loss.
+        output_shape: Shape of one row of the output; None if unknown.
+        where: The model or its output, for messages.
+        ignored: The class that the loss ignores.
+        is_only_range: Whether a custom step of the model may change labels before the loss; then
             only class ids stored as integers are checked.
     """
 
@@ -47,14 +47,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class LabelView:
-    """The labels of one output, as far as rules look at them.
+    """The labels of one output, as seen by the rules.
 
     Attributes:
-        shape: Of one row.
-        dtype: As the model gets them.
-        subject: Where they are, in words: a file, or the batches of a transform.
-        column: The path of the data set; None where a transform has made them.
-        facts: Returns the facts, without the class given.
+        shape: Shape of one row.
+        dtype: Dtype the model receives.
+        subject: Origin of the labels, for messages: a file, or the batches of a transform.
+        column: Path of the data set; None if a transform made the labels.
+        facts: Returns the facts, ignoring the given class.
         is_one_hot: Returns whether they are one-hot along the last axis.
     """
 
@@ -67,11 +67,11 @@ class LabelView:
 
 
 def check_target(target: Target, labels: LabelView) -> None:
-    """Raise if the labels are none for this loss and output.
+    """Raise if the labels do not suit this loss and output.
 
     Raises:
-        LabelError: Values that the loss does not take.
-        ShapeError: Rows of another shape than the output's.
+        LabelError: The loss does not accept the values.
+        ShapeError: Shape of rows differs from the output's.
     """
     if labels.dtype.kind not in "biuf":
         return
@@ -93,14 +93,14 @@ def check_target(target: Target, labels: LabelView) -> None:
     for found in (facts.smallest, facts.largest):
         if found is not None and not low - _TOLERANCE <= found[0] <= 1 + _TOLERANCE:
             raise LabelError(
-                f"{labels.subject} holds {_format(found[0])} in row {found[1]} of y, and loss "
-                f"{target.loss!r} of {target.where} takes {_describe_range(target.kind)}; "
+                f"{labels.subject} has {_format(found[0])} in row {found[1]} of y, but loss "
+                f"{target.loss!r} of {target.where} expects {_describe_range(target.kind)}; "
                 f"{_range_cure(target, labels, facts)}"
             )
 
 
 def takes_shape(labels: tuple[int, ...], output: Shape) -> bool:
-    """Return whether rows of labels have the shape of the output's, but for a last axis of 1."""
+    """Return whether rows of labels have the output's shape, up to a last axis of 1."""
     if len(labels) == len(output) + 1 and labels[-1] == 1:
         labels = labels[:-1]
     elif len(output) == len(labels) + 1 and output[-1] in (1, None):
@@ -127,18 +127,18 @@ def _check_shape_of_ids(target: Target, labels: LabelView) -> None:
         return
     if len(labels.shape) == len(output) and labels.is_one_hot():
         raise LabelError(
-            f"{labels.subject} holds one-hot labels, rows of shape {labels.shape}, and loss "
-            f"{target.loss!r} of {target.where} takes class ids; compile the model with "
+            f"{labels.subject} has one-hot labels, rows of shape {labels.shape}, but loss "
+            f"{target.loss!r} of {target.where} expects class ids; compile the model with "
             "loss='categorical_crossentropy', or pass transform=lambda x, y: (x, y.argmax(-1))"
         )
-    cure = f"give y rows of shape {wanted}"
+    cure = f"pass y with rows of shape {wanted}"
     if _is_like(labels.shape, output):
         cure = "compile the model with loss='categorical_crossentropy' if they are probabilities"
     elif math.prod(labels.shape) == 1 and labels.shape != () and labels.column is not None:
-        cure = f"give y=Column({labels.column!r}, shape=())"
+        cure = f"pass y=Column({labels.column!r}, shape=())"
     raise ShapeError(
-        f"rows of y have shape {labels.shape} in {labels.subject}, and loss {target.loss!r} of "
-        f"{target.where} takes class ids of shape {wanted} for outputs of shape {output}; {cure}"
+        f"rows of y have shape {labels.shape} in {labels.subject}, but loss {target.loss!r} of "
+        f"{target.where} expects class ids of shape {wanted} for outputs of shape {output}; {cure}"
     )
 
 
@@ -148,8 +148,8 @@ def _check_ids(target: Target, labels: LabelView) -> None:
     if facts.fraction is not None:
         value, row = facts.fraction
         raise LabelError(
-            f"{labels.subject} holds {_format(value)} in row {row} of y, and loss {target.loss!r} "
-            f"of {target.where} takes class ids, whole numbers from 0; {_mapping(labels)}, or "
+            f"{labels.subject} has {_format(value)} in row {row} of y, but loss {target.loss!r} "
+            f"of {target.where} expects class ids, integers from 0; {_mapping(labels)}, or "
             "compile the model with a loss for numbers, such as 'mse'"
         )
     if facts.smallest is None or facts.largest is None:
@@ -158,17 +158,17 @@ def _check_ids(target: Target, labels: LabelView) -> None:
     if smallest < 0:
         hint = " (labels=[-1, 1])" if (smallest, largest) == (-1, 1) else ""
         raise LabelError(
-            f"{labels.subject} holds label {_format(smallest)}; classes are counted from 0: "
-            f"{_mapping(labels)}{hint}, or give the loss ignore_class={int(smallest)} if it stands "
-            "for no class"
+            f"{labels.subject} has label {_format(smallest)}, but class ids start at 0; "
+            f"{_mapping(labels)}{hint}, or pass ignore_class={int(smallest)} to the loss if it "
+            "marks missing labels"
         )
     classes = target.output_shape[-1] if target.output_shape else None
     if classes is not None and largest >= classes:
         what = f"the {classes} class{'es' if classes > 1 else ''} of {target.where}"
         from_one = smallest == 1 and largest == classes
-        hint = f" (they count from 1: labels={_shorten(1, classes)})" if from_one else ""
+        hint = f" (they start at 1: labels={_shorten(1, classes)})" if from_one else ""
         raise LabelError(
-            f"{labels.subject} holds label {_format(largest)}, outside {what}; build it with "
+            f"{labels.subject} has label {_format(largest)}, outside {what}; build it with "
             f"num_classes={int(largest) + 1}, or {_mapping(labels)}{hint}"
         )
 
@@ -177,7 +177,7 @@ def _shorten(first: int, last: int) -> str:
     return f"range({first}, {last + 1})" if last - first > 8 else str([*range(first, last + 1)])
 
 
-# One number for each of the output's.
+# One number per number of the output.
 
 
 def _check_shape(target: Target, labels: LabelView) -> None:
@@ -190,9 +190,9 @@ def _check_shape(target: Target, labels: LabelView) -> None:
         is_file = labels.column is not None and labels.dtype.kind in "biu"
         one_hot = f"y=Column({labels.column!r}, one_hot={classes})" if is_file else "one-hot y"
         raise LabelError(
-            f"{labels.subject} holds one label a row, and loss {target.loss!r} of {target.where} "
-            f"takes one number for each of its {classes} classes; compile the model with "
-            f"loss='sparse_categorical_crossentropy', or give {one_hot}"
+            f"{labels.subject} has one label per row, but loss {target.loss!r} of {target.where} "
+            f"expects one number for each of its {classes} classes; compile the model with "
+            f"loss='sparse_categorical_crossentropy', or pass {one_hot}"
         )
     cure = f"build the model with an output of shape {labels.shape}"
     if labels.column is not None and None not in output:
@@ -200,8 +200,8 @@ def _check_shape(target: Target, labels: LabelView) -> None:
         if same:
             cure = f"y=Column({labels.column!r}, shape={output}) would fit"
     raise ShapeError(
-        f"rows of y have shape {labels.shape} in {labels.subject}, and {target.where} gives rows "
-        f"of shape {output}, which loss {target.loss!r} would not compare one to one; {cure}"
+        f"rows of y have shape {labels.shape} in {labels.subject}, but {target.where} returns rows "
+        f"of shape {output}, which loss {target.loss!r} cannot compare elementwise; {cure}"
     )
 
 
@@ -218,9 +218,9 @@ def _range_cure(target: Target, labels: LabelView, facts: LabelFacts) -> str:
         if (smallest, largest) in ((-1, 1), (1, 2)):
             values = [int(smallest), int(largest)]
             return (
-                f"give y=Column({labels.column!r}, labels={values})"
+                f"pass y=Column({labels.column!r}, labels={values})"
                 if labels.column
-                else "let the transform return 0 and 1"
+                else "return 0 and 1 from the transform"
             )
         if smallest >= 0 and largest < 100:
             return (
@@ -229,7 +229,7 @@ def _range_cure(target: Target, labels: LabelView, facts: LabelFacts) -> str:
             )
     if smallest >= 0 and target.kind != "hinge":
         return f"scale them, with transform=lambda x, y: (x, y / {_format(largest)})"
-    return f"{_mapping(labels)}, or choose a loss for such numbers, such as 'mse'"
+    return f"{_mapping(labels)}, or use a loss for such numbers, such as 'mse'"
 
 
 def _check_finite(target: Target, labels: LabelView, facts: LabelFacts) -> None:
@@ -237,8 +237,8 @@ def _check_finite(target: Target, labels: LabelView, facts: LabelFacts) -> None:
         return
     value, row = facts.nonfinite
     raise LabelError(
-        f"{labels.subject} holds {_format(value)} in row {row} of y, and loss {target.loss!r} of "
-        f"{target.where} takes none; leave such rows out with rows="
+        f"{labels.subject} has {_format(value)} in row {row} of y, but loss {target.loss!r} of "
+        f"{target.where} does not accept it; exclude such rows with rows="
     )
 
 

@@ -1,1 +1,1 @@
-"""Pictures and numbers of single runs and of searches."""
+"""Figures and numbers of single runs and of searches."""

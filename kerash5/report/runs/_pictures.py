@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, and what the model made of some images."""
+"""Figures of a run: its metric curves, and predictions on images."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COLUMNS: Final = 10
 
 
 def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
-    """Draw loss and the other metrics over the epochs, training and validation together.
+    """Draw the loss and other metrics over the epochs, training and validation together.
 
-    A metric that is an array has a line for each element, the later ones paler.
+    A metric that is an array has one line per element, later elements paler.
 
     Returns:
         The path of the PNG.
@@ -34,8 +34,8 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
     names.sort(key=lambda name: name != "loss")
     figure = new_figure(4.6 * max(1, len(names)), 3.4)
     figure.suptitle(f"{run.model} on {run.backend}, {len(run.epochs)} epochs", fontsize=11)
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), place + 1)
+    for position, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), position + 1)
         for key, label, color in (
             (name, "training", TRAIN),
             (f"val_{name}", "validation", VALIDATION),
@@ -53,22 +53,22 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
 def _draw_lines(axes: Any, values: list[MetricValue], label: str, color: str) -> None:  # noqa: ANN401  of matplotlib
     epochs = [to_scalars({"": value}) for value in values]
     names = list(dict.fromkeys(name for epoch in epochs for name in epoch))
-    if len(names) > 1 and "" in names:  # NaN, in epochs that lack an array
+    if len(names) > 1 and "" in names:  # NaN in epochs without the array
         names.remove("")
-    for place, name in enumerate(names):
+    for position, name in enumerate(names):
         axes.plot(
             range(1, len(epochs) + 1),
             [epoch.get(name, math.nan) for epoch in epochs],
             marker="o",
             color=color,
-            alpha=1 - 0.7 * place / len(names),
-            label=label if place == 0 else None,
+            alpha=1 - 0.7 * position / len(names),
+            label=label if position == 0 else None,
         )
 
 
 def _draw_levels(axes: Any, value: MetricValue) -> None:  # noqa: ANN401  of matplotlib
-    for place, level in enumerate(to_scalars({"": value}).values()):
-        label = None if place else "test" if isinstance(value, list) else f"test {value:.4f}"
+    for position, level in enumerate(to_scalars({"": value}).values()):
+        label = None if position else "test" if isinstance(value, list) else f"test {value:.4f}"
         axes.axhline(level, color=RIGHT, linestyle=":", label=label)
 
 
@@ -81,36 +81,37 @@ def draw_predictions(
     class_names: tuple[str, ...] | None = None,
     title: str | None = None,
 ) -> str:
-    """Draw a grid of images, each with what the model takes it for.
+    """Draw a grid of images, each titled with the predicted class.
 
-    Wrong ones are red and say what is right.
+    Wrong predictions are red and also name the true class.
 
     Args:
-        images: Shape (n, height, width), or with a last axis of 1 or 3 channels.
-        labels: The right class ids, shape (n,).
-        probabilities: What the model answers, shape (n, num_classes).
-        path: The PNG to write.
-        class_names: Names behind the ids.
-        title: Stands above the grid; None counts the wrong ones shown.
+        images: Images, shape (n, height, width), or with a last axis of 1 or 3 channels.
+        labels: True class ids, shape (n,).
+        probabilities: Predicted probabilities, shape (n, num_classes).
+        path: Path of the PNG to write.
+        class_names: Names of the classes, by id.
+        title: Title above the grid; None shows the number of wrong predictions.
 
     Returns:
-        The path.
+        Path of the PNG.
 
     Raises:
-        ShapeError: These are no images.
+        ShapeError: The shapes do not fit.
         BackendError: matplotlib is not installed.
     """
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim != 3 and not (images.ndim == 4 and images.shape[-1] == 3):
         raise ShapeError(
-            f"no images: shape {images.shape}; a grid takes (n, height, width), with 1 or 3 "
-            "channels at the end"
+            f"images has shape {images.shape}; pass shape (n, height, width), with 1 or 3 "
+            "channels as an optional last axis"
         )
     if probabilities.ndim != 2 or not len(images) == len(labels) == len(probabilities):
         raise ShapeError(
             f"{len(images)} images, labels of shape {labels.shape} and probabilities of shape "
-            f"{probabilities.shape}; each image takes one label and one row of probabilities"
+            f"{probabilities.shape} do not fit; pass one label and one row of probabilities "
+            "per image"
         )
     labels = labels.reshape(len(labels))
     guesses = probabilities.argmax(axis=1)
@@ -118,10 +119,10 @@ def draw_predictions(
     rows = -(-len(images) // _COLUMNS)
     figure = new_figure(_COLUMNS * 0.85, rows * 1.08 + 0.5)
     above = title or f"{len(images)} images, {wrong} wrong"
-    figure.suptitle(f"{above} (red: taken for, and what it is)", fontsize=10)
+    figure.suptitle(f"{above} (red: predicted and true class)", fontsize=10)
     names = class_names or tuple(str(number) for number in range(probabilities.shape[1]))
-    for place, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
-        axes = figure.add_subplot(rows, _COLUMNS, place + 1)
+    for position, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
+        axes = figure.add_subplot(rows, _COLUMNS, position + 1)
         axes.imshow(image, cmap="gray_r")
         is_right = guess == label
         text = names[guess] if is_right else f"{names[guess]} ({names[int(label)]})"
@@ -139,12 +140,12 @@ def draw_predictions(
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, inches wide and high; raises BackendError without matplotlib."""
+    """Return an empty figure, sizes in inches; raise BackendError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError("pictures need matplotlib: pip install 'kerash5[report]'") from error
-    # Figure itself, not pyplot: no global state, no window, no choice of a display.
+        raise BackendError("figures need matplotlib: pip install 'kerash5[report]'") from error
+    # Figure itself, not pyplot: pyplot has global state, opens windows and selects a display.
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -159,6 +160,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> str:
         figure.savefig(path, dpi=140, format="png")
     except OSError as error:
         raise FileError(
-            f"{os.fspath(path)!r} cannot be written ({error.strerror}); choose another place"
+            f"{os.fspath(path)!r} cannot be written ({error.strerror}); choose another path"
         ) from error
     return os.fspath(path)

@@ -1,4 +1,4 @@
-"""What the trainer's searches found: learning rates and batch sizes tried, in words and pictures.
+"""Results of the trainer's searches: the learning rates and batch sizes tried, as text and plots.
 
 Plain values, made by `Trainer.lr_find` and `Trainer.batch_size_find`. Nothing is trained here.
 """
@@ -17,22 +17,21 @@ from numpy.typing import NDArray
 
 from kerash5.report.runs._pictures import TRAIN, WRONG, new_figure, save_figure
 
-# The first losses are few to average over, and the last ones lead into divergence.
+# The first losses are too few to average over, and the last ones lead into divergence.
 _SKIPPED_FIRST: Final = 10
 _SKIPPED_LAST: Final = 1
 _MEDIAN: Final = 5  # steps
-_WIDTH: Final = 0.03  # of the curve: the bell's standard deviation
+_WIDTH: Final = 0.03  # of the curve: standard deviation of the Gaussian
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LearningRates:
-    """The loss over a learning rate that grows step by step.
+    """Losses over a learning rate that grows step by step.
 
     Args:
-        rates: The learning rate of each step, rising.
-        losses: The loss of each step's batch, one per rate; NaN or infinite where it left the
-            numbers.
+        rates: Learning rate of each step, increasing.
+        losses: Loss of each step's batch, one per rate; NaN or infinite where training diverged.
     """
 
     rates: tuple[float, ...]
@@ -40,10 +39,10 @@ class LearningRates:
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
-        """The losses without the noise of batches, as far as they are numbers.
+        """The smoothed losses, as far as they are finite.
 
-        Medians of five, then a bell-shaped average over neighbours on both sides. A running
-        average of the past alone would lag, and suggest rates several times too high.
+        Medians of five, then a Gaussian average over neighbours on both sides. A running average of
+        the past alone would lag, and suggest rates several times too high.
         """
         is_finite = np.isfinite(self.losses)
         num_finite = len(is_finite) if is_finite.all() else int(is_finite.argmin())
@@ -61,7 +60,7 @@ class LearningRates:
     def suggestion(self) -> float | None:
         """The rate at which the smoothed loss falls most steeply; None if it never falls."""
         values = self.smoothed
-        # Past the lowest point the loss only rises; a wiggle on the way up is no descent.
+        # Beyond the minimum the loss only rises; ignore small descents on the way up.
         last = min(len(values) - _SKIPPED_LAST, int(values.argmin()) + 1) if len(values) else 0
         if last <= _SKIPPED_FIRST:
             return None
@@ -70,20 +69,20 @@ class LearningRates:
         return self.rates[_SKIPPED_FIRST + steepest] if slopes[steepest] < 0 else None
 
     def describe(self) -> str:
-        """Say in words what to take."""
+        """Return the suggested learning rate as a sentence."""
         tried = f"{len(self.rates)} steps from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"
         if self.suggestion is None:
             return f"no learning rate found in {tried}: the loss never fell; try higher rates"
-        return f"learning rate {self.suggestion:.2e}: there the loss fell fastest ({tried})"
+        return f"learning rate {self.suggestion:.2e}, at which the loss fell fastest ({tried})"
 
     def plot(self, path: str | os.PathLike[str]) -> str:
         """Draw the loss over the rate, with the suggestion marked.
 
         Args:
-            path: The PNG to write.
+            path: Path of the PNG to write.
 
         Returns:
-            The path.
+            Path of the PNG.
 
         Raises:
             BackendError: matplotlib is not installed.
@@ -104,7 +103,7 @@ class LearningRates:
             xscale="log",
             xlabel="learning rate",
             ylabel="loss",
-            title="loss over a growing learning rate",
+            title="loss over learning rate",
         )
         axes.set_ylim(_loss_limits(smoothed))
         axes.grid(alpha=0.25)
@@ -119,9 +118,9 @@ class Trial:
 
     Args:
         batch_size: Rows in a batch.
-        rows_per_second: Of training, without the first step, which compiles; NaN if it failed.
-        peak_bytes: The most memory the process held; 0 where that is not known.
-        error: Why it failed, in words; "" if it trained.
+        rows_per_second: Training speed, without the first step, which compiles; NaN if it failed.
+        peak_bytes: Peak memory of the process; 0 if unknown.
+        error: Why it failed; "" if it trained.
     """
 
     batch_size: int
@@ -135,7 +134,7 @@ class Trial:
         return not self.error
 
     def describe(self) -> str:
-        """Say in one line what came of it."""
+        """Return one line on the result."""
         if not self.is_trained:
             return f"batch size {self.batch_size}: failed, {self.error}"
         peak = f", {self.peak_bytes / 1e6:,.0f} MB" if self.peak_bytes else ""
@@ -163,13 +162,13 @@ class BatchSizes:
         return max(trained, key=lambda trial: trial.rows_per_second).batch_size
 
     def describe(self) -> str:
-        """Say in words what was tried, and what to take."""
-        found = f"largest that trains: {self.largest}; fastest: {self.fastest}"
+        """Return the batch sizes tried, and the largest and fastest, as text."""
+        found = f"largest that fits: {self.largest}; fastest: {self.fastest}"
         lines = [trial.describe() for trial in self.trials]
-        return "\n".join([*lines, "none trains" if self.largest is None else found])
+        return "\n".join([*lines, "no batch size trains" if self.largest is None else found])
 
     def plot(self, path: str | os.PathLike[str]) -> str:
-        """Draw rows per second over the batch size; return the path of the PNG.
+        """Draw rows per second over the batch size and return the path of the PNG.
 
         Raises:
             BackendError: matplotlib is not installed.
@@ -182,9 +181,9 @@ class BatchSizes:
             [trial.rows_per_second for trial in trained],
         )
         axes.plot(sizes, speeds, marker="o", color=TRAIN, label="trains")
-        for place, trial in enumerate(self.trials):
+        for position, trial in enumerate(self.trials):
             if not trial.is_trained:
-                label = "fails" if all(t.is_trained for t in self.trials[:place]) else None
+                label = "fails" if all(t.is_trained for t in self.trials[:position]) else None
                 axes.axvline(trial.batch_size, color=WRONG, linestyle=":", label=label)
         ticks = [trial.batch_size for trial in self.trials]
         axes.set(xscale="log", xlabel="batch size", ylabel="rows/s", title="speed by batch size")
@@ -197,7 +196,7 @@ class BatchSizes:
 
 
 def _loss_limits(smoothed: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the heights worth showing: a loss that explodes would flatten all the rest."""
+    """Return the y limits of the plot, so that an exploding loss does not flatten the rest."""
     if not len(smoothed):
         return 0.0, 1.0
     low, first = float(smoothed.min()), float(smoothed[0])

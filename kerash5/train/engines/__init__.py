@@ -1,6 +1,6 @@
-"""What runs the optimizer steps: one engine per backend, and a plain one for every model.
+"""Run the optimizer steps: one fast engine per backend, and a plain one for every model.
 
-An engine knows nothing of files, epochs or callbacks; it is handed batches, in order.
+An engine knows nothing of files, epochs or callbacks; it receives batches, in order.
 """
 
 from kerash5.train.engines._select import make_engine, why_not_fused

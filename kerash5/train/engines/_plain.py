@@ -1,6 +1,6 @@
 """The plain engine: Keras' own `train_on_batch`, for every model on every backend.
 
-It is what the others must equal. Nothing here is fast.
+It is the reference for the other engines and is not optimized.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerash5.train.engines.common._weights import ClassWeight
 
 @final
 class PlainEngine(AbstractEngine):
-    """One call of `train_on_batch` per step; the variables are always current."""
+    """Run one call of `train_on_batch` per step; the model's variables are always current."""
 
     def __init__(
         self,
@@ -34,30 +34,30 @@ class PlainEngine(AbstractEngine):
 
     @property
     def why_not_faster(self) -> str | None:
-        """Why this is the engine."""
+        """Why no faster engine is used."""
         return self._reason or None
 
     def begin(self) -> None:
-        """Do nothing: each step takes the variables as they are."""
+        """Do nothing: each step reads the current variables."""
 
     def train(self, batches: Sequence[Batch]) -> None:
-        """Run one optimizer step per batch; waits for each."""
+        """Run one optimizer step per batch; synchronize after each."""
         with running_metrics(self.model), bare_batches(self.model):
             for batch in batches:
                 self._logs = self.model.train_on_batch(*self._weigh(batch), return_dict=True)
 
     def metrics(self) -> Metrics:
-        """Return what Keras says after the last step: it has made its choice in there."""
+        """Return the logs of the last step, which Keras has already selected."""
         return {**super().metrics(), **read_metrics(self._logs)}
 
     def why_not_held(self) -> str | None:
-        """Say why rows do not live on the device."""
-        return "this engine takes batches from the host"
+        """Return why rows cannot be cached on the device."""
+        return "this engine reads batches from the host"
 
     def sync(self) -> None:
         """Do nothing: the variables are current after each step."""
 
     def describe(self) -> str:
-        """Say that this is the plain engine, and why."""
+        """Return the name of the engine, and why it is used."""
         why = f": {self._reason}" if self._reason else ""
         return f"plain, one train_on_batch per step{why}"

@@ -1,4 +1,4 @@
-"""Which engine a model gets, and why not a faster one."""
+"""Select the engine of a model, and say why not a faster one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from kerash5.train.engines.common._weights import ClassWeight
 
 
 def why_not_fused(model: keras.Model) -> str | None:
-    """Say why this model's steps can only be run one by one through Keras; None if they need not.
+    """Return why this model's steps must run one by one through Keras; None if they need not.
 
     Args:
-        model: Compiled.
+        model: A compiled model.
     """
     if model.run_eagerly:
         return "the model was compiled with run_eagerly=True"
     if _is_overridden(model, "make_train_function"):
-        return "the model has a make_train_function of its own"
+        return "the model overrides make_train_function"
     if keras.distribution.distribution() is not None:
         return "a keras.distribution is set"
     backend = keras.backend.backend()
@@ -35,7 +35,7 @@ def _why_not_jax(model: keras.Model) -> str | None:
         return "the model was compiled with jit_compile=False"
     for method in STATE_METHODS:
         if hasattr(keras.Model, method) and _is_overridden(model, method):
-            return f"the model has a {method} of its own"
+            return f"the model overrides {method}"
     if keras.config.is_nnx_enabled():
         return "Keras runs under NNX"
     return None
@@ -46,11 +46,11 @@ def _why_not_tensorflow(model: keras.Model) -> str | None:
 
     is_default = isinstance(model.distribute_strategy, type(tf.distribute.get_strategy()))
     is_distributed = tf.distribute.has_strategy() or not is_default
-    return "the model was made under a tf.distribute strategy" if is_distributed else None
+    return "the model was created under a tf.distribute strategy" if is_distributed else None
 
 
 def _is_overridden(model: keras.Model, method: str) -> bool:
-    """Say whether the model's class, or the model itself, has a method in place of Keras' own."""
+    """Return whether the model's class, or the instance, overrides a method of Keras."""
     own = getattr(keras.Model, method)
     return getattr(type(model), method) is not own or method in vars(model)
 
@@ -62,20 +62,20 @@ def make_engine(
     class_weight: ClassWeight | None = None,
     is_plain: bool = False,
 ) -> AbstractEngine:
-    """Make the fastest engine that this model can have.
+    """Return the fastest engine that supports this model.
 
     Args:
-        model: Compiled.
-        steps_per_dispatch: How many steps one call of the device runs; "auto" grows from 1 until
-            calling costs less than 2 % of the time.
-        class_weight: Class number -> weight; those not named weigh 1.
-        is_plain: Take the plain engine whatever the model is.
+        model: A compiled model.
+        steps_per_dispatch: Steps per call of the device; "auto" grows from 1 until the overhead of
+            calls is below 2 % of the time.
+        class_weight: Maps a class id to its weight; other classes have weight 1.
+        is_plain: Use the plain engine for every model.
 
     Raises:
-        OptionError: An argument makes no sense.
+        OptionError: An argument is invalid.
     """
     steps = parse_steps(steps_per_dispatch)
-    reason = "asked for" if is_plain else why_not_fused(model)
+    reason = "requested" if is_plain else why_not_fused(model)
     if reason is not None:
         return PlainEngine(model, class_weight, reason=reason)
     if keras.backend.backend() == "jax":

@@ -1,1 +1,1 @@
-"""Loggers, progress and profile: told of a fit, without a part in it."""
+"""Loggers, progress output and profiler: event handlers that do not affect the training."""

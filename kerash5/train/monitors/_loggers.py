@@ -1,9 +1,9 @@
-"""Loggers: where the numbers of a run go while it runs, besides run.json.
+"""Loggers: where the metrics of a run are written while it runs, besides run.json.
 
-A logger never sees the model. CSV and TensorBoard write into the run's folder; MLflow and W&B
-through their own packages. Not by their Keras callbacks: that of W&B needs TensorFlow, and that of
-MLflow has a hook for every step, which would make the trainer wait for each (both may still be
-given as `callbacks`).
+A logger never sees the model. CSV and TensorBoard write to the run's folder, MLflow and W&B through
+their own packages. Their Keras callbacks are not used: that of W&B needs TensorFlow, and that of
+MLflow has a hook for every step, which would make the trainer synchronize at each (both can still
+be passed as `callbacks`).
 """
 
 from __future__ import annotations
@@ -28,49 +28,50 @@ _MEASURED: Final = ("seconds", "rows_per_second", "input_wait_seconds", "learnin
 
 
 class AbstractLogger(ABC):
-    """Takes the numbers of one run after the other; all names are those of Keras' metrics.
+    """Receive the metrics of runs; names are those of Keras' metrics.
 
-    A metric whose result is an array comes as a list of floats (nested, for a matrix). The loggers
-    here write each element as a number of its own: `NAME_0`, `NAME_1`, ..., or `NAME_ROW_COLUMN`.
+    A metric whose result is an array is passed as a list of floats (nested for a matrix). The
+    loggers here write each element as a metric of its own: `NAME_0`, `NAME_1`, ..., or
+    `NAME_ROW_COLUMN`.
     """
 
     @abstractmethod
     def begin(self, run: Run, step: int) -> None:
-        """Open what is written to.
+        """Open the output.
 
         Args:
-            run: What is known of it; `run.epochs` holds those before a resume.
-            step: Steps done already; what was logged of later ones is to be forgotten.
+            run: The run so far; `run.epochs` has the epochs before a resume.
+            step: Number of steps done; entries of later steps must be discarded.
         """
 
     @abstractmethod
     def log_steps(self, metrics: Metrics, *, step: int, epoch: int) -> None:
-        """Take the running averages of an epoch after a step.
+        """Log the running averages of an epoch after a step.
 
         Args:
-            metrics: With "learning_rate" among them.
-            step: Steps done in all epochs.
-            epoch: From 0.
+            metrics: The averages, including "learning_rate".
+            step: Number of steps done in all epochs.
+            epoch: Number of the epoch, from 0.
         """
 
     @abstractmethod
     def log_epoch(self, epoch: Epoch, run: Run, *, step: int) -> None:
-        """Take what an epoch did.
+        """Log the results of an epoch.
 
         Args:
-            epoch: The epoch.
-            run: The run, this epoch included.
-            step: Steps done in all epochs.
+            epoch: Results of the epoch.
+            run: The run, including this epoch.
+            step: Number of steps done in all epochs.
         """
 
     @abstractmethod
     def finish(self, run: Run) -> None:
-        """Close what was opened; `run.status` and `run.error` say how it ended."""
+        """Close the output; `run.status` and `run.error` say how the run ended."""
 
 
 @final
 class CSVLogger(AbstractLogger):
-    """Writes metrics.csv, a line per epoch, and steps.csv, a line per logged step."""
+    """Write metrics.csv, one line per epoch, and steps.csv, one line per logged step."""
 
     def __init__(self) -> None:
         self._folder = Path()
@@ -78,7 +79,7 @@ class CSVLogger(AbstractLogger):
         self._stream: IO[str] | None = None
 
     def begin(self, run: Run, step: int) -> None:
-        """Drop the lines of steps that will be run again."""
+        """Discard the lines of steps that will run again."""
         self._folder = Path(run.run_dir)
         self._names = []
         path = self._folder / STEPS_FILE
@@ -102,7 +103,7 @@ class CSVLogger(AbstractLogger):
         self._stream.flush()
 
     def log_epoch(self, epoch: Epoch, run: Run, *, step: int) -> None:
-        """Write metrics.csv anew, whole or not at all."""
+        """Write metrics.csv again, atomically."""
         metrics = [to_scalars(each.metrics) for each in run.epochs]
         names = list(dict.fromkeys(name for each in metrics for name in each))
         rows = [
@@ -121,9 +122,9 @@ class CSVLogger(AbstractLogger):
 
 @final
 class TensorBoardLogger(AbstractLogger):
-    """Writes TensorBoard events: epochs, and logged steps in a run "steps" of their own.
+    """Write TensorBoard events: epochs, and logged steps in a separate run "steps".
 
-    By tensorboardX, for Keras' own callback needs TensorFlow (keras#19121).
+    Uses tensorboardX, because Keras' own callback needs TensorFlow (keras#19121).
 
     Raises:
         BackendError: tensorboardX is not installed.
@@ -143,14 +144,14 @@ class TensorBoardLogger(AbstractLogger):
         self._steps: Any = None
 
     def begin(self, run: Run, step: int) -> None:
-        """Open a file of events."""
-        self._folder = os.path.join(run.run_dir, EVENTS_FOLDER)  # noqa: PTH118  tensorboardX takes text
+        """Open an event file."""
+        self._folder = os.path.join(run.run_dir, EVENTS_FOLDER)  # noqa: PTH118  tensorboardX needs a str
         self._first_step = step
         self._epochs = self._make(self._folder, purge_step=len(run.epochs) or None)
 
     def log_steps(self, metrics: Metrics, *, step: int, epoch: int) -> None:
         """Write scalars over steps."""
-        if self._steps is None:  # another folder: one purge_step cannot serve epochs and steps
+        if self._steps is None:  # own folder: one purge_step cannot serve both
             folder = f"{self._folder}/steps"
             self._steps = self._make(folder, purge_step=self._first_step or None)
         self._write(self._steps, metrics, step)
@@ -160,7 +161,7 @@ class TensorBoardLogger(AbstractLogger):
         self._write(self._epochs, _with_measured(epoch), epoch.epoch)
 
     def finish(self, run: Run) -> None:
-        """End the threads that write, and close their files."""
+        """Stop the writer threads and close their files."""
         for writer in (self._epochs, self._steps):
             if writer is not None:
                 writer.close()
@@ -174,7 +175,7 @@ class TensorBoardLogger(AbstractLogger):
 
 @final
 class MLflowLogger(AbstractLogger):
-    """Logs to the active MLflow run, or starts one.
+    """Log to the active MLflow run, or start one.
 
     Raises:
         BackendError: MLflow is not installed.
@@ -185,12 +186,12 @@ class MLflowLogger(AbstractLogger):
         self._is_ours = False
 
     def begin(self, run: Run, step: int) -> None:
-        """Start an MLflow run if none is active, and log what ours was asked for."""
+        """Start an MLflow run if none is active, and log the options of the run."""
         self._is_ours = self._mlflow.active_run() is None
         if self._is_ours:
             self._mlflow.start_run(run_name=Path(run.run_dir).name or run.model)
         asked = {"model": run.model, "backend": run.backend, **run.config.get("trainer", {})}
-        if step == 0:  # a resumed run may be asked for more, and MLflow takes a name once
+        if step == 0:  # a resumed run may have other options; MLflow accepts a name once
             self._mlflow.log_params(asked)
 
     def log_steps(self, metrics: Metrics, *, step: int, epoch: int) -> None:
@@ -203,7 +204,7 @@ class MLflowLogger(AbstractLogger):
         self._mlflow.log_metrics(_with_measured(epoch), step=epoch.epoch)
 
     def finish(self, run: Run) -> None:
-        """End the MLflow run, if it is ours."""
+        """End the MLflow run if this logger started it."""
         if self._is_ours:
             names = {"failed": "FAILED", "stopped": "KILLED"}
             self._mlflow.end_run(names.get(run.status, "FINISHED"))
@@ -211,7 +212,7 @@ class MLflowLogger(AbstractLogger):
 
 @final
 class WandbLogger(AbstractLogger):
-    """Logs to the active W&B run, or starts one.
+    """Log to the active W&B run, or start one.
 
     Raises:
         BackendError: wandb is not installed.
@@ -238,7 +239,7 @@ class WandbLogger(AbstractLogger):
         self._wandb.log({**_with_measured(epoch), "epoch": epoch.epoch}, step=step)
 
     def finish(self, run: Run) -> None:
-        """End the W&B run, if it is ours."""
+        """End the W&B run if this logger started it."""
         if self._is_ours:
             self._wandb.finish(exit_code=int(run.status == "failed"))
 

@@ -1,4 +1,4 @@
-"""Which loggers a trainer has, and what they are told by the loop."""
+"""Select the loggers of a trainer, and call them from the training loop."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _NAMED: Final[dict[str, Callable[[], AbstractLogger]]] = {
 
 
 def parse_loggers(logger: LoggerOption) -> tuple[AbstractLogger, ...]:
-    """Return the loggers asked for.
+    """Return the loggers that the option selects.
 
     Args:
-        logger: True for CSV, and TensorBoard where tensorboardX is installed; False for none; a
-            name, a logger, or a list of such.
+        logger: True for CSV, and TensorBoard if tensorboardX is installed; False for none; a name,
+            a logger, or a list of these.
 
     Raises:
-        OptionError: It is none of these.
-        BackendError: What it needs is not installed.
+        OptionError: The option is none of these.
+        BackendError: A package that a logger needs is not installed.
     """
     if logger is None or logger is False:
         return ()
@@ -53,7 +53,7 @@ def parse_loggers(logger: LoggerOption) -> tuple[AbstractLogger, ...]:
 
 
 def describe_loggers(logger: LoggerOption) -> Any:  # noqa: ANN401  YAML
-    """Return the option as config.yaml holds it; a logger of one's own in words."""
+    """Return the option as stored in config.yaml; a custom logger as its class name."""
     if logger is None or isinstance(logger, bool | str):
         return logger
     if isinstance(logger, AbstractLogger):
@@ -71,19 +71,19 @@ def _parse_logger(each: object) -> AbstractLogger:
 
 def _unknown(logger: object) -> OptionError:
     return OptionError(
-        f"logger={logger!r}; choose {', '.join(map(repr, _NAMED))}, a list of them, or a logger of "
-        "your own (a child of kerash5.train.AbstractLogger)"
+        f"logger={logger!r}; choose {', '.join(map(repr, _NAMED))}, a list of them, or a custom "
+        "logger (a subclass of kerash5.train.AbstractLogger)"
     )
 
 
 @final
 class Logging(EventHandler):
-    """Hands what the loop tells to the loggers.
+    """Pass events of the training loop to the loggers.
 
     Args:
         loggers: The loggers.
-        every_steps: Log the running averages after so many steps; None for epochs alone.
-        get_run: Returns the run as it is now.
+        every_steps: Log the running averages every this many steps; None logs epochs only.
+        get_run: Returns the current run.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Logging(EventHandler):
         self._steps_per_epoch = 1
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Open the loggers, before the first epoch of this process."""
+        """Open the loggers before the first epoch of this process."""
         self._steps_per_epoch = progress.steps_per_epoch
         waiting, self._idle = self._idle, ()
         for logger in waiting:
@@ -108,7 +108,7 @@ class Logging(EventHandler):
             self._call(logger, lambda each: each.begin(self._get_run(), progress.step))
 
     def after_steps(self, progress: Progress) -> None:
-        """Log the averages where that is due."""
+        """Log the averages if due."""
         if self.every_steps is None or progress.step % self.every_steps:
             return
         rate = progress.learning_rate()
@@ -118,7 +118,7 @@ class Logging(EventHandler):
             self._call(logger, lambda each: each.log_steps(metrics, step=step, epoch=epoch))
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Log what the epoch did."""
+        """Log the results of the epoch."""
         run, step = self._get_run(), (epoch.epoch + 1) * self._steps_per_epoch
         for logger in list(self._loggers):
             self._call(logger, lambda each: each.log_epoch(epoch, run, step=step))
@@ -129,13 +129,13 @@ class Logging(EventHandler):
             self._call(self._loggers.pop(), lambda each: each.finish(self._get_run()))
 
     def _call(self, logger: AbstractLogger, action: Callable[[AbstractLogger], None]) -> None:
-        """Let a logger do something; a full disk ends the logging, not the training."""
+        """Call a logger; a full disk ends the logging, not the training."""
         try:
             action(logger)
         except OSError as error:
             if logger in self._loggers:
                 self._loggers.remove(logger)
             warnings.warn(
-                f"{type(logger).__name__} cannot write ({error}); training goes on without it",
+                f"{type(logger).__name__} cannot write ({error}); training continues without it",
                 stacklevel=2,
             )

@@ -1,7 +1,7 @@
-"""Where the time of a fit went, what held it up, and which setting would help.
+"""Profile a fit: where the time went, the bottleneck, and which setting would help.
 
-`SimpleProfiler` measures with a clock, `Tracer` lets the framework write a trace of some steps.
-Both listen to the loop; off, they are not there.
+`SimpleProfiler` measures with a clock; `Tracer` makes the framework write a trace of some steps.
+Both are event handlers of the loop, and are absent when profiling is off.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ProfileOption = Literal["simple", "trace"]
 
 TRACE_FOLDER: Final = "trace"
 _KINDS: Final = ("read", "decode", "h5py", "transform")
-_SLOW: Final = 10.0  # times the median: a call that compiles
-_SAMPLES: Final = 5  # batches of which the way to the device is timed
-_WAIT_SHARE: Final = 0.1  # of the time: below, the input is quick enough
+_SLOW: Final = 10.0  # times the median; slower calls are taken to compile
+_SAMPLES: Final = 5  # batches whose transfer to the device is timed
+_WAIT_FRACTION: Final = 0.1  # of the time; below it, the input is fast enough
 _OTHER_SHARE: Final = 0.2
 _TRACED_FROM: Final = 5  # the first steps compile
 _TRACED_STEPS: Final = 10
@@ -37,17 +37,17 @@ _TRACED_STEPS: Final = 10
 @final
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Seconds of a fit by what they were spent on.
+    """Seconds of a fit, by activity.
 
     Args:
         total: From the first step to the end of the last epoch.
-        step: Of the device and of the calls that keep it busy, the way there included.
-        compiling: Of calls far slower than usual, which compile; not part of `step`.
-        transfer: Of the steps, those on the way to the device, estimated from a few batches.
-        wait: In which the next batch was not there yet.
-        validation: Of validation.
-        reading: Of the reading threads, by kind of work, all threads together; they work beside the
-            steps. "h5py" is reading and decoding in one.
+        step: Steps on the device and the calls that dispatch them, including transfers.
+        compiling: Calls far slower than usual, which compile; not part of `step`.
+        transfer: Part of `step` spent on transfers to the device, estimated from a few batches.
+        wait: Waiting for the next batch.
+        validation: Validation.
+        reading: Time of the reading threads by kind of work, summed over threads; they run in
+            parallel to the steps. "h5py" reads and decodes in one.
     """
 
     total: float
@@ -60,26 +60,29 @@ class Profile:
 
     @property
     def other(self) -> float:
-        """The rest: callbacks, loggers, checkpoints, progress."""
+        """The remaining time: callbacks, loggers, checkpoints, progress output."""
         return max(0.0, self.total - self.step - self.compiling - self.wait - self.validation)
 
     @property
     def bottleneck(self) -> str:
-        """What held the training up: a kind of reading, "transfer", "step" or "other"."""
+        """What limited the speed: a kind of reading, "transfer", "step" or "other"."""
         busy = {"step": self.step, "other": self.other, "wait": self.wait}
         trained = sum(busy.values())
-        if self.wait > _WAIT_SHARE * trained and self.wait >= max(self.other, 0.3 * self.step):
+        if self.wait > _WAIT_FRACTION * trained and self.wait >= max(self.other, 0.3 * self.step):
             return max(self.reading, key=lambda kind: self.reading[kind], default="read")
         if self.other > _OTHER_SHARE * trained and self.other > self.wait:
             return "other"
         return "transfer" if self.transfer > 0.5 * self.step else "step"
 
     def describe(self) -> str:
-        """Say in words where the time went, and what would help."""
+        """Return where the time went and what would help, as text."""
         shares = {
-            "step": (self.step, f"of it {self.transfer:.2f} s to the device, estimated"),
+            "step": (
+                self.step,
+                f"of which about {self.transfer:.2f} s for transfers to the device",
+            ),
             "compiling": (self.compiling, "calls far slower than usual"),
-            "input wait": (self.wait, "the next batch was not there yet"),
+            "input wait": (self.wait, "the next batch was not ready"),
             "validation": (self.validation, ""),
             "other": (self.other, "callbacks, loggers, checkpoints"),
         }
@@ -88,41 +91,40 @@ class Profile:
             share = seconds / self.total if self.total else 0.0
             lines.append(f"  {name:<10} {seconds:8.2f} s  {share:4.0%}  {about}".rstrip())
         kinds = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in self.reading.items())
-        lines.append(f"  reading threads, beside it: {kinds or 'idle'}")
+        lines.append(f"  reading threads, in parallel: {kinds or 'idle'}")
         lines.append(f"  bottleneck: {_ADVICE[self.bottleneck]}")
         return "\n".join(lines)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return what run.json keeps."""
+        """Return the values stored in run.json."""
         return {**asdict(self), "other": self.other, "bottleneck": self.bottleneck}
 
 
 _ADVICE: Final = {
     "step": "the steps themselves; a larger batch_size, precision='bf16-mixed' or a smaller model "
     "would help, faster reading would not",
-    "transfer": "the way to the device; store uint8, not float32, and let the model's first layer "
-    "rescale",
-    "other": "what runs between the steps; look at callbacks with hooks for each batch, "
+    "transfer": "transfers to the device; store uint8, not float32, and rescale in the first "
+    "layer of the model",
+    "other": "work between the steps; check callbacks with hooks for each batch, "
     "log_every_n_steps and how often checkpoints are written",
     "read": "reading from the disk; a larger cache=, shuffle='chunks' or a faster disk would help",
-    "decode": "decoding; a cache= that holds all, more threads=, pip install 'kerash5[fast]', or "
-    "files written with compression=None or 'lzf' would help",
-    "h5py": "reading through h5py, which one thread at a time can do; `kerash5 describe FILE` says "
-    "why not faster, and k5.write() writes files that are",
-    "transform": "the transform; let layers of the model do its work on the device, or give more "
-    "threads=",
-    "gather": "putting batches together; threads=0 where all is in memory, or fewer columns, would "
+    "decode": "decoding; a cache= large enough for all rows, more threads=, pip install "
+    "'kerash5[fast]', or files written with compression=None or 'lzf' would help",
+    "h5py": "reading through h5py, one thread at a time; `kerash5 describe FILE` shows "
+    "the reason, and k5.write() writes files that are read faster",
+    "transform": "the transform; use layers of the model on the device instead, or more threads=",
+    "gather": "assembling batches; threads=0 if all rows are in memory, or fewer columns, would "
     "help",
 }
 
 
 @final
 class SimpleProfiler(EventHandler):
-    """Measures where the time goes. It waits for the device after each dispatch, to be exact.
+    """Measure where the time goes. Synchronizes with the device after each dispatch, to be exact.
 
     Args:
-        dataset: What is trained on.
-        is_held: Whether its rows are on the device, so that no batch travels there.
+        dataset: Training data.
+        is_held: Whether its rows are on the device, so that no batch is transferred.
         done: Called with the profile at the end.
     """
 
@@ -139,12 +141,12 @@ class SimpleProfiler(EventHandler):
         self._reading: dict[str, float] = {}
         self._began: float | None = None
         self._step = self._wait = self._validation = self._transfer = 0.0
-        self._calls: list[tuple[float, int]] = []  # seconds and steps of each
-        self._seen = (0.0, 0.0)  # seconds and wait of this epoch that are noted
+        self._calls: list[tuple[float, int]] = []  # seconds and steps of each call
+        self._seen = (0.0, 0.0)  # seconds and wait of this epoch already recorded
         self._first = self._last = 0
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Start the clocks; before the first epoch, time the way to the device."""
+        """Start the clocks; before the first epoch, time transfers to the device."""
         if self._began is None:
             if not self._is_held():
                 self._transfer = _time_transfer(self._dataset.read(0))
@@ -154,7 +156,7 @@ class SimpleProfiler(EventHandler):
         self._seen = (progress.seconds, progress.input_wait_seconds)
 
     def after_steps(self, progress: Progress) -> None:
-        """Wait for the device, and note what the steps took."""
+        """Synchronize with the device and record the time of the steps."""
         began, before = time.perf_counter(), self._step
         progress.metrics()
         seconds = progress.seconds + time.perf_counter() - began
@@ -163,12 +165,12 @@ class SimpleProfiler(EventHandler):
         self._last = progress.step
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Note the rest of the epoch, and validation."""
+        """Record the rest of the epoch, and validation."""
         self._note(epoch.seconds, epoch.input_wait_seconds)
         self._validation += epoch.validation_seconds
 
     def close(self) -> None:
-        """Put the profile together."""
+        """Assemble the profile."""
         if self._began is None:
             return
         total = time.perf_counter() - self._began
@@ -188,7 +190,7 @@ class SimpleProfiler(EventHandler):
 
 
 def _compiling(calls: Sequence[tuple[float, int]]) -> float:
-    """Return the seconds by which calls were slower than usual, where they were so by far."""
+    """Return the seconds by which very slow calls exceed the usual time."""
     usual = statistics.median(seconds / steps for seconds, steps in calls) if calls else 0.0
     return sum(
         seconds - usual * steps for seconds, steps in calls if seconds > _SLOW * usual * steps
@@ -196,7 +198,7 @@ def _compiling(calls: Sequence[tuple[float, int]]) -> float:
 
 
 def _time_transfer(batch: Batch) -> float:
-    """Return the seconds that a batch takes to the device: the median of a few."""
+    """Return the seconds to transfer a batch to the device: the median of a few."""
     found = []
     for _ in range(1 + _SAMPLES):
         began = time.perf_counter()
@@ -207,18 +209,18 @@ def _time_transfer(batch: Batch) -> float:
 
 
 def _by_kind(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return seconds by kind; what a batch takes besides is putting it together."""
+    """Return seconds by kind; the remaining time per batch is assembling it."""
     kinds = {kind: seconds[kind] for kind in _KINDS if kind in seconds}
     return {**kinds, "gather": max(0.0, seconds.get("batch", 0.0) - sum(kinds.values()))}
 
 
 @final
 class Tracer(EventHandler):
-    """Lets the framework write a trace of some steps into the folder of the run.
+    """Make the framework write a trace of some steps to the folder of the run.
 
     Args:
         get_folder: Returns the run's folder.
-        say: Tells where the trace is.
+        say: Called with a line that says where the trace is.
     """
 
     def __init__(self, get_folder: Callable[[], str], say: Callable[[str], None]) -> None:
@@ -230,7 +232,7 @@ class Tracer(EventHandler):
         self._is_done = False
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Note where this process begins."""
+        """Record the first step of this process."""
         if self._first is None:
             self._first = progress.step
 
@@ -238,7 +240,7 @@ class Tracer(EventHandler):
         """Start after the first steps, which compile, and stop some steps later."""
         done = progress.step - (self._first or 0)
         if self._stop is None and not self._is_done and done >= _TRACED_FROM:
-            progress.metrics()  # waits for the device
+            progress.metrics()  # synchronizes with the device
             folder = Path(self._get_folder()) / TRACE_FOLDER
             folder.mkdir(exist_ok=True)
             self._stop, self._steps = start_trace(folder), progress.step
@@ -247,7 +249,7 @@ class Tracer(EventHandler):
             self.close()
 
     def close(self) -> None:
-        """Stop, and say where the trace is."""
+        """Stop the trace and print where it is."""
         stop, self._stop = self._stop, None
         if stop is not None:
             stop()
@@ -258,7 +260,7 @@ class Tracer(EventHandler):
 
 
 def start_trace(folder: Path) -> Callable[[], None]:
-    """Start the trace of the backend; return what stops it and writes it into the folder."""
+    """Start the backend's trace; return a function that stops it and writes it to the folder."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -271,7 +273,7 @@ def start_trace(folder: Path) -> Callable[[], None]:
         return lambda: tf.profiler.experimental.stop()  # noqa: PLW0108  untyped
     import torch
 
-    profiler = torch.profiler.profile()  # of the CPU, and of the GPU where there is one
+    profiler = torch.profiler.profile()  # of the CPU, and of the GPU if there is one
     profiler.start()
 
     def stop_torch() -> None:

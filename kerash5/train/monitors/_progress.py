@@ -1,4 +1,4 @@
-"""What a fit shows while it runs: a bar on a terminal, and a line per epoch elsewhere."""
+"""Progress output of a fit: a bar on a terminal, and a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFRESH_SECONDS: Final = 0.2
 
 @final
 class ProgressBar(EventHandler):
-    """Shows a bar on a terminal, and a line per epoch elsewhere."""
+    """Show a bar on a terminal, and a line per epoch elsewhere."""
 
     def __init__(self, console: Console, num_epochs: int | None) -> None:
         self._console = console
@@ -57,10 +57,10 @@ class ProgressBar(EventHandler):
         )
 
     def after_steps(self, progress: Progress) -> None:
-        """Move the bar, a few times a second at most: reading the loss waits for the device."""
+        """Move the bar, at most a few times per second, because reading the loss synchronizes."""
         now = time.perf_counter()
         bar, task = self._bar, self._task
-        is_last = progress.index == progress.steps_per_epoch  # it stands while validation runs
+        is_last = progress.index == progress.steps_per_epoch  # it stays while validation runs
         if bar is None or task is None or (now - self._shown < _REFRESH_SECONDS and not is_last):
             return
         self._shown = now
@@ -71,7 +71,7 @@ class ProgressBar(EventHandler):
         self._print(f"step {progress.step}  {describe_metrics(metrics)}")
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Take the bar away and print the line of the epoch."""
+        """Remove the bar and print the line of the epoch."""
         self.close()
         waited = epoch.input_wait_seconds / epoch.seconds if epoch.seconds else 0.0
         self._print(
@@ -80,7 +80,7 @@ class ProgressBar(EventHandler):
         )
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         bar, self._bar, self._task = self._bar, None, None
         if bar is not None:
             bar.stop()
@@ -90,7 +90,7 @@ class ProgressBar(EventHandler):
 
 
 def _state(progress: Progress) -> str:
-    """Say how well it goes: loss, speed, and what waiting for batches costs."""
+    """Return loss, speed and input wait as text."""
     loss = progress.metrics().get("loss")
     said = [] if loss is None else [describe_metrics({"loss": loss})]
     if progress.seconds > 0:

@@ -1,1 +1,1 @@
-"""Searches before a training: the learning rate, the batch size."""
+"""Searches before training: the learning rate, the batch size."""

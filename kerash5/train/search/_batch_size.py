@@ -1,7 +1,7 @@
-"""The search for a batch size: a process per trial, so that one out of memory ends alone.
+"""Search for a batch size: one process per trial, so that running out of memory ends only it.
 
-Sizes double until one fails, then the gap is halved. The model and the optimizer of the caller are
-only read.
+Sizes double until one fails; then the gap is halved. The caller's model and optimizer are only
+read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from kerash5.report import BatchSizes, Trial
 from kerash5.train.search._trial import run_trial
 
 _POLL_SECONDS: Final = 0.05
-_FREE_SHARE: Final = 0.9  # of the memory that is free at the beginning
-_FINENESS: Final = 8  # the gap between what trains and what fails: an eighth, at the end
+_FREE_FRACTION: Final = 0.9  # of the memory that is free at the start
+_PRECISION: Final = 8  # stop when the gap between success and failure is 1/8
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How batch sizes are tried. Names as in `Trainer.batch_size_find`."""
+    """Options of the search. Names as in `Trainer.batch_size_find`."""
 
     init_val: int
     max_val: int | None
@@ -51,17 +51,17 @@ def find_batch_size(
     options: SearchOptions,
     tell: Callable[[Trial], None],
 ) -> BatchSizes:
-    """Try batch sizes, each in a process of its own.
+    """Try batch sizes, each in its own process.
 
     Args:
-        model: Compiled; it is saved, and loaded by the children.
-        dataset: What to train on; picklable.
-        options: How.
-        tell: Called with each trial.
+        model: A compiled model; it is saved, and loaded by the child processes.
+        dataset: Data to train on; picklable.
+        options: Options of the search.
+        tell: Called with each `Trial`.
 
     Raises:
-        OptionError: An option makes no sense.
-        RunError: The model cannot be saved, the data cannot be sent, or no child can begin.
+        OptionError: An option is invalid.
+        RunError: The model cannot be saved, the data cannot be pickled, or no process can start.
     """
     most = _parse_most(options, dataset)
     limit = _parse_limit(options.memory_limit)
@@ -77,13 +77,13 @@ def find_batch_size(
 
 
 def next_size(trials: dict[int, Trial], most: int) -> int | None:
-    """Return the batch size to try next; None when the answer is close enough."""
+    """Return the batch size to try next; None if the result is precise enough."""
     trained = max((size for size, trial in trials.items() if trial.is_trained), default=0)
     failed = min((size for size, trial in trials.items() if not trial.is_trained), default=None)
     if failed is None:
         return None if trained >= most else min(2 * trained, most)
     middle = (trained + failed) // 2
-    is_close = failed - trained <= max(1, trained // _FINENESS)
+    is_close = failed - trained <= max(1, trained // _PRECISION)
     return None if is_close or middle in (trained, failed) else middle
 
 
@@ -101,12 +101,12 @@ def _parse_most(options: SearchOptions, dataset: H5Dataset) -> int:
 
 def _parse_limit(memory_limit: float | str | None) -> int:
     if memory_limit is None:
-        return int(psutil.virtual_memory().available * _FREE_SHARE)
+        return int(psutil.virtual_memory().available * _FREE_FRACTION)
     try:
         return parse_cache(memory_limit)
     except OptionError:
         raise OptionError(
-            f"memory_limit={memory_limit!r}; give bytes, a size such as '4GB', or a fraction of "
+            f"memory_limit={memory_limit!r}; pass bytes, a size such as '4GB', or a fraction of "
             "free memory"
         ) from None
 
@@ -116,8 +116,8 @@ def _save_model(model: keras.Model, path: Path) -> Path:
         model.save(path)
     except Exception as error:
         raise RunError(
-            f"model {model.name!r} cannot be saved ({error}), which batch_size_find does to train "
-            "it in other processes; give its layers get_config, or take a model of layers"
+            f"model {model.name!r} cannot be saved ({error}), but batch_size_find must save it to "
+            "train in other processes; add get_config to its layers, or use a model of layers"
         ) from error
     return path
 
@@ -125,7 +125,7 @@ def _save_model(model: keras.Model, path: Path) -> Path:
 def _try_size(
     path: Path, dataset: H5Dataset, size: int, options: SearchOptions, limit: int
 ) -> Trial:
-    # spawn, not fork: a forked child would share the threads and locks of the backend.
+    # spawn, not fork: a forked child would inherit the threads and locks of the backend.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(
@@ -136,7 +136,7 @@ def _try_size(
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise RunError(
             f"the data cannot be sent to another process ({error}); a transform must be a function "
-            "at the top of a module"
+            "at module level"
         ) from error
     theirs.close()
     try:
@@ -149,34 +149,34 @@ def _try_size(
 
 
 def _watch(child: SpawnProcess, pipe: Connection, size: int, limit: int, patience: float) -> Trial:
-    """Wait for a child, and end one that takes too much memory or time."""
+    """Wait for a child process; end it if it needs too much memory or time."""
     deadline = time.monotonic() + patience
-    said: list[Any] = []
+    messages: list[Any] = []
     while True:
         if pipe.poll(_POLL_SECONDS):
             try:
-                said.append(pipe.recv())
+                messages.append(pipe.recv())
             except EOFError:
                 child.join()
-                return _judge(said, child.exitcode, size)
+                return _judge(messages, child.exitcode, size)
             continue
         if _memory_of(child) > limit:
-            return Trial(size, error=f"it took more than {limit / 1e6:,.0f} MB of memory")
+            return Trial(size, error=f"it needed more than {limit / 1e6:,.0f} MB of memory")
         if time.monotonic() > deadline:
             return Trial(size, error=f"it took longer than {patience:.0f} s")
 
 
-def _judge(said: list[Any], exit_code: int | None, size: int) -> Trial:
-    if not said:
+def _judge(messages: list[Any], exit_code: int | None, size: int) -> Trial:
+    if not messages:
         raise RunError(
-            "a process for a trial could not begin; in a script, call batch_size_find under "
+            "no process for a trial could start; in a script, call batch_size_find under "
             "`if __name__ == '__main__':`"
         )
-    if len(said) == 1:
+    if len(messages) == 1:
         how = f"exit code {exit_code}" if (exit_code or 0) >= 0 else f"signal {-(exit_code or 0)}"
         memory = ", as when memory runs out" if exit_code == -9 else ""
-        return Trial(size, error=f"its process was ended ({how}{memory})")
-    return Trial(size, **said[1])
+        return Trial(size, error=f"its process ended early ({how}{memory})")
+    return Trial(size, **messages[1])
 
 
 def _memory_of(child: SpawnProcess) -> int:

@@ -1,4 +1,4 @@
-"""What a child process of the batch-size search does: load a model, train a few steps, say how."""
+"""The child process of the batch-size search: load a model, train a few steps, send the result."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WARM_STEPS = 1  # compiles
 def run_trial(
     pipe: Connection, model_path: str, dataset: H5Dataset, batch_size: int, num_steps: int
 ) -> None:
-    """Train some steps and send what came of it: first "began", then the fields of a `Trial`."""
+    """Train some steps and send the result: first "began", then the fields of a `Trial`."""
     pipe.send("began")
     try:
         found = _measure(model_path, dataset, batch_size, num_steps)
-    except Exception as error:  # noqa: BLE001  whatever it is, this batch size does not train
+    except Exception as error:  # noqa: BLE001  any error means that this batch size fails
         found = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
     pipe.send(found)
     pipe.close()
@@ -45,7 +45,7 @@ def _measure(
     engine.reset_metrics()
     engine.begin()
     engine.train(list(islice(feed, _WARM_STEPS)))
-    engine.metrics()  # waits for the device
+    engine.metrics()  # synchronizes with the device
     began, num_rows = time.perf_counter(), 0
     for batch in islice(feed, num_steps):
         engine.train([batch])
@@ -60,7 +60,7 @@ def _num_rows(batch: Batch) -> int:
 
 
 def _peak_bytes() -> int:
-    """Return the most memory this process has held; 0 where the system does not tell."""
+    """Return the peak memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:

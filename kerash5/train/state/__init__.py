@@ -1,1 +1,1 @@
-"""What a model and its training consist of: variables, counters, random state."""
+"""The state of a model and its training: variables, counters, random state."""

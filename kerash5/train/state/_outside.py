@@ -1,8 +1,8 @@
-"""What a step changes outside of the variables that Keras lists for a model, both ways.
+"""State that a step changes outside the variables Keras lists for a model: capture and restore.
 
-Further variables (of a second optimizer, in a list, in a closure) are saved always. Where the step
-runs as Python, so are arrays, numbers and generators of random numbers that differ from what they
-were when the fit began: in a compiled step, Python is frozen, and holds no state.
+Further variables (of a second optimizer, in a list, in a closure) are always saved. If steps run as
+Python, so are arrays, numbers and random generators that have changed since the fit began. In a
+compiled step Python values are constants, so there is no Python state.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ARRAYS: Final = "python/"
 def find_variables(
     model: keras.Model, known: Sequence[Any], captured: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Return the variables that can be reached from a model, or that its traced step uses, by name.
+    """Return further variables reachable from a model, or used by its traced step, by name.
 
     Args:
-        model: Built as far as it is before its first step.
-        known: Variables to leave out.
-        captured: TensorFlow's own variables that the step uses, in an order that stays.
+        model: A model, possibly not fully built before its first step.
+        known: Variables to exclude.
+        captured: TensorFlow variables that the step uses, in a reproducible order.
     """
     seen = {id(native(variable)) for variable in known}
     found: dict[str, Any] = {}
@@ -47,7 +47,7 @@ def find_variables(
 
 
 def is_variable(value: object) -> bool:
-    """Return whether a value is a variable of Keras or of TensorFlow."""
+    """Return whether a value is a variable of Keras or TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         return isinstance(value, keras.Variable)
     import tensorflow as tf
@@ -56,19 +56,19 @@ def is_variable(value: object) -> bool:
 
 
 def native(variable: Any) -> Any:  # noqa: ANN401  Keras', or TensorFlow's
-    """Return what identifies a variable: TensorFlow's own for one that Keras has wrapped."""
+    """Return the object that identifies a variable: TensorFlow's own if Keras wraps it."""
     is_wrapped = keras.backend.backend() == "tensorflow" and isinstance(variable, keras.Variable)
     return variable.value if is_wrapped else variable
 
 
 def find_optimizers(model: keras.Model) -> dict[str, Any]:
-    """Return the optimizers of a model, `model.optimizer` as "optimizer", and others by name."""
+    """Return the optimizers of a model by name; `model.optimizer` is "optimizer"."""
     found = {place.name: place.value for place in walk(model)}
     return {name: each for name, each in found.items() if isinstance(each, keras.Optimizer)}
 
 
 def runs_python(model: keras.Model) -> bool:
-    """Return whether each step runs the Python of the model, and not what was compiled of it."""
+    """Return whether each step runs the model's Python code, rather than a compiled form of it."""
     backend = keras.backend.backend()
     return backend == "torch" or bool(
         model.run_eagerly or (backend == "jax" and not model.jit_compile)
@@ -77,10 +77,10 @@ def runs_python(model: keras.Model) -> bool:
 
 @final
 class PythonState:
-    """Arrays, numbers and generators that a step holds in Python.
+    """Arrays, numbers and random generators that a step keeps in Python objects.
 
     Args:
-        model: Whose; nothing is done where its steps are compiled.
+        model: The model; if its steps are compiled, nothing is saved.
         known: Returns the variables that are saved elsewhere.
     """
 
@@ -91,11 +91,11 @@ class PythonState:
         self._restored: set[str] = set()
 
     def begin(self) -> None:
-        """Remember how everything is before the first step of this process."""
+        """Record all values before the first step of this process."""
         self._start = {place.name: _mark(place.value) for place in self._places()}
 
     def capture(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return what has changed since the beginning, as JSON and arrays."""
+        """Return what has changed since `begin`, as JSON and arrays."""
         states: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {}
         for place in self._places():
@@ -111,7 +111,7 @@ class PythonState:
         return states, arrays
 
     def restore(self, states: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[str]:
-        """Put back what had changed; return the names of what has no place any more."""
+        """Restore the changed values; return the names of those that no longer exist."""
         places = {place.name: place for place in self._places(every=True)}
         holders = {place.name: place.value for place in walk(self._model)} | {"": self._model}
         left = []
@@ -128,7 +128,7 @@ class PythonState:
         return left
 
     def unsaved(self) -> list[str]:
-        """Return the names of what has state that nobody can read: iterators."""
+        """Return the names of stateful objects whose state cannot be read: iterators."""
         if not runs_python(self._model):
             return []
         return [
@@ -156,7 +156,7 @@ _ARRAY_KINDS: Final = ("numpy", "tensor", "torch.Generator")
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401  anything
-    """Return how a value is saved; "plain" for what JSON can hold, or nobody can."""
+    """Return how a value is saved; "plain" for JSON values, and for those that cannot be saved."""
     torch = sys.modules.get("torch")
     if isinstance(value, np.ndarray | np.generic):
         return "numpy" if value.dtype != object else "plain"
@@ -176,22 +176,22 @@ def _is_tensor(value: object) -> bool:
 
 
 def _memory(value: Any) -> object:  # noqa: ANN401  an array
-    """Return where a tensor of PyTorch lies: two of them can be one; else the object's number."""
+    """Return the address of a PyTorch tensor's memory, which tensors can share; else the id."""
     is_torch = keras.backend.backend() == "torch" and _is_tensor(value)
     return (value.data_ptr(), tuple(value.shape)) if is_torch and value.numel() else id(value)
 
 
 def _mark(value: Any) -> Any:  # noqa: ANN401  anything that is saved
-    """Return what is equal exactly if two values are."""
+    """Return a key that is equal for two values exactly if they are equal."""
     found = _to_plain(value)
     if isinstance(found, np.ndarray):
         data = np.ascontiguousarray(found).reshape(-1).view(np.uint8).data if found.size else b""
         return (str(found.dtype), found.shape, hashlib.blake2b(data).hexdigest())
-    return repr(found)  # NaN is equal to itself here
+    return repr(found)  # by repr, NaN equals itself
 
 
 def _to_plain(value: Any) -> Any:  # noqa: ANN401  anything that is saved
-    """Return a value as JSON can hold it, or as an array."""
+    """Return a value as JSON can represent it, or as an array."""
     kind = _kind(value)
     if kind == "numpy":
         return np.array(value)
@@ -215,14 +215,14 @@ def _listed(value: Any) -> Any:  # noqa: ANN401  JSON, nearly
 
 
 def _to_kind(kind: str, value: Any) -> Any:  # noqa: ANN401  anything that is saved
-    """Return a saved value as what it was; a generator can only be set where one is."""
+    """Return a saved value in its original type; a generator must exist to be set."""
     if kind.endswith(("Generator", "Random")):
-        raise TypeError(f"there is no {kind} to set")
+        raise TypeError(f"no {kind} exists whose state could be set")
     return keras.ops.convert_to_tensor(value) if kind == "tensor" else value
 
 
 def _put_at(place: Place, kind: str, value: Any) -> None:  # noqa: ANN401  anything that is saved
-    """Give what is at a place its saved value, in its own memory where it has any."""
+    """Assign a saved value at a place, in its existing memory if it has any."""
     found = place.value
     if _kind(found) != kind:
         place.put(_to_kind(kind, value))
@@ -238,13 +238,13 @@ def _put_at(place: Place, kind: str, value: Any) -> None:  # noqa: ANN401  anyth
     elif kind == "tensor" and not _copy_into(found, value):
         place.put(_to_kind(kind, value))
     elif kind == "numpy":
-        place.put(value[()])  # a scalar where it was one
+        place.put(value[()])  # a scalar stays a scalar
     elif kind == "plain":
         _put_plain(place, value)
 
 
 def _copy_into(tensor: Any, value: np.ndarray) -> bool:  # noqa: ANN401  a backend's
-    """Write into a tensor of PyTorch; return whether that was possible."""
+    """Write into a PyTorch tensor; return whether that was possible."""
     if keras.backend.backend() != "torch" or tuple(tensor.shape) != value.shape:
         return False
     like = keras.ops.convert_to_tensor(value)

@@ -1,8 +1,8 @@
-"""The random state that lies outside the model and that training draws from.
+"""Random state outside the model that training draws from.
 
-Keras' layers keep seeds in variables of their own, which are saved as weights are. But on PyTorch
-a Dropout without a seed draws from PyTorch's generator of the device (Keras 3.15.1), and so would
-not repeat. NumPy's and Python's generators are left alone: no step draws from them.
+Keras' layers have seeds in variables of their own, which are saved like weights. On PyTorch,
+however, a Dropout without a seed draws from PyTorch's generator of the device (Keras 3.15.1), so it
+would not repeat. NumPy's and Python's generators are ignored here, because no step draws from them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RandomState = dict[str, NDArray[np.uint8]]
 
 
 def random_state() -> RandomState:
-    """Return the state of the backend's generators: bytes by device; empty but for PyTorch."""
+    """Return the state of the backend's generators, bytes by device; empty except on PyTorch."""
     if keras.backend.backend() != "torch":
         return {}
     import torch
@@ -31,9 +31,9 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Go on with the numbers that came next when `random_state` was called.
+    """Restore what `random_state` returned, so that the same numbers follow.
 
-    Devices that are not there now are left out.
+    Devices that are not available now are skipped.
     """
     if keras.backend.backend() != "torch":
         return
@@ -48,13 +48,13 @@ def set_random_state(state: Mapping[str, NDArray[np.uint8]]) -> None:
 
 
 def draw_loader_seeds(count: int) -> None:
-    """Draw what PyTorch's data loaders draw in `fit`, so that dropout after it is that of `fit`.
+    """Draw as many seeds as PyTorch's data loaders do in `fit`, so that dropout is as in `fit`.
 
-    `fit` begins to iterate over its loader twice before the first step, and twice more for each
-    epoch or evaluation that follows (Keras 3.13 to 3.15.1); a loader draws a seed each time.
+    `fit` starts iterating over its loader twice before the first step, and twice more for each
+    later epoch or evaluation (Keras 3.13 to 3.15.1); a loader draws a seed each time.
 
     Args:
-        count: How often a loader is iterated over. Nothing is drawn but on PyTorch.
+        count: Number of times a loader is iterated over. On other backends nothing is drawn.
     """
     if keras.backend.backend() != "torch":
         return
@@ -66,7 +66,7 @@ def draw_loader_seeds(count: int) -> None:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Let nothing that is drawn inside change what is drawn afterwards."""
+    """Restore the random state on exit, so that draws inside do not affect later ones."""
     state = random_state()
     try:
         yield

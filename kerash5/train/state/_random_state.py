@@ -1,6 +1,6 @@
-"""The global random generators, both ways: Python's, NumPy's, Keras' and the backend's.
+"""Capture and restore the global random generators: Python's, NumPy's, Keras' and the backend's.
 
-Nothing of ours draws from them; a model, a callback or a transform may.
+This package does not draw from them; a model, a callback or a transform may.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def capture_random() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def restore_random(states: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Put the generators where they were."""
+    """Restore the states of the generators."""
     if _KERAS in arrays and (seed := _global_seed(make=True)) is not None:
         seed.assign(arrays[_KERAS])
-    version, numbers, spare = states["python"]  # after Keras', which may draw from it
+    version, numbers, spare = states["python"]  # after Keras' generator, which may draw from it
     random.setstate((version, tuple(numbers), spare))
     found = states["numpy"]
     key = np.array(found["key"], np.uint32)
@@ -51,10 +51,10 @@ def restore_random(states: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) 
 
 
 def _global_seed(*, make: bool = False) -> Any | None:  # noqa: ANN401  a variable of any backend
-    """Return the variable of Keras' global seed generator, for layers that draw without a seed.
+    """Return the seed variable of Keras' global generator, for layers that draw without a seed.
 
-    None where there is none yet (unless one shall be made), or where this Keras keeps it
-    elsewhere: such layers then draw anew after a resume.
+    None if it does not exist yet (unless `make` is True), or if this Keras version stores it
+    elsewhere; such layers then draw other numbers after a resume.
     """
     try:
         from keras.src.backend.common.global_state import get_global_attribute

@@ -1,6 +1,6 @@
-"""The state of a fit as arrays and JSON: variables and callbacks, both ways.
+"""Capture and restore the state of a fit as arrays and JSON: variables and callbacks.
 
-Exactly: what is restored equals what was captured, bit for bit.
+Restored values equal the captured ones bit for bit.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from kerash5.train.state._outside import (
     native,
 )
 
-# Weights and seeds in the order in which they were made, which freezing a layer does not change.
+# Weights and seeds in the order of creation, which freezing a layer does not change.
 WEIGHTS: Final = "model"
 GROUPS: Final = (WEIGHTS, "optimizer", "metrics", OTHER)
-# What the callbacks of Keras count, which they begin anew in `on_train_begin`.
+# Counters of Keras' callbacks, which `on_train_begin` resets.
 _COUNTED: Final = (
     (keras.callbacks.EarlyStopping, ("wait", "stopped_epoch", "best", "best_epoch")),
     (keras.callbacks.ReduceLROnPlateau, ("wait", "cooldown_counter", "best")),
     (keras.callbacks.ModelCheckpoint, ("best",)),
     (keras.callbacks.History, ("epoch", "history")),
-    (keras.callbacks.SwapEMAWeights, ("_ema_weights_in_model",)),  # Keras has no public name
+    (keras.callbacks.SwapEMAWeights, ("_ema_weights_in_model",)),  # Keras has no public attribute
 )
 
 
@@ -48,18 +48,18 @@ def variables_of(model: keras.Model) -> dict[str, list[Any]]:
 
 
 def count_parameters(model: keras.Model) -> int:
-    """Return the number of parameters that the model has so far, whether Keras calls it built."""
+    """Return the number of parameters so far, also if Keras does not call the model built."""
     weights = {id(weight): weight for weight in model.weights}
     return sum(math.prod(weight.shape) for weight in weights.values())
 
 
 @final
 class ModelState:
-    """All that training changes in a model: variables by name, and what steps hold in Python.
+    """All training state of a model: variables by name, and Python state of its steps.
 
     Args:
-        model: Compiled.
-        captured: Returns what the traced steps use, where a framework can tell.
+        model: A compiled model.
+        captured: Returns the variables that traced steps use, if the framework tells.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ModelState:
         self.python = PythonState(model, lambda: list(self.variables().values()))
 
     def variables(self) -> dict[str, Any]:
-        """Return every variable: of Keras' groups by group and number, others by where they are."""
+        """Return all variables: Keras' by group and number, others by their path."""
         groups = {
             WEIGHTS: _weights_of(self.model),
             **{group: variables_of(self.model)[group] for group in ("optimizer", "metrics")},
@@ -100,7 +100,7 @@ class ModelState:
         return found
 
     def build_optimizers(self, trained: Mapping[str, Sequence[str]]) -> None:
-        """Build optimizers that only their first step builds, as `optimizers` says they were."""
+        """Build optimizers that only their first step builds, for the variables of `trained`."""
         variables = self.variables()
         for name, optimizer in find_optimizers(self.model).items():
             names = trained.get(name, ())
@@ -108,14 +108,14 @@ class ModelState:
                 optimizer.build([variables[each] for each in names])
 
     def restore(self, arrays: Mapping[str, np.ndarray], *, groups: Sequence[str] = GROUPS) -> None:
-        """Give every variable of these groups its value.
+        """Set every variable of these groups to its value.
 
         Raises:
-            RunError: They do not fit; no variable was changed.
+            RunError: The arrays do not fit; no variable was changed.
         """
         others = {id(variable) for variable in self._others()}
         for variable, array in self.check(arrays, groups=groups):
-            # Untouched where nothing changed: on JAX a step holds outer variables as constants.
+            # Unchanged values are not assigned: on JAX a step has outer variables as constants.
             if id(variable) not in others or not np.array_equal(_value_of(variable), array):
                 variable.assign(array)
 
@@ -128,7 +128,7 @@ class ModelState:
         """Return every variable of these groups with its value.
 
         Raises:
-            RunError: They do not fit.
+            RunError: The arrays do not fit.
         """
         variables = {
             name: each for name, each in self.variables().items() if _group_of(name) in groups
@@ -138,7 +138,7 @@ class ModelState:
             if _group_of(name) in groups and name not in variables:
                 raise RunError(
                     f"the checkpoint has values for {name!r}, which the model does not have before "
-                    "its first step; build that before fit, train the same model, or begin anew "
+                    "its first step; build it before fit, use the same model, or start a new run "
                     "with resume=None"
                 )
         for name, variable in variables.items():
@@ -148,21 +148,21 @@ class ModelState:
                 path = getattr(variable, "path", name)
                 raise RunError(
                     f"the checkpoint has {found} for {path!r} of shape {tuple(variable.shape)}; "
-                    "train the same model, or begin anew with resume=None"
+                    "use the same model, or start a new run with resume=None"
                 )
         return [(variable, arrays[name]) for name, variable in variables.items()]
 
 
 def _weights_of(model: keras.Model) -> list[Any]:
-    """Return the model's variables, then those that a class of the user's lists besides."""
+    """Return the model's variables, then further ones that a user's class lists."""
     listed = [*model.variables, *model.trainable_variables, *model.non_trainable_variables]
     return list({id(variable): variable for variable in listed}.values())
 
 
 def _renamed(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays of a checkpoint by today's names.
+    """Return the arrays of a checkpoint under current names.
 
-    Those of its first months name weights by what was trainable then.
+    Early checkpoints name weights by whether they were trainable.
     """
     numbers = {id(variable): number for number, variable in enumerate(_weights_of(model))}
     known = {
@@ -182,10 +182,10 @@ def _value_of(variable: Any) -> np.ndarray:  # noqa: ANN401  of any backend
 
 
 def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give a model that is not compiled the weights of a checkpoint.
+    """Set the weights of a model that is not compiled to those of a checkpoint.
 
     Raises:
-        ValueError: They do not fit.
+        ValueError: The arrays do not fit.
     """
     arrays = _renamed(model, arrays)
     for number, variable in enumerate(_weights_of(model)):
@@ -195,9 +195,9 @@ def restore_weights(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
 def capture_callbacks(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what callbacks count, as JSON, and the weights that they keep.
+    """Return the counters of callbacks as JSON, and the weights that they store.
 
-    Of Keras' own callbacks, and of any that has `state_dict()` and `load_state_dict(state)`.
+    Supports Keras' own callbacks, and any with `state_dict()` and `load_state_dict(state)`.
     """
     states: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -216,7 +216,7 @@ def restore_callbacks(
     states: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """Give callbacks what they had counted; return the names of those nothing is known of."""
+    """Restore the counters of callbacks; return the names of callbacks without saved state."""
     unknown = []
     for name, callback in _named(callbacks):
         keeps_state = hasattr(callback, "load_state_dict") or bool(_counted(callback))
@@ -232,14 +232,14 @@ def restore_callbacks(
         if kept:
             callback.best_weights = kept
         if isinstance(callback, keras.callbacks.CSVLogger):
-            callback.append = True  # or it would begin its file anew
+            callback.append = True  # otherwise it would overwrite its file
     return unknown
 
 
 def _named(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[tuple[str, keras.callbacks.Callback]]:
-    """Return callbacks with names that are the same in the next process: kind and number."""
+    """Return callbacks with names that are reproducible in the next process: kind and number."""
     seen: dict[str, int] = {}
     named = []
     for callback in callbacks:
@@ -253,8 +253,8 @@ def _counted(callback: keras.callbacks.Callback) -> tuple[str, ...]:
     return next((names for kind, names in _COUNTED if isinstance(callback, kind)), ())
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  a number in one of many forms
-    """Return what JSON can hold, exactly."""
+def _plain(value: Any) -> Any:  # noqa: ANN401  a number of any type
+    """Return an exact JSON representation."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

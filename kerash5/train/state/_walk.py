@@ -1,7 +1,7 @@
-"""Everything that is reachable from a model, under names that are the same in the next process.
+"""Walk over everything reachable from a model, under names reproducible in the next process.
 
-`model.variables` knows what Keras tracks: layers, and variables in attributes. A step can change
-more: a second optimizer, a metric in a dict, what a loss function has in its closure.
+`model.variables` lists what Keras tracks: layers, and variables in attributes. A step can change
+more: a second optimizer, a metric in a dict, the closure of a loss function.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, final
 
 import keras
 
-# What Keras and the backends hold in their own objects is their affair, but for variables.
+# Internal objects of Keras and the backends are skipped, except for variables.
 _FRAMEWORKS: Final = frozenset(
     {
         *("keras", "tensorflow", "tensorflow_probability", "torch", "torchvision", "jax", "jaxlib"),
@@ -35,29 +35,29 @@ _KERAS: Final = (
     keras.constraints.Constraint,
     keras.random.SeedGenerator,
 )
-# Of a Keras layer on PyTorch: its variables once more, as parameters.
+# On PyTorch, a Keras layer has its variables a second time, as parameters.
 _SEEN_ELSEWHERE: Final = frozenset({"_parameters", "_buffers", "_modules", "_torch_params"})
 _PLAIN: Final = frozenset({bool, int, float, str, type(None)})
-# What callables of Python's own consist of.
+# Attributes that make up Python's own callables.
 _INNER: Final = {
     types.MethodType: ("__self__", "__func__"),
     functools.partial: ("func", "args", "keywords"),
 }
-_MAX_DEPTH: Final = 8  # of containers that hold nothing but numbers and text
+_MAX_DEPTH: Final = 8  # of nested containers of numbers and text
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something is.
+    """An object reachable from a model, and where it is stored.
 
     Args:
-        name: The way from the model, as "o2._variables[0]".
-        holder: The object that holds it.
-        holder_name: The holder's name.
-        key: The attribute, index or key under which it is held.
-        value: What is there.
-        is_own: Whether the user's code put it there, and not Keras.
+        name: Path from the model, such as "o2._variables[0]".
+        holder: The object that contains it.
+        holder_name: Path of `holder`.
+        key: Attribute, index or key in `holder`.
+        value: The object.
+        is_own: Whether the user's code stored it there, rather than Keras.
     """
 
     name: str
@@ -68,19 +68,19 @@ class Place:
     is_own: bool
 
     def put(self, value: object) -> None:
-        """Put another value there.
+        """Replace the object by another value.
 
         Raises:
-            TypeError, AttributeError, IndexError: The holder does not allow that.
+            TypeError, AttributeError, IndexError: The holder does not allow it.
         """
         put(self.holder, self.key, value)
 
 
 def put(holder: Any, key: Any, value: object) -> None:  # noqa: ANN401  whatever can hold something
-    """Give a container or an object another value under a key.
+    """Assign a value to a key of a container, or to an attribute of an object.
 
     Raises:
-        TypeError, AttributeError, IndexError: It does not allow that.
+        TypeError, AttributeError, IndexError: The holder does not allow it.
     """
     if isinstance(holder, list) and key == len(holder):
         holder.append(value)
@@ -95,13 +95,13 @@ def put(holder: Any, key: Any, value: object) -> None:  # noqa: ANN401  whatever
 
 
 def walk(model: keras.Model) -> Iterator[Place]:
-    """Yield everything that can be reached from a model, each object once, the near ones first.
+    """Yield everything reachable from a model, each object once, breadth first.
 
-    Neither modules and classes are entered, nor objects of the frameworks, but for those of Keras
-    that have variables.
+    Modules and classes are not entered, and neither are objects of the frameworks, except Keras
+    objects that have variables.
     """
     seen = {id(model)}
-    kept: list[Any] = []  # what is made when it is looked at keeps its id as long as we look
+    kept: list[Any] = []  # keeps objects that are created on access alive, so that ids stay unique
     waiting = deque([(model, "", True)])
     while waiting:
         holder, name, is_own = waiting.popleft()
@@ -121,7 +121,7 @@ def walk(model: keras.Model) -> Iterator[Place]:
 
 
 def is_plain(value: object, depth: int = _MAX_DEPTH) -> bool:
-    """Return whether a value is a number or text, or a container of nothing else."""
+    """Return whether a value is a number or text, or a container of only these."""
     if type(value) in _PLAIN:
         return True
     if depth == 0:
@@ -134,12 +134,12 @@ def is_plain(value: object, depth: int = _MAX_DEPTH) -> bool:
 
 
 def is_foreign(kind: type) -> bool:
-    """Return whether a class is neither a framework's nor Python's own."""
+    """Return whether a class belongs to neither a framework nor Python."""
     return _is_foreign_module(kind.__module__)
 
 
 def is_foreign_function(function: types.FunctionType) -> bool:
-    """Return whether a function is neither a framework's nor Python's own."""
+    """Return whether a function belongs to neither a framework nor Python."""
     return _is_foreign_module(function.__module__ or "")
 
 
@@ -151,7 +151,7 @@ def _is_foreign_module(name: str) -> bool:
 
 @functools.cache
 def framework_names(kind: type) -> frozenset[str]:
-    """Return the attributes that the methods of a class assign, of those no user has written."""
+    """Return the attributes that methods of a class assign, excluding methods of users."""
     bases = [base for base in kind.__mro__ if not is_foreign(base)]
     functions = [each for base in bases for each in _functions(base)]
     return frozenset(
@@ -169,7 +169,7 @@ def _functions(kind: type) -> Iterator[types.FunctionType]:
 
 @functools.cache
 def _names(code: types.CodeType, operation: str) -> tuple[str, ...]:
-    """Return what a function, and those within it, name in one kind of instruction."""
+    """Return the names that a function and its nested functions use in one kind of instruction."""
     found = [each.argval for each in dis.get_instructions(code) if each.opname == operation]
     inner = [part for part in code.co_consts if isinstance(part, types.CodeType)]
     return tuple(
@@ -178,9 +178,9 @@ def _names(code: types.CodeType, operation: str) -> tuple[str, ...]:
 
 
 def _is_theirs(holder: object, key: str) -> bool:
-    """Return whether a framework put there what an object has under an attribute."""
+    """Return whether a framework assigned this attribute of an object."""
     is_wrapped = _is_torch_module(holder) and not isinstance(holder, keras.Layer)
-    kind: Any = type(holder)  # which mypy does not take for hashable
+    kind: Any = type(holder)  # mypy does not know that it is hashable
     return key in framework_names(kind) and not (is_wrapped and key in _SEEN_ELSEWHERE)
 
 
@@ -211,10 +211,10 @@ def _is_torch_module(value: object) -> bool:
 
 
 def _parts(holder: Any) -> Iterable[tuple[Any, str, Any]]:  # noqa: ANN401  anything entered
-    """Return what an object holds, as key, the end of its name, and value."""
+    """Return the contents of an object as (key, suffix of the name, value)."""
     if isinstance(holder, Mapping):
         return [
-            # An object's own text may have its address in it, which the next process has not.
+            # The repr of an object may include its address, which differs in the next process.
             (key, f"[{key!r}]" if isinstance(key, str | int) else f"[#{place}]", value)
             for place, (key, value) in enumerate(list(holder.items()))
         ]
@@ -242,12 +242,12 @@ def _parts_of_object(holder: Any) -> list[tuple[Any, str, Any]]:  # noqa: ANN401
 def _parts_of_cell(cell: types.CellType) -> list[tuple[Any, str, Any]]:
     try:
         return [("cell_contents", "", cell.cell_contents)]
-    except ValueError:  # of a variable that has no value yet
+    except ValueError:  # the variable has no value yet
         return []
 
 
 def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[Any, str, Any]]:
-    """Yield what a function refers to: its closure, its defaults, and globals by their names."""
+    """Yield what a function refers to: its closure, its defaults, and globals by name."""
     names = function.__code__.co_freevars
     for name, cell in zip(names, function.__closure__ or (), strict=True):
         yield name, f".{name}", cell
@@ -260,7 +260,7 @@ def _parts_of_function(function: types.FunctionType) -> Iterator[tuple[Any, str,
 
 
 def _parts_of_class(kind: type) -> Iterator[tuple[Any, str, Any]]:
-    """Yield the methods that the user has written, which are part of the step, and attributes."""
+    """Yield the methods that the user has written, and class attributes."""
     for base in filter(is_foreign, kind.__mro__):
         for function in _functions(base):
             yield function.__name__, f".{function.__name__}", function

@@ -224,7 +224,7 @@ def test_demo_trains_tests_and_draws_two_pictures(tmp_path: Path, capsys: Consol
 
 DIGITS: Final[dict[str, Any]] = {"image": np.zeros((6, 4, 4), np.uint8), "label": np.arange(6) % 3}
 BAD_TRAINING: Final[dict[str, tuple[dict[str, Any], list[str], str]]] = {
-    "negative label": ({"label": np.arange(6) - 1}, [], "holds label -1"),
+    "negative label": ({"label": np.arange(6) - 1}, [], "has label -1"),
     "no labels": ({"label": np.linspace(0, 1, 6)}, [], "holds no class labels"),
     "rows too small": (
         {},
@@ -265,7 +265,7 @@ def test_what_is_wrong_with_training_is_one_line_and_nothing_written(
 BAD_TEST: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "label outside the classes": (
         {"label": np.arange(6)},
-        "test.h5' holds label 5, outside the 3 classes",
+        "test.h5' has label 5, outside the 3 classes",
     ),
     "other shape, same values": (
         {"image": np.zeros((6, 2, 8), np.uint8)},

@@ -78,17 +78,17 @@ def begin(folder: Path, job: Any, **changes: Any) -> MeasurementContext:
 
 
 def test_initial_weights_are_numpys_and_a_function_of_the_seed(tmp_path: Path) -> None:
-    place = begin(tmp_path, "parity")
-    first = place.build()
-    make_weights(place)
-    for one, other in zip(first.get_weights(), place.build().get_weights(), strict=True):
+    context = begin(tmp_path, "parity")
+    first = context.build()
+    make_weights(context)
+    for one, other in zip(first.get_weights(), context.build().get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     kernel, bias = first.get_layer("dense1").get_weights()
     assert kernel.shape == (784, 128)
     assert np.abs(kernel).max() == pytest.approx(math.sqrt(6 / (784 + 128)), rel=1e-3)
     assert not bias.any()
     make_weights(MeasurementContext(make_job(tmp_path, "weights", seed=1)))
-    assert not np.array_equal(place.build().get_layer("dense1").get_weights()[0], kernel)
+    assert not np.array_equal(context.build().get_layer("dense1").get_weights()[0], kernel)
 
 
 def make_identity(setting: Setting, **values: Any) -> Sample:
@@ -146,18 +146,18 @@ def test_a_sample_says_all_that_a_process_can_know_in_both_settings(tmp_path: Pa
 
 
 def test_an_epoch_is_whole_batches_of_the_plan(tmp_path: Path) -> None:
-    place = begin(tmp_path, "sample", settings=("plain",))
-    served = np.concatenate([y for _, y in place.train().batches(epoch=0)])
+    context = begin(tmp_path, "sample", settings=("plain",))
+    served = np.concatenate([y for _, y in context.train().batches(epoch=0)])
     assert len(served) == STEPS * BATCH_SIZE
-    other = MeasurementContext(replace(place.job, seed=1))
+    other = MeasurementContext(replace(context.job, seed=1))
     assert not np.array_equal(served, np.concatenate([y for _, y in other.train().batches()]))
-    assert place.train().fingerprint() == place.train().fingerprint()
+    assert context.train().fingerprint() == context.train().fingerprint()
 
 
 def test_the_cached_epoch_is_one_batch_over_and_over(tmp_path: Path) -> None:
-    place = begin(tmp_path, "sample", settings=("plain",))
-    x, y = place.train().read(0)
-    cached = place.repeated([(x, y)], 5)
+    context = begin(tmp_path, "sample", settings=("plain",))
+    x, y = context.train().read(0)
+    cached = context.repeated([(x, y)], 5)
     assert cached.fits_memory
     served = list(cached.batches())
     assert len(served) == 5
@@ -167,15 +167,15 @@ def test_the_cached_epoch_is_one_batch_over_and_over(tmp_path: Path) -> None:
 
 
 def test_without_test_files_the_rows_trained_on_are_evaluated(tmp_path: Path) -> None:
-    place = begin(tmp_path, "sample", settings=("plain",), test=())
-    tested = np.sort(np.concatenate([y for _, y in place.test().batches()]))
-    trained = np.sort(np.concatenate([y for _, y in place.train().batches()]))
+    context = begin(tmp_path, "sample", settings=("plain",), test=())
+    tested = np.sort(np.concatenate([y for _, y in context.test().batches()]))
+    trained = np.sort(np.concatenate([y for _, y in context.train().batches()]))
     np.testing.assert_array_equal(tested, trained)
 
 
 def test_our_trainer_computes_what_keras_computes(tmp_path: Path) -> None:
-    place = begin(tmp_path, "parity")
-    sound = measure_parity(place)
+    context = begin(tmp_path, "parity")
+    sound = measure_parity(context)
     assert [len(sound["plain"][name]) for name in ("losses", "adam", "sgd")] == [5, 10, 64]
     assert sound["plain"]["losses"] == sound["plain"]["adam"][:5]
     judged = judge_parity({BACKEND: sound})
@@ -194,8 +194,8 @@ def test_a_slower_input_is_measured_and_blamed_on_input_wait(tmp_path: Path) -> 
     # Read by the thread that trains: where threads read ahead, a slower input need not slow
     # anything down. What statistics make of it on a quiet machine: benchmarks/against_itself.py.
     few = {"settings": ("plain",), "reading_threads": 0, "num_steps": 4}
-    place = begin(tmp_path, "sample", sleep_seconds=SLEEP_SECONDS, **few)
-    sample = make_sample(make_identity("plain"), measure_sample(place))
+    context = begin(tmp_path, "sample", sleep_seconds=SLEEP_SECONDS, **few)
+    sample = make_sample(make_identity("plain"), measure_sample(context))
     assert sample.step_seconds >= SLEEP_SECONDS
     assert sample.input_wait_share > 0.5
 

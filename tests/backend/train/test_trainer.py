@@ -531,19 +531,19 @@ BAD: Final[dict[str, tuple[Callable[[], keras.Model], dict[str, Any], type[Excep
         lambda: build(num_classes=2),
         {},
         LabelError,
-        r"train\.h5' holds label 2, outside the 2 classes.*num_classes=3.*labels=",
+        r"train\.h5' has label 2, outside the 2 classes.*num_classes=3.*labels=",
     ),
     "negative label": (
         build,
         {"labels": LABELS - 1},
         LabelError,
-        r"holds label -1; classes are counted from 0.*labels=",
+        r"has label -1, but class ids start at 0.*labels=",
     ),
     "label too large in validation": (
         build,
         {"labels": np.r_[LABELS[:-1], 9], "validation_split": [NUM_ROWS - 1]},
         LabelError,
-        "holds label 9, outside the 3 classes",
+        "has label 9, outside the 3 classes",
     ),
     "same values in another shape": (
         lambda: build((2, 8)),

@@ -102,7 +102,7 @@ def test_without_network_the_error_says_what_to_do_and_nothing_is_written(
 @pytest.mark.usefixtures("digits")
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(FileError, match="taken' cannot be made"):
+    with pytest.raises(FileError, match="taken' cannot be created"):
         pack_mnist(tmp_path / "taken")
 
 

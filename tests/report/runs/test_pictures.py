@@ -179,7 +179,9 @@ def test_labels_may_stand_in_a_column(tmp_path: Path, figures: list[Any]) -> Non
 
 @pytest.mark.parametrize("shape", [(16,), (4, 4, 2), (4, 4, 4, 1)], ids=str)
 def test_rows_that_are_no_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"no images: shape \(2, .*takes \(n, height, width\)"):
+    with pytest.raises(
+        ShapeError, match=r"images has shape \(2, .*pass shape \(n, height, width\)"
+    ):
         draw_predictions(images(2, *shape), np.array([0, 1]), answers(0, 1), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 

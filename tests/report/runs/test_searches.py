@@ -93,7 +93,7 @@ def test_the_largest_and_the_fastest_batch_size_are_named(tmp_path: Path) -> Non
         "batch size 64: 1,800 rows/s, 300 MB",
         "batch size 96: 1,700 rows/s",
         "batch size 128: failed, out of memory",
-        "largest that trains: 96; fastest: 64",
+        "largest that fits: 96; fastest: 64",
     ]
     pytest.importorskip("matplotlib")
     assert Path(SIZES.plot(tmp_path / "sizes.png")).stat().st_size > 1000
@@ -102,10 +102,10 @@ def test_the_largest_and_the_fastest_batch_size_are_named(tmp_path: Path) -> Non
 def test_no_batch_size_may_train() -> None:
     none = BatchSizes((Trial(1, error="killed"),))
     assert (none.largest, none.fastest) == (None, None)
-    assert none.describe().endswith("none trains")
+    assert none.describe().endswith("no batch size trains")
 
 
 def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(FileError, match=r"cannot be written .*choose another place"):
+    with pytest.raises(FileError, match=r"cannot be written .*choose another path"):
         curve(1e-3).plot(tmp_path / "nowhere" / "rates.png")

@@ -1,1 +1,1 @@
-"""What every engine is made of; nothing here runs a step."""
+"""Building blocks shared by all engines; nothing here runs a step."""

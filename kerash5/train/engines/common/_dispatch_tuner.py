@@ -1,6 +1,6 @@
-"""How many steps one dispatch shall run: as many as make its own cost small, and no more.
+"""Choose the number of steps per dispatch: enough to make its overhead small, and no more.
 
-A dispatch of n steps takes a + b n seconds. Both are measured on the run's own first dispatches: a
+A dispatch of n steps takes a + b n seconds. Both are measured on the first dispatches of the run: a
 few of one step, then a few of several. Nothing here runs a step.
 """
 
@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final, final
 
-_OVERHEAD: Final = 0.02  # of a step's time
-_TRIALS: Final = 4  # dispatches of each length; the fastest counts, the others met the noise
+_OVERHEAD: Final = 0.02  # highest fraction of a step's time
+_TRIALS: Final = 4  # dispatches of each length; the fastest counts, because the others have noise
 _PROBE: Final = 16  # steps of the longer trial
 MAX_STEPS: Final = 256
 
 
 @final
 class DispatchTuner:
-    """The number of steps wanted now; grows by itself unless it was given.
+    """The current number of steps per dispatch; grows by measurement unless it was given.
 
     Args:
         steps: A fixed number, or None to measure.
-        longest: Never more than this.
+        longest: Upper limit.
     """
 
     def __init__(self, steps: int | None, longest: int = MAX_STEPS) -> None:
@@ -31,14 +31,14 @@ class DispatchTuner:
         self.is_settled = steps is not None
 
     def limit(self, longest: int) -> None:
-        """Never want more than this from now on."""
+        """Lower the upper limit."""
         self._longest = max(1, min(self._longest, longest))
         self.steps = min(self.steps, self._longest)
 
     def note(self, count: int, seconds: float) -> None:
-        """Learn how long a dispatch of `count` steps took, from call to result.
+        """Record the time of a dispatch of `count` steps, from call to result.
 
-        Leave out those that were compiled on the way.
+        Do not record dispatches that included a compilation.
         """
         if self.is_settled or count != self.steps:
             return

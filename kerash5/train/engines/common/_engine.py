@@ -1,7 +1,7 @@
-"""What every engine promises to the training loop, and what they share.
+"""The interface of engines to the training loop, and what engines share.
 
-Between `begin` and `sync` the current values are the engine's own: variables of the model may hold
-older ones, or none at all. Nothing here runs a step: see `train/engines/_plain`,
+Between `begin` and `sync` the engine owns the current values; the variables of the model may have
+older values, or none. Nothing here runs a step: see `train/engines/_plain`,
 `train/engines/jax/_jax`, `train/engines/tensorflow/_tensorflow`, `train/engines/torch/_torch`.
 """
 
@@ -27,13 +27,13 @@ Steps = int | Literal["auto"]
 
 
 class AbstractEngine(ABC):
-    """Runs optimizer steps of a compiled model; every engine gives the same numbers, to rounding.
+    """Run optimizer steps of a compiled model; all engines give equal results, up to rounding.
 
-    How batches are grouped into calls of `train` does not change a bit of them on a CPU, so a run
-    that was killed and resumed in mid-epoch may group them in another way.
+    On a CPU, results do not depend in any bit on how batches are grouped into calls of `train`, so
+    a run that is killed and resumed in mid-epoch may group them differently.
 
     Attributes:
-        row_counts: Numbers of rows that batches will have, as far as they are known.
+        row_counts: Numbers of rows that batches will have, as far as known.
     """
 
     def __init__(self, model: keras.Model, class_weight: ClassWeight | None = None) -> None:
@@ -45,108 +45,108 @@ class AbstractEngine(ABC):
 
     @property
     def steps_per_dispatch(self) -> int:
-        """How many batches `train` wants at once now; it takes more or fewer all the same."""
+        """Number of batches that `train` should get at once; other numbers are allowed."""
         return 1
 
     @property
     def why_not_faster(self) -> str | None:
-        """Why steps are Keras' own; None where they are not, as far as is known now."""
+        """Why steps are run by Keras; None if they are not, as far as known now."""
         return None
 
     def build(self, batch: Batch) -> None:
-        """Make every variable of model, metrics and optimizer from the shapes of a batch.
+        """Create all variables of model, metrics and optimizer from the shapes of a batch.
 
-        Runs no step. Call it before a checkpoint is loaded; `train` does it by itself.
+        Runs no step. Call it before a checkpoint is loaded; `train` calls it otherwise.
         """
         build_variables(self.model, self._weigh(batch))
 
     @property
     def captured(self) -> list[Any]:
-        """The backend's own variables that the steps use, in an order that stays; if it is known.
+        """The backend's own variables that the steps use, in a reproducible order.
 
-        Known once `build` has been called.
+        Complete once `build` has been called.
         """
         return []
 
     @property
     def uncaptured(self) -> list[str]:
-        """What the steps change and nobody can read, in words; as far as that is known."""
+        """State that the steps change but that cannot be read, described as far as known."""
         return []
 
     @abstractmethod
     def begin(self) -> None:
-        """Take the model's variables as they are now: at the start, or after they were changed."""
+        """Read the model's variables: at the start, or after they were changed."""
 
     @abstractmethod
     def train(self, batches: Sequence[Batch]) -> None:
-        """Run one optimizer step per batch, in order; may return before the device is done."""
+        """Run one optimizer step per batch, in order; may return before the device has finished."""
 
     def why_not_held(self) -> str | None:
-        """Say why rows cannot live on the device, where steps would pick them; None if they can."""
+        """Return why rows cannot be cached on the device; None if they can."""
         return None
 
     def hold(self, rows: Batch) -> None:
-        """Put rows on the device, for steps that are given their places alone.
+        """Copy rows to the device, for steps that select from them by position.
 
         Args:
-            rows: All that steps will ask for, as one batch.
+            rows: All rows that steps will use, as one batch.
         """
         raise NotImplementedError
 
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
-        """As `train`, on rows that `hold` was given: for each step their places, shape (rows,)."""
+        """Run steps like `train` on rows of `hold`: positions per step, shape (rows,)."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Forget the rows that `hold` was given."""
+        """Free the rows of `hold`."""
         self._held = None
 
     def free_device_bytes(self) -> int | None:
-        """Return the free memory of the device that rows would be held on; None: the host's."""
+        """Return the free bytes of the device that caches rows; None: the host's memory."""
         return None
 
     def metrics(self) -> Metrics:
         """Return the running averages since `reset_metrics` under Keras' names, "loss" first.
 
-        Waits for the device. A model whose own `train_step` returns other names than its metrics
-        has those of the last step here, as in `fit`.
+        Synchronizes with the device. If the model's own `train_step` returns other names than its
+        metrics, these are the logs of the last step, as in `fit`.
         """
         found = self.own_logs() or read_metrics(self.model.get_metrics_result())
-        names = sorted(found, key=lambda name: name != "loss")  # Keras 3.13 sorts by the alphabet
+        names = sorted(found, key=lambda name: name != "loss")  # Keras 3.13 sorts alphabetically
         return {name: found[name] for name in names}
 
     def own_logs(self) -> Metrics:
-        """Return what the last step returned, where `fit` records that and not the averages."""
+        """Return the logs of the last step, if `fit` records these instead of the averages."""
         is_own = bool(self._logs) and set(self._logs) != set(self.model.get_metrics_result())
         return read_metrics(self._logs) if is_own else {}
 
     def restore_own_logs(self, logs: Metrics) -> None:
-        """Take what `own_logs` returned in an earlier process, up to the next step."""
+        """Set what `own_logs` returned in an earlier process, until the next step."""
         self._logs = dict(logs)
 
     def traced(self) -> dict[str, Any]:
-        """Return, as JSON has it, what tells whether another process traces the same step.
+        """Return, as JSON, what shows whether another process traces the same step.
 
-        Empty where no engine of this kind can tell.
+        Empty if the engine cannot tell.
         """
         return {}
 
     def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:  # noqa: B027
-        """Compare what is traced from now on with what `traced` returned in an earlier process.
+        """Compare traces from now on with what `traced` returned in an earlier process.
 
         Args:
-            traced: From a checkpoint.
-            report: Called with words for the batches whose step is another one, before it is run.
+            traced: Value from a checkpoint.
+            report: Called with a description of the batches whose step differs, before it runs.
         """
 
     def reset_metrics(self) -> None:
-        """Begin the averages anew."""
+        """Reset the running averages."""
         self._logs = {}
         self.model.reset_metrics()
 
     @abstractmethod
     def sync(self) -> None:
-        """Put the current values into the model's and the optimizer's variables."""
+        """Write the current values to the variables of model and optimizer."""
 
     @contextmanager
     def synced(self) -> Iterator[None]:
@@ -159,18 +159,18 @@ class AbstractEngine(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in a sentence which engine this is, and why not a faster one."""
+        """Return a sentence with the name of the engine, and why it is not a faster one."""
 
     def _weigh(self, batch: Batch) -> Batch:
-        """Return the batch with the weights that its classes have, if they have any."""
+        """Return the batch with sample weights from the class weights, if there are any."""
         return batch if self._weights is None else self._weights.apply(batch)
 
 
 def parse_steps(steps: object) -> int | None:
-    """Return a number of steps per dispatch, or None for "auto".
+    """Return the number of steps per dispatch, or None for "auto".
 
     Raises:
-        OptionError: It is neither.
+        OptionError: The value is neither.
     """
     if steps == "auto":
         return None

@@ -1,7 +1,7 @@
-"""What a step returns as logs, read as Keras' `fit` reads them.
+"""Read the logs of a step as Keras' `fit` does.
 
-Nested dicts become one, scalars become floats, arrays become lists. `fit` does this at the end of
-an epoch with what `train_step`, `test_step` or the model's metrics returned.
+Nested dicts are flattened, scalars become floats, arrays become lists. `fit` does this at the end
+of an epoch with the results of `train_step`, `test_step` or the model's metrics.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kerash5._run import Metrics, MetricValue
 
 
 def flatten_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested logs as one dict, without the names of the dicts inside.
+    """Return nested logs as one dict, without the names of the inner dicts.
 
-    Where two values have the same name, the one that Keras' `fit` records is returned: it goes
-    through the names in sorted order, and a later value replaces an earlier one.
+    If two values have the same name, the one that Keras' `fit` records is returned: it visits names
+    in sorted order, and a later value replaces an earlier one.
     """
     if not any(isinstance(value, Mapping) for value in logs.values()):
         return dict(logs)
@@ -31,27 +31,28 @@ def flatten_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_metrics(logs: Mapping[str, Any]) -> Metrics:
-    """Return logs as numbers; waits for the device.
+    """Return logs as numbers; synchronizes with the device.
 
     Args:
-        logs: Tensors of any backend, arrays or Python numbers by name; dicts of such inside.
+        logs: Tensors of any backend, arrays or Python numbers by name; dicts of these may be
+            nested.
 
     Raises:
-        RunError: A value is neither a number nor an array of numbers.
+        RunError: A value is not a number or an array of numbers.
     """
     return {name: _read_value(name, value) for name, value in flatten_logs(logs).items()}
 
 
 def no_number(value: object, where: str = "") -> RunError:
-    """Return the error for logs that hold something else than numbers."""
+    """Return the error for logs that are not numbers."""
     return RunError(
-        f"the logs of a step hold {value!r}{where}; a metric is a number or an array of numbers: "
-        "return one, or leave it out of what the step returns"
+        f"the logs of a step have {value!r}{where}, but a metric must be a number or an array of "
+        "numbers; return one, or omit it from the logs of the step"
     )
 
 
 def to_arrays(metrics: Metrics) -> dict[str, Any]:
-    """Return metrics as Keras callbacks get them: floats, and arrays where there are lists."""
+    """Return metrics as Keras callbacks receive them: floats, and arrays instead of lists."""
     return {
         name: np.array(value) if isinstance(value, list) else value
         for name, value in metrics.items()
@@ -62,10 +63,10 @@ def _read_value(name: str, value: Any) -> MetricValue:  # noqa: ANN401  a tensor
     try:
         array = np.asarray(keras.ops.convert_to_numpy(value))
         if array.dtype.kind in "cOSU":
-            raise TypeError(f"{array.dtype} is no number")  # noqa: TRY301  as NumPy does for None
+            raise TypeError(f"{array.dtype} is not numeric")  # noqa: TRY301  as NumPy does for None
         numbers = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise no_number(value, f" under {name!r}") from error
-    # As `fit` before NumPy 2.4, so that the F1 score of a single class is a number to monitor.
+    # As `fit` before NumPy 2.4, so that the F1 score of a single class can be monitored.
     found: MetricValue = numbers.item() if numbers.size == 1 else numbers.tolist()
     return found

@@ -1,7 +1,7 @@
-"""All that the engines use of Keras and PyTorch without a promise that it stays.
+"""All uses of private API of Keras and PyTorch by the engines.
 
-Each function here first looks whether what it wants is there, and has a plain way where it is not;
-the tests force both. Nothing else in `engines` may name what begins with an underscore there.
+Each function first checks whether the private API exists and has a fallback if not; tests force
+both. No other module in `engines` may use names that begin with an underscore there.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from kerash5.train.engines.common._data import as_fit_hands
 
 _BUILD: Final = "_symbolic_build"
 _MASK: Final = "_keras_mask"
-# What decides on JAX which variables a step takes and returns.
-STATE_METHODS: Final = ("_get_jax_state", "jax_state_sync", "state_sync")  # the last from 3.16 on
+# Methods that determine on JAX which variables a step reads and returns.
+STATE_METHODS: Final = ("_get_jax_state", "jax_state_sync", "state_sync")  # the last since 3.16
 
 
 def build_variables(model: keras.Model, batch: Batch) -> bool:
-    """Make the variables of a compiled model, its metrics and its optimizer. Runs no step.
+    """Create the variables of a compiled model, its metrics and its optimizer. Runs no step.
 
     Returns:
-        Whether they are made. On TensorFlow `fit` builds nothing before it traces the step, so a
-        model that only its step can build is left as it is, for the trace to build.
+        Whether they were created. On TensorFlow `fit` builds nothing before it traces the step, so
+        a model that only its step can build is left for the trace to build.
     """
     if keras.backend.backend() != "tensorflow":
         _build_all(model, batch)
@@ -39,7 +39,7 @@ def build_variables(model: keras.Model, batch: Batch) -> bool:
         return False
     try:
         _build_all(model, batch)
-    except Exception:  # noqa: BLE001  whatever it is, tracing the step raises what `fit` raises
+    except Exception:  # noqa: BLE001  tracing the step raises the same errors as `fit`
         return False
     return True
 
@@ -49,7 +49,7 @@ def _build_all(model: keras.Model, batch: Batch) -> None:
     if build is not None:
         padded = (*batch, None, None)[:3]
         build(data_batch=padded)
-    else:  # the public way: costs a compilation of the test step
+    else:  # public API: costs a compilation of the test step
         with restored_metrics(model):
             model.test_on_batch(*batch)
     if model.optimizer is not None and not model.optimizer.built:
@@ -57,13 +57,13 @@ def _build_all(model: keras.Model, batch: Batch) -> None:
 
 
 def _has_call(model: keras.Model) -> bool:
-    """Return whether the model has a forward pass: keras.io's GAN has none."""
+    """Return whether the model has a forward pass; keras.io's GAN has none."""
     return type(model).call is not keras.Model.call
 
 
 @contextmanager
 def restored_metrics(model: keras.Model) -> Iterator[None]:
-    """Leave the metrics' variables as they were."""
+    """Restore the metrics' variables on exit."""
     kept = [(variable, keras.ops.copy(variable)) for variable in model.metrics_variables]
     try:
         yield
@@ -75,9 +75,9 @@ def restored_metrics(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def running_metrics(model: keras.Model) -> Iterator[None]:
-    """Keep `train_on_batch` from beginning the averages anew at each batch.
+    """Prevent `train_on_batch` from resetting the averages at each batch.
 
-    It calls the public `reset_metrics` of the model, for which an instance may have its own.
+    It calls the model's public `reset_metrics`, which an instance can override.
     """
     vars(model)["reset_metrics"] = lambda: None
     try:
@@ -88,14 +88,14 @@ def running_metrics(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def bare_batches(model: keras.Model) -> Iterator[None]:
-    """Let `train_on_batch` hand batches to `train_step` as `fit` does: tensors, no None for no y.
+    """Make `train_on_batch` pass batches to `train_step` as `fit` does: tensors, no None for no y.
 
-    What it calls is `train_function`, whose last argument is an iterable of batches.
+    It calls `train_function`, whose last argument is an iterable of batches.
     """
     model.make_train_function()
     function = model.train_function
 
-    def run(*arguments: Any) -> Any:  # noqa: ANN401  whatever a backend's function takes
+    def run(*arguments: Any) -> Any:  # noqa: ANN401  arguments of a backend's function
         *state, batches = arguments
         found = list(map(_as_tensors, batches))
         return function(*state, found if isinstance(batches, list) else iter(found))
@@ -104,15 +104,15 @@ def bare_batches(model: keras.Model) -> Iterator[None]:
     try:
         yield
     finally:
-        if model.train_function is run:  # a callback may have asked for a new one
+        if model.train_function is run:  # a callback may have replaced it
             model.train_function = function
 
 
 @contextmanager
 def bare_test_batches(model: keras.Model) -> Iterator[None]:
-    """Let `evaluate` hand x alone to a `test_step` of the model's own as it hands an array.
+    """Make `evaluate` pass x alone to a custom `test_step`, as it passes an array.
 
-    A data set of Keras can only give a tuple of one.
+    A data set of Keras can only give a tuple of one element.
     """
     if type(model).test_step is keras.Model.test_step:
         yield
@@ -132,7 +132,7 @@ def bare_test_batches(model: keras.Model) -> Iterator[None]:
             del vars(model)["test_step"]
         else:
             vars(model)["test_step"] = had
-        model.test_function = None  # it has the step of before in it
+        model.test_function = None  # it contains the wrapped step
 
 
 def _as_tensors(batch: Batch) -> Any:  # noqa: ANN401  an array, or a tuple of trees of such
@@ -142,7 +142,7 @@ def _as_tensors(batch: Batch) -> Any:  # noqa: ANN401  an array, or a tuple of t
 
 
 def variables_trained_by(optimizer: keras.Optimizer) -> list[Any] | None:
-    """Return the variables that an optimizer was built for; None where this Keras does not say."""
+    """Return the variables that an optimizer was built for; None if this Keras does not tell."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     found = getattr(inner, "_trainable_variables", None)
     return None if found is None else list(found)
@@ -152,10 +152,10 @@ _ADAM_PARTS: Final = ("update_step", "_get_variable_index", "_momentums", "_velo
 
 
 def why_not_fused_adam(optimizer: keras.Optimizer | None) -> str | None:
-    """Say why the backend's own fused update cannot take the place of this optimizer's.
+    """Return why the backend's fused update cannot replace this optimizer's update.
 
-    A subclass may compute something else, so it has to be Keras' own Adam or AdamW. For PyTorch and
-    TensorFlow; XLA fuses by itself.
+    Only Keras' own Adam and AdamW are supported, because a subclass may compute something else. For
+    PyTorch and TensorFlow; XLA fuses by itself.
     """
     if optimizer is None:
         return "the model was compiled without an optimizer"
@@ -174,9 +174,9 @@ def why_not_fused_adam(optimizer: keras.Optimizer | None) -> str | None:
 
 
 def _why_no_numbers(optimizer: Any) -> str | None:  # noqa: ANN401  an Adam
-    """Say which settings or slots the backend's own update cannot take."""
+    """Return which settings or slots the backend's update does not support."""
     if low := _low_precision(optimizer):
-        return f"its slots are {min(low)}, which the kernel rounds in other places than Keras"
+        return f"its slots are {min(low)}, which the kernel rounds differently from Keras"
     for name in ("beta_1", "beta_2", "epsilon"):
         if not isinstance(getattr(optimizer, name), float | int):
             return f"its {name} is not a number"
@@ -192,23 +192,21 @@ def _why_no_torch_kernel() -> str | None:
 
 @cache
 def _adam_types() -> set[type]:
-    """Return what Keras makes of an Adam: on PyTorch a class of its own."""
+    """Return the class of Keras' Adam; on PyTorch Keras creates a subclass."""
     return {type(keras.optimizers.Adam()), type(keras.optimizers.AdamW())}
 
 
 @contextmanager
 def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False) -> Iterator[None]:
-    """Update in the backend's own way in here, where there is one for this optimizer.
+    """Use the backend's fused update inside, if there is one for this optimizer.
 
-    Only the innermost update is replaced: clipping, decay, averages and schedules stay Keras' own,
-    and the slots are the same. An update that was replaced by hand stays, and a model compiled with
-    optimizer=None has nothing to replace.
+    Only the innermost update is replaced; clipping, decay, averages, schedules and slots are Keras'
+    own. An update replaced by the user, or optimizer=None, is left unchanged.
 
     Args:
-        optimizer: Any, or None.
-        is_captured: On PyTorch, whether steps are captured in here: then SGD gets a form of Keras'
-            update whose learning rate stays a tensor, where Keras' own (before 3.16) makes a number
-            of it.
+        optimizer: Any optimizer, or None.
+        is_captured: On PyTorch, whether steps are captured inside. SGD then gets a form of Keras'
+            update whose learning rate stays a tensor; before 3.16 Keras makes it a number.
     """
     if optimizer is None:
         yield
@@ -232,7 +230,7 @@ def fused_update(optimizer: keras.Optimizer | None, *, is_captured: bool = False
 
 
 def _has_sgd_of_numbers(optimizer: keras.Optimizer) -> bool:
-    """Return whether this is an SGD of Keras that reads its learning rate as a Python number."""
+    """Return whether this is Keras' SGD, with its learning rate read as a Python number."""
     version = tuple(map(int, keras.__version__.split(".")[:2]))
     return version < (3, 16) and type(optimizer) is _sgd_type()
 
@@ -247,7 +245,7 @@ def _low_precision(optimizer: Any) -> set[str]:  # noqa: ANN401  untyped in Kera
 
 
 def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
-    """Return Keras' SGD, bit for bit, but for the learning rate, which stays a tensor."""
+    """Return Keras' SGD update, bit for bit, but with the learning rate as a tensor."""
     import torch
 
     from kerash5.train.engines.common._torch_ops import subtract_scaled_
@@ -287,7 +285,8 @@ def _kernel_update(optimizer: Any) -> dict[str, Any]:  # noqa: ANN401  an Adam
 def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Adam
     import torch
 
-    # After so many steps the kernel's own bias correction is 1; Keras' is in the rate it is given.
+    # After this many steps the kernel's bias correction is 1; Keras' is part of the rate passed to
+    # it.
     many: list[torch.Tensor] = []
     plain = optimizer._parallel_update_step
     place_of, *slots_of = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
@@ -305,7 +304,8 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
             many.append(torch.full((), 1e9, device=values[0].device))
         torch._fused_adam_(
             values,
-            # The kernel looks at memory alone, and a convolution's gradient is stored transposed.
+            # The kernel addresses memory linearly, but a convolution's gradient is stored
+            # transposed.
             [gradient.contiguous() for gradient in gradients],
             *slots,
             largest,
@@ -323,14 +323,14 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
 
 
 def _corrected_rate(optimizer: Any, learning_rate: Any, dtype: Any) -> Any:  # noqa: ANN401  tensors
-    """Return the learning rate as Keras' update corrects it for the first steps."""
+    """Return the learning rate with Keras' bias correction for the first steps."""
     first, second = _beta_powers(optimizer, dtype)
     rate = keras.ops.cast(learning_rate, dtype)
     return rate * keras.ops.sqrt(1 - second) / (1 - first)
 
 
 def _beta_powers(optimizer: Any, dtype: Any) -> tuple[Any, Any]:  # noqa: ANN401  tensors
-    """Return the two betas to the power of the step, as Keras' update computes them."""
+    """Return both betas to the power of the step, as Keras' update computes them."""
     ops = keras.ops
     step = ops.cast(optimizer.iterations + 1, dtype)
     betas = (optimizer.beta_1, optimizer.beta_2)
@@ -339,41 +339,41 @@ def _beta_powers(optimizer: Any, dtype: Any) -> tuple[Any, Any]:  # noqa: ANN401
 
 
 def is_emptied(variable: Any) -> bool:  # noqa: ANN401  of any backend
-    """Say whether Keras' evaluation on JAX has taken the value of a variable (3.15.1).
+    """Return whether Keras' evaluation on JAX has taken the value of a variable (3.15.1).
 
-    Where a Keras has no such name it is taken for emptied, and gets the value it had.
+    If this Keras lacks the attribute, the variable counts as emptied and gets its old value.
     """
     return getattr(variable, "_value", None) is None
 
 
 def mask_of(tensor: Any) -> Any:  # noqa: ANN401  a tensor
-    """Return the mask that Keras keeps with a tensor, None if it has none."""
+    """Return the mask that Keras attaches to a tensor; None if there is none."""
     return getattr(tensor, _MASK, None)
 
 
 def set_mask(tensor: Any, mask: Any) -> None:  # noqa: ANN401  tensors
-    """Keep a mask with a tensor, as Keras does."""
+    """Attach a mask to a tensor, as Keras does."""
     setattr(tensor, _MASK, mask)
 
 
 def version_of(tensor: Any) -> int:  # noqa: ANN401  a tensor
-    """Return a number that grows whenever PyTorch writes to the tensor.
+    """Return a number that increases whenever PyTorch writes to the tensor.
 
-    Where a PyTorch tells none it is that of the present moment, which equals no other.
+    If PyTorch does not report one, it is the current time, which never repeats.
     """
     return int(getattr(tensor, "_version", time.monotonic_ns()))
 
 
 def has_hooks(tensor: Any) -> bool:  # noqa: ANN401  a tensor
-    """Say whether something is called with the gradient of this tensor."""
+    """Return whether the tensor's gradient has hooks."""
     names = ("_backward_hooks", "_post_accumulate_grad_hooks")
     return any(getattr(tensor, name, None) for name in names)
 
 
 def pop_initial_epoch(model: keras.Model) -> int:
-    """Return the epoch at which a callback has `fit` begin, and forget it; 0 where none does.
+    """Return the epoch at which a callback makes `fit` start, and remove it; 0 if there is none.
 
-    `BackupAndRestore` leaves it in the model, where each later `fit` would obey it (Keras 3.15.1).
+    `BackupAndRestore` stores it in the model, where every later `fit` would use it (Keras 3.15.1).
     """
     epoch = getattr(model, "_initial_epoch", None)
     if epoch:
@@ -382,10 +382,10 @@ def pop_initial_epoch(model: keras.Model) -> int:
 
 
 def learning_rate_of(optimizer: Any) -> float | None:  # noqa: ANN401  of any backend
-    """Return the learning rate of the next step; None where there is not one that can be read.
+    """Return the learning rate of the next step; None if it cannot be read as a single number.
 
-    Only a step may call a schedule or function of the user's, who may count the calls: a schedule
-    is asked as a copy, a function not at all.
+    Only a step may call a user's schedule or function, because it may count calls: a schedule is
+    called as a copy, a function not at all.
     """
     rate = getattr(optimizer, "_learning_rate", None)
     try:
@@ -396,5 +396,5 @@ def learning_rate_of(optimizer: Any) -> float | None:  # noqa: ANN401  of any ba
         else:
             found = optimizer.learning_rate
         return float(keras.ops.convert_to_numpy(found))
-    except (AttributeError, TypeError):  # an optimizer of several, a schedule that cannot be copied
+    except (AttributeError, TypeError):  # a multi-optimizer, or a schedule that cannot be copied
         return None

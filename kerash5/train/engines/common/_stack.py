@@ -1,6 +1,6 @@
-"""Batches of one shape as one stack, so that they travel together.
+"""Stack batches of equal shapes, so that they are transferred together.
 
-NumPy and arithmetic; what runs the steps of a stack is the engines' affair.
+NumPy only; the engines run the steps of a stack.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import numpy as np
 
 from kerash5.batches._batches import Batch
 
-Shapes = tuple[Any, ...]  # what batches must have in common to be stacked
+Shapes = tuple[Any, ...]  # must be equal for batches to be stacked
 MAX_STACK_BYTES: Final = 32 << 20
 
 
 def leaves_of(tree: Any) -> list[Any]:  # noqa: ANN401  a batch, or a part of one
     """Return the arrays of a batch, those of a dict in the order of its sorted keys.
 
-    Two batches with the same keys give the same order, as in Keras, whatever order their dicts were
-    filled in. `keras.tree` does it too, in 30 times the time.
+    Batches with the same keys give the same order, as in Keras, whatever the insertion order of
+    their dicts. `keras.tree` does the same in 30 times the time.
     """
     if isinstance(tree, dict):
         return [leaf for key in _sorted_keys(tree) for leaf in leaves_of(tree[key])]
@@ -31,13 +31,13 @@ def leaves_of(tree: Any) -> list[Any]:  # noqa: ANN401  a batch, or a part of on
 
 
 def fill(batch: Batch, leaves: Iterable[Any]) -> Batch:
-    """Return the batch with these, in the order of `leaves_of`, in place of its arrays."""
+    """Return the batch with its arrays replaced by these, in the order of `leaves_of`."""
     rest = iter(leaves)
 
     def filled(tree: Any) -> Any:  # noqa: ANN401  a batch, or a part of one
         if isinstance(tree, dict):
             found = {key: filled(tree[key]) for key in _sorted_keys(tree)}
-            return {key: found[key] for key in tree}  # a model may go through them in that order
+            return {key: found[key] for key in tree}  # a model may iterate over them in that order
         if isinstance(tree, tuple | list):
             parts = [filled(part) for part in tree]
             return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
@@ -49,8 +49,8 @@ def fill(batch: Batch, leaves: Iterable[Any]) -> Batch:
 def shapes_of(batch: Batch) -> Shapes:
     """Return the structure of a batch with the shape and dtype of each array in it.
 
-    Two batches of equal shapes have the same keys and kinds of containers, so that their arrays
-    can be stacked in the order of `leaves_of`.
+    Batches of equal shapes have the same keys and container types, so their arrays can be stacked
+    in the order of `leaves_of`.
     """
     return tuple(map(_shapes, batch))
 
@@ -66,17 +66,17 @@ def _shapes(tree: Any) -> Shapes:  # noqa: ANN401  a part of a batch
 def _sorted_keys(tree: dict[Any, Any]) -> list[Any]:
     try:
         return sorted(tree)
-    except TypeError:  # numbers beside names
+    except TypeError:  # mixed numbers and names
         return sorted(tree, key=lambda key: (type(key).__name__, repr(key)))
 
 
 def count_bytes(batch: Batch) -> int:
-    """Return the bytes of a batch's arrays."""
+    """Return the number of bytes of a batch's arrays."""
     return sum(leaf.nbytes for leaf in leaves_of(batch))
 
 
 def split_alike(batches: Sequence[Batch]) -> Iterator[tuple[Shapes, list[Batch]]]:
-    """Yield runs of neighbours of the same shapes."""
+    """Yield runs of consecutive batches with the same shapes."""
     for shapes, alike in groupby(batches, key=shapes_of):
         yield shapes, list(alike)
 
@@ -87,7 +87,7 @@ def in_groups(batches: list[Batch], longest: int) -> list[list[Batch]]:
 
 
 def stack(batches: Sequence[Batch], size: int) -> Batch:
-    """Return one batch whose arrays have shape (size, *shape); those past the last are zeros."""
+    """Return one batch with arrays of shape (size, *shape), padded with zeros."""
     columns = zip(*map(leaves_of, batches), strict=True)
     return fill(batches[0], [_stack_arrays(arrays, size) for arrays in columns])
 

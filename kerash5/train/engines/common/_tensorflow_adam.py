@@ -1,6 +1,6 @@
-"""TensorFlow's Adam kernel in place of the dozen operations that Keras' update is spelled out in.
+"""TensorFlow's Adam kernel, instead of the dozen operations of Keras' update.
 
-The same numbers to rounding at every beta; `_private` says for which optimizers.
+Results are equal up to rounding at every beta; `_private` says for which optimizers.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Of the dtype's own rounding; an update rounds about a dozen times. Betas of 0.9 and 0.95 keep to
-# it in float32, 0.98 and those above do not.
+# Relative to the dtype's rounding; an update rounds about a dozen times. Betas of 0.9 and 0.95 are
+# within it in float32, 0.98 and above are not.
 _MAX_ROUNDINGS: Final = 4
 
 
 @final
 class KernelAdam:
-    """Keras' `update_step` of one variable, by one operation or by a few.
+    """Keras' `update_step` of one variable, in one or a few operations.
 
-    The kernel weighs what is new in a moment by 1 - beta, of a beta that is rounded already: in
-    float32 that is off by 1.3e-5 at 0.999 and by 1.4e-3 at 0.99999. Such a moment is updated by
-    Keras' own formula first, and the kernel, given a beta of 1, leaves it as it is.
+    The kernel weighs a new moment by 1 - beta with a beta that is already rounded: in float32 this
+    is off by 1.3e-5 at 0.999 and by 1.4e-3 at 0.99999. Such a moment is first updated by Keras'
+    formula, and the kernel gets a beta of 1, which leaves the moment unchanged.
 
     Args:
         optimizer: Adam or AdamW.
@@ -49,7 +49,7 @@ class KernelAdam:
         self._scalars: dict[str, dict[str, Any]] = {}  # by dtype
 
     def begin(self) -> None:
-        """Take the learning rate and the number of the step anew: another update begins."""
+        """Clear the cached learning rate and step number for the next update."""
         self._scalars.clear()
 
     def __call__(self, gradient: Any, variable: Any, learning_rate: Any) -> None:  # noqa: ANN401  tensors
@@ -71,10 +71,10 @@ class KernelAdam:
         )
 
     def _advance(self, moment: Any, value: Callable[[], Any], beta: float, dtype: str) -> Any:  # noqa: ANN401  tensors
-        """Return the beta that the kernel is to use, 1 where the moment was updated here."""
+        """Return the beta for the kernel; 1 if the moment was updated here."""
         if _is_complement_exact(beta, dtype):
             return tf.constant(beta, dtype)
-        # The same bits as adding the difference of the other sign, in one operation less.
+        # Same bits as adding the difference with the opposite sign, with one operation less.
         tf.raw_ops.ResourceApplyGradientDescent(
             var=moment.handle, alpha=tf.constant(1 - beta, dtype), delta=moment - value()
         )
@@ -93,7 +93,7 @@ class KernelAdam:
 
 
 def _is_complement_exact(beta: float, dtype: Any) -> bool:  # noqa: ANN401  of any kind
-    """Say whether 1 - beta is the same to rounding where beta is rounded before the difference."""
+    """Return whether 1 - beta is equal up to rounding if beta is rounded first."""
     name = keras.utils.standardize_dtype(dtype)
     rounded = 1.0 - float(np.asarray(beta, name))
     most = _MAX_ROUNDINGS * float(np.finfo(name).eps) * abs(1.0 - beta)

@@ -1,4 +1,4 @@
-"""PyTorch: an operation for captured steps whose scale is a tensor where PyTorch wants a number."""
+"""PyTorch: an operation for captured steps with a tensor as scale, where PyTorch needs a number."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _subtract_scaled(
 
 _LIBRARY.impl("subtract_scaled_", _subtract_scaled, "CompositeExplicitAutograd")
 
-# values -= scale * others, in place, with the kernel and so the bits of Keras' SGD, which reads the
-# learning rate as a number; a tracer would keep the number of the step that it saw.
+# values -= scale * others, in place, with the kernel and therefore the bits of Keras' SGD. Keras
+# reads the learning rate as a number, and a tracer would fix it at the traced step's value.
 subtract_scaled_: Final[Any] = torch.ops.kerash5.subtract_scaled_.default
-# What to call in place of an operation of our own: a detour through PyTorch's dispatcher less.
+# Function to call instead of the custom operation, which bypasses PyTorch's dispatcher.
 DIRECT: Final[dict[Any, Callable[..., Any]]] = {subtract_scaled_: _subtract_scaled}

@@ -1,4 +1,4 @@
-"""Class weights as sample weights, the way `keras.Model.fit(class_weight=...)` means them."""
+"""Class weights as sample weights, with the meaning of `keras.Model.fit(class_weight=...)`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ClassWeight: TypeAlias = OneWeight | Mapping[str, OneWeight]
 
 @final
 class ClassWeights:
-    """A weight per class; classes that are not named weigh 1.
+    """Weights per class; classes without one have weight 1.
 
     Args:
-        weights: Class number -> weight; for a model of several outputs, output name -> such a dict.
-            Outputs that are not named weigh 1.
-        model: Whose losses say what labels are: under a sparse loss they are class ids, whatever
-            their rank; elsewhere rows with a last axis longer than 1 are one-hot.
+        weights: Maps a class id to its weight; for several outputs, maps an output name to such a
+            dict. Outputs without one have weight 1.
+        model: The model, whose losses determine the form of labels: with a sparse loss they are
+            class ids of any rank; otherwise rows with a last axis longer than 1 are one-hot.
 
     Raises:
-        OptionError: A class is no whole number, or a weight no number.
+        OptionError: A class is not an integer, or a weight is not a number.
     """
 
     def __init__(self, weights: ClassWeight, model: keras.Model) -> None:
@@ -42,22 +42,22 @@ class ClassWeights:
             self._weights = {str(name): _parse(part) for name, part in given.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise OptionError(
-                f"class_weight={weights!r}; give a dict such as {{0: 1.0, 1: 2.5}}, or one of such "
-                "dicts by the names of outputs"
+                f"class_weight={weights!r}; pass a dict such as {{0: 1.0, 1: 2.5}}, or a dict "
+                "of such dicts by output name"
             ) from error
 
     def apply(self, batch: Batch) -> Batch:
-        """Return (x, y, weights), the weights of the shape of the class ids.
+        """Return (x, y, weights), with weights of the shape of the class ids.
 
-        Of several outputs, a tuple or dict of weights, as the model gives its outputs.
+        For several outputs, weights are a tuple or dict, like the model's outputs.
 
         Raises:
-            OptionError: The batch has weights of its own, y is several arrays and the weights name
-                no output, or it does not tell the class of each element.
+            OptionError: The batch has sample weights, y has several arrays but the weights name no
+                output, or y does not show the class of each element.
         """
         if len(batch) != 2:
             raise OptionError(
-                "class_weight needs batches of x and y, and these have sample_weight; multiply the "
+                "class_weight needs batches of x and y, but these have sample_weight; multiply the "
                 "weights into a sample_weight column"
             )
         outputs = pair_labels(self._model, batch[1])
@@ -66,7 +66,7 @@ class ClassWeights:
         if not isinstance(batch[1], np.ndarray):
             names = ", ".join(repr(output.name) for output in outputs)
             raise OptionError(
-                "class_weight needs batches of x and one y, and these have no single y; give a "
+                "class_weight needs batches of x and one y, but these have no single y; pass a "
                 f"dict per output ({names or 'by name'}), or multiply the weights into a "
                 "sample_weight column"
             )
@@ -78,8 +78,8 @@ class ClassWeights:
         if unknown:
             names = ", ".join(repr(output.name) for output in outputs)
             raise OptionError(
-                f"class_weight names {unknown[0]!r}, and the outputs of model "
-                f"{self._model.name!r} that have a y are {names or 'not known'}; name those"
+                f"class_weight names {unknown[0]!r}, but the outputs of model "
+                f"{self._model.name!r} that have a y are {names or 'unknown'}; name those"
             )
         num_rows = len(keras.tree.flatten(y)[0])
         found = {
@@ -108,15 +108,15 @@ def _weigh(y: NDArray[Any], kind: Kind | None, weights: Mapping[int, float]) -> 
 
 
 def _labels(y: NDArray[Any], kind: Kind | None) -> NDArray[Any]:
-    """Return class ids: of each row, or of each element that the loss gives a value for."""
+    """Return class ids: of each row, or of each element for which the loss returns a value."""
     if y.ndim > 1 and y.shape[-1] == 1:
         y = np.squeeze(y, axis=-1)
     elif kind == "probabilities" or (y.ndim == 2 and kind != "ids"):
         y = np.argmax(y, axis=-1)
     elif y.ndim > 2 and kind != "ids":
         raise OptionError(
-            f"class_weight does not know the classes in rows of y of shape {y.shape[1:]}, because "
-            "the loss is neither sparse nor categorical cross-entropy; give binary masks a last "
-            f"axis with y=Column(..., shape={(*y.shape[1:], 1)}), or pass sample_weight="
+            f"class_weight cannot infer the classes in rows of y of shape {y.shape[1:]}, because "
+            "the loss is neither sparse nor categorical cross-entropy; add a last axis to binary "
+            f"masks with y=Column(..., shape={(*y.shape[1:], 1)}), or pass sample_weight="
         )
     return np.round(y).astype(np.int32)

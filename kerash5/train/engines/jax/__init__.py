@@ -1,1 +1,1 @@
-"""Optimizer steps on JAX: one compiled program for many steps."""
+"""Run optimizer steps on JAX: one compiled program for many steps."""

@@ -1,9 +1,9 @@
-"""JAX: many steps of the model's own `train_step` in one compiled loop, its state on the device.
+"""JAX: many steps of the model's `train_step` in one compiled loop, with state on the device.
 
-The number of turns of the loop is an argument, so one program serves every group of batches and
-rounds alike whatever the group; that is why it is no `lax.scan`. How many steps are worth it is
-measured in `engines/common/_dispatch_tuner`. All programs for batches of one shape are compiled
-from one trace of the step, so which of them runs, and when it is compiled, changes nothing.
+The number of iterations is an argument, so one program runs every group of batches with the same
+rounding; this is why it is not a `lax.scan`. `engines/common/_dispatch_tuner` measures how many
+steps to group. All programs for batches of one shape are compiled from one trace of the step, so
+results do not depend on which of them runs, or when it is compiled.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _IN_FLIGHT: Final = 2  # dispatches: one runs, one waits with its batches on the
 
 @final
 class JaxEngine(AbstractEngine):
-    """Runs groups of steps in one compiled loop; the state is donated from each to the next."""
+    """Run groups of steps in one compiled loop; each donates its state to the next."""
 
     def __init__(
         self,
@@ -67,30 +67,30 @@ class JaxEngine(AbstractEngine):
 
     @property
     def steps_per_dispatch(self) -> int:
-        """How many batches `train` wants at once now."""
+        """Number of batches that `train` should get at once."""
         return self._dispatch_tuner.steps
 
     def begin(self) -> None:
-        """Take the variables as they are now; what the engine held is dropped."""
+        """Read the current variables; discard the engine's own values."""
         self._state = None
 
     def train(self, batches: Sequence[Batch]) -> None:
-        """Run one optimizer step per batch; returns while the device still works."""
+        """Run one optimizer step per batch; return while the device still works."""
         self._train([self._weigh(batch) for batch in batches])
 
     def hold(self, rows: Batch) -> None:
-        """Put rows on the device."""
+        """Copy rows to the device."""
         self._held = jax.tree.map(jax.numpy.asarray, self._weigh(rows))
 
     def free_device_bytes(self) -> int | None:
-        """Return the free memory of the first GPU; None without one."""
+        """Return the free memory of the first GPU in bytes; None without one."""
         known = jax.local_devices()[0].memory_stats() or {}
         if "bytes_limit" not in known:
             return None
         return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
 
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
-        """As `train`, on rows that are on the device."""
+        """Run steps like `train` on rows that are on the device."""
         self._train([(one,) for one in places], self._held)
 
     def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
@@ -105,23 +105,23 @@ class JaxEngine(AbstractEngine):
         return self._earlier.to_json(name_versions(), digests)
 
     def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
-        """Compare with an earlier process, if it had the same versions, what is traced from now."""
+        """Compare traces from now on with those of an earlier process with the same versions."""
         self._earlier.expect(traced, name_versions(), report)
 
     def metrics(self) -> Metrics:
-        """Return the running averages; waits for the device."""
+        """Return the running averages; synchronizes with the device."""
         if self._state is not None:
             _assign(self.model.metrics_variables, self._state[3])
         return super().metrics()
 
     def reset_metrics(self) -> None:
-        """Begin the averages anew."""
+        """Reset the running averages."""
         super().reset_metrics()
         if self._state is not None:
             self._state = (*self._state[:3], _values(self.model.metrics_variables))
 
     def sync(self) -> None:
-        """Put the current values into the variables, which the next `train` takes again."""
+        """Write the current values to the variables, which the next `train` reads again."""
         if self._state is None:
             return
         for variables, values in zip(_variables(self.model), self._state, strict=True):
@@ -130,7 +130,7 @@ class JaxEngine(AbstractEngine):
         self._in_flight.clear()
 
     def describe(self) -> str:
-        """Say how many steps a dispatch runs, and why not more."""
+        """Return the number of steps per dispatch, and why not more."""
         single = any(programs.is_single for programs in self._programs.values())
         why = (
             ": XLA runs convolutions in a loop on the CPU far slower (jax#12868)" if single else ""
@@ -140,9 +140,9 @@ class JaxEngine(AbstractEngine):
     def _groups(
         self, shapes: Shapes, batches: list[Batch], held: Batch | None
     ) -> list[list[Batch]]:
-        """Split batches of the same shapes into dispatches; compiles what is new."""
+        """Group batches of the same shapes into dispatches; compile new programs."""
         if shapes not in self._programs:
-            self.sync()  # Keras may look at the variables
+            self.sync()  # Keras may read the variables
             trace = self._trace(_pick(held, batches[0]))
             found = self._programs[shapes] = _Programs(self.model, trace)
             bytes_each = count_bytes(batches[0]) + 1
@@ -150,7 +150,7 @@ class JaxEngine(AbstractEngine):
         return in_groups(batches, self._dispatch_tuner.steps)
 
     def _trace(self, batch: Batch) -> Trace:
-        """Return the trace for batches of these shapes; makes it where there is none."""
+        """Return the trace for batches of these shapes, tracing if needed."""
         shapes = name_shapes(batch)
         if shapes not in self._traces:
             build_variables(self.model, batch)
@@ -177,24 +177,24 @@ class JaxEngine(AbstractEngine):
 
 @final
 class _Programs:
-    """The compiled steps for batches of one shape: one alone, and loops over stacks.
+    """The compiled steps for batches of one shape: a single step, and loops over stacks.
 
     Args:
-        model: Built; its variables hold values.
+        model: A built model, whose variables have values.
         trace: Its step for these shapes.
     """
 
     def __init__(self, model: keras.Model, trace: Trace) -> None:
         self._trace = trace
-        # Averages are read from the metrics' variables; what else a step returns is carried along.
+        # Averages are read from the metrics' variables; other logs of a step are loop variables.
         self._logs = {} if set(trace.logs) == set(model.get_metrics_result()) else trace.logs
         self.is_single = jax.default_backend() == "cpu" and _CONVOLUTION in trace.primitives
-        self._sizes: list[int] = []  # of the stacks that a program is compiled for, ascending
+        self._sizes: list[int] = []  # of the stacks with a compiled program, ascending
         self._one = jax.jit(self._run_one, donate_argnums=0)
         self._many = jax.jit(self._run_many, donate_argnums=0)
 
     def is_compiled(self, count: int) -> bool:
-        """Say whether `run` will compile nothing for so many batches."""
+        """Return whether `run` with `count` batches compiles nothing."""
         return any(count <= size for size in self._sizes)
 
     def run(
@@ -203,8 +203,8 @@ class _Programs:
         """Run one step per batch.
 
         Returns:
-            The new state, what the last step returned besides the metrics, and an array that is
-            ready when all is.
+            The new state, the last step's logs besides the metrics, and an array that is ready when
+            all steps are done.
         """
         size = self._size_for(len(batches))
         if size == 1:
@@ -215,7 +215,7 @@ class _Programs:
         return state, logs, token
 
     def _size_for(self, count: int) -> int:
-        """Return the smallest stack that holds so many, of those that are compiled if one does."""
+        """Return the smallest stack size for `count` batches, preferably one that is compiled."""
         for size in self._sizes:
             if count <= size:
                 return size
@@ -239,11 +239,11 @@ class _Programs:
         return (*found, count + 1)
 
     def _step(self, state: State, held: Batch | None, batch: Batch) -> tuple[State, dict[str, Any]]:
-        # Fused with what follows, picking the batch could change how its numbers are added up.
+        # If fused with the step, selecting the batch could change the order of its summations.
         batch = jax.lax.optimization_barrier(_pick(held, batch))
         logs, new = self._trace(state, batch)
         wanted = {name: logs[name] for name in self._logs}
-        # A number of Python is an array in plain `fit`, too.
+        # A Python number becomes an array in plain `fit`, too.
         arrays = jax.tree.map(
             lambda log, known: jax.numpy.asarray(log, known.dtype), wanted, self._logs
         )
@@ -251,7 +251,7 @@ class _Programs:
 
 
 def _pick(held: Batch | None, batch: Batch) -> Batch:
-    """Return a batch as it came, or, where it came as places, the rows on the device there."""
+    """Return the batch, with row positions replaced by the rows on the device."""
     if held is None:
         return batch
     (places,) = batch
@@ -260,7 +260,7 @@ def _pick(held: Batch | None, batch: Batch) -> Batch:
 
 
 def _like(new: Sequence[Any], old: State) -> State:
-    """Return the new values under the old dtypes: what a loop carries may not change its type."""
+    """Return the new values with the old dtypes, because a loop variable cannot change its type."""
     trainable, other, optimizer, metrics = (
         [jax.numpy.asarray(one, before.dtype) for one, before in zip(values, known, strict=True)]
         for values, known in zip(new, old, strict=True)
@@ -269,7 +269,7 @@ def _like(new: Sequence[Any], old: State) -> State:
 
 
 def _variables(model: keras.Model) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """Return the variables in the order of the state that `train_step` takes."""
+    """Return the variables in the order of the state of `train_step`."""
     return (
         model.trainable_variables,
         model.non_trainable_variables,
@@ -294,9 +294,9 @@ def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
 
 @contextmanager
 def refused_leaks(model: keras.Model) -> Iterator[None]:
-    """Raise `RunError` if what is traced here writes variables that are not in the model's state.
+    """Raise `RunError` if code traced inside writes variables that are not in the model's state.
 
-    Such a variable would hold a tracer afterwards; it gets its value back.
+    Such a variable would keep a tracer; its old value is restored.
     """
     optimizer = [] if model.optimizer is None else model.optimizer.variables
     known = {id(each) for each in (*model.variables, *optimizer, *model.metrics_variables)}
@@ -314,7 +314,7 @@ def refused_leaks(model: keras.Model) -> Iterator[None]:
     if leaked:
         named = ", ".join(leaked[:_MAX_NAMED]) + (", ..." if len(leaked) > _MAX_NAMED else "")
         raise RunError(
-            f"train_step of model {model.name!r} writes {named}, which is not in the state that it "
-            "takes and returns on JAX, so what it writes is lost; make it a variable of the model, "
-            "its optimizer or its metrics and return it, or compile with run_eagerly=True"
+            f"train_step of model {model.name!r} writes {named}, which is not in the state that "
+            "it receives and returns on JAX, so the written value is lost; make it a variable of "
+            "the model, optimizer or metrics and return it, or compile with run_eagerly=True"
         )

@@ -1,8 +1,8 @@
-"""One trace of a model's `train_step`, which all compiled programs run, and a digest of it.
+"""One trace of a model's `train_step`, from which all programs are compiled, and its digest.
 
-A trace has what Python held when it was made, such as attributes, closures and variables outside
-the model, as constants. Plain `fit` traces once for each shape of batch. Programs that were traced
-one by one, each when it is compiled, would hold values of different moments.
+A trace has the Python values of the time it was made, such as attributes, closures and variables
+outside the model, as constants. Plain `fit` traces once per shape of batch. Tracing each program
+separately, when it is compiled, would mix values of different times.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from kerash5.train.engines.common._data import as_fit_hands
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 
 
-_VERSION: Final = 2  # of what is fed to the digest
+_VERSION: Final = 2  # version of the digest's input
 
 
 @final
 class Trace:
-    """`train_step` as JAX traced it, for batches of one shape.
+    """`train_step` as traced by JAX, for batches of one shape.
 
     Args:
-        model: Built; its step may read anything from Python, now and never again.
-        state: What `train_step` takes.
-        batch: Of this shape.
+        model: A built model; Python values that its step reads are constants from now on.
+        state: State argument of `train_step`.
+        batch: A batch of this shape.
 
     Attributes:
-        logs: Shapes and dtypes of what the step returns besides the state.
-        digest: Of the operations and constants; the same in another process that traces the same.
-        primitives: The names of all operations.
+        logs: Shapes and dtypes of the step's results besides the state.
+        digest: Digest of operations and constants; equal in processes that trace the same.
+        primitives: Names of all operations.
     """
 
     def __init__(self, model: keras.Model, state: Any, batch: Batch) -> None:  # noqa: ANN401  a tree
         def step(state: Any, batch: Batch) -> Any:  # noqa: ANN401  trees
-            # A new function: JAX would return an earlier trace of the bound method itself.
+            # A new function: for the bound method JAX would return an earlier trace.
             return model.train_step(state, as_fit_hands(batch))
 
         traced, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
@@ -69,12 +69,12 @@ def name_shapes(batch: Batch) -> str:
 
 
 def name_versions() -> str:
-    """Return between which traces can be compared."""
+    """Return the versions under which traces can be compared."""
     return _traces.name_versions(jax, _VERSION, jax.default_backend())
 
 
 def _without_state(traced: ClosedJaxpr, state: list[Any]) -> ClosedJaxpr:
-    """Copy the constants that are arrays of the state, which the first program takes for itself."""
+    """Copy constants that are arrays of the state, because the first program donates these."""
     taken = set(map(id, state))
     consts = [jax.numpy.copy(one) if id(one) in taken else one for one in traced.consts]
     return ClosedJaxpr(traced.jaxpr, consts)
@@ -82,19 +82,19 @@ def _without_state(traced: ClosedJaxpr, state: list[Any]) -> ClosedJaxpr:
 
 @final
 class _Writer:
-    """Feeds a traced function to a digest: operations, types, parameters, constants.
+    """Write a traced function to a digest: operations, types, parameters, constants.
 
-    Not by its text, in which JAX leaves out the values of large constants and writes addresses.
+    Its text is not used, because JAX omits values of large constants there and prints addresses.
     """
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
         self.primitives: set[str] = set()
-        self._numbers: dict[int, int] = {}  # of variables, and of functions that were written
+        self._numbers: dict[int, int] = {}  # of variables, and of written functions
         self._types: dict[int, str] = {}
 
     def write(self, value: Any) -> None:  # noqa: ANN401  whatever a parameter is
-        """Feed a parameter of an operation, or a whole function."""
+        """Write a parameter of an operation, or a whole function."""
         if value is None or isinstance(value, str | int | float):
             self._note(str(value))
         elif isinstance(value, ClosedJaxpr):
@@ -112,7 +112,7 @@ class _Writer:
                 self.write(item)
         elif isinstance(value, np.ndarray | np.generic | jax.Array):
             self._write_array(value)
-        elif callable(value):  # a rule, which the operations already went through
+        elif callable(value):  # a rule, which tracing has already applied
             self._note(getattr(value, "__qualname__", type(value).__qualname__))
         else:
             self._note(_ADDRESS.sub("", str(value)))
@@ -144,7 +144,7 @@ class _Writer:
         self.digest.update(values.tobytes())
 
     def _number(self, one: object) -> bool:
-        """Feed the number of a variable or function; say whether it had one."""
+        """Write the number of a variable or function; return whether it had one."""
         count = len(self._numbers)
         number = self._numbers.setdefault(id(one), count)  # the trace keeps it alive
         self._note(f"#{number}")
@@ -152,8 +152,8 @@ class _Writer:
 
     def _name_type(self, aval: object) -> str:
         if id(aval) not in self._types:
-            # "~int32[]" is a weak type: what it changes, such as the type of a sum, is seen there,
-            # and a variable that was made of a Python number loses it in a checkpoint.
+            # "~int32[]" is a weak type. Its effects, such as the type of a sum, are visible
+            # elsewhere, and a variable created from a Python number loses it in a checkpoint.
             self._types[id(aval)] = str(aval).removeprefix("~")
         return self._types[id(aval)]
 

@@ -1,1 +1,1 @@
-"""Optimizer steps on TensorFlow: one traced function for many steps."""
+"""Run optimizer steps on TensorFlow: one traced function for many steps."""

@@ -1,7 +1,7 @@
 """TensorFlow: many steps of the model's own `train_step` in one `tf.function`.
 
-Stacks of any length go through one graph per shape of batch; its loop turns once per batch, so the
-numbers do not depend on how batches are grouped. The variables are TensorFlow's own all the time.
+Stacks of any length run in one graph per shape of batch. Its loop iterates once per batch, so
+results do not depend on how batches are grouped. The variables are always TensorFlow's own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from kerash5.train.engines.tensorflow._tensorflow_digest import (
 
 @final
 class TensorFlowEngine(AbstractEngine):
-    """Runs groups of steps in one graph."""
+    """Run groups of steps in one graph."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class TensorFlowEngine(AbstractEngine):
         self._earlier = EarlierTraces()
 
     def build(self, batch: Batch) -> None:
-        """Make every variable; where only the step itself can, by tracing it. Runs no step."""
+        """Create all variables, by tracing the step if only the step can. Runs no step."""
         self._build(self._weigh(batch))
 
     @property
@@ -68,7 +68,7 @@ class TensorFlowEngine(AbstractEngine):
 
     @property
     def uncaptured(self) -> list[str]:
-        """The traced operations that draw random numbers from a state of TensorFlow's own."""
+        """The traced operations that draw random numbers from TensorFlow's internal state."""
         return [
             f"the random state of {name} in train_step (keras.random with a SeedGenerator is saved)"
             for name in self._step.random_operations
@@ -79,36 +79,36 @@ class TensorFlowEngine(AbstractEngine):
         return self._earlier.to_json(name_versions(), self._step.digests())
 
     def expect_traced(self, traced: Mapping[str, Any], report: Callable[[str], None]) -> None:
-        """Compare with an earlier process, if it had the same versions, what is traced from now."""
+        """Compare traces from now on with those of an earlier process with the same versions."""
         self._earlier.expect(traced, name_versions(), report)
 
     @property
     def steps_per_dispatch(self) -> int:
-        """How many batches `train` wants at once now."""
+        """Number of batches that `train` should get at once."""
         return self._dispatch_tuner.steps
 
     def begin(self) -> None:
-        """Do nothing: each graph reads the variables as they are."""
+        """Do nothing: each graph reads the current variables."""
 
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch."""
         self._train([self._weigh(batch) for batch in batches])
 
     def hold(self, rows: Batch) -> None:
-        """Put rows on the device."""
+        """Copy rows to the device."""
         self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
 
     def release(self) -> None:
-        """Forget the rows, and the graphs that know them."""
+        """Free the rows, and the graphs that refer to them."""
         super().release()
         self._graphs = {key: graph for key, graph in self._graphs.items() if not key[0]}
 
     def free_device_bytes(self) -> int | None:
-        """Return 0 with a GPU, whose free memory TensorFlow does not tell; None without one."""
+        """Return 0 with a GPU, whose free memory TensorFlow does not report; None without one."""
         return 0 if tf.config.list_physical_devices("GPU") else None
 
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
-        """As `train`, on rows that are on the device."""
+        """Run steps like `train` on rows that are on the device."""
         self._train([(one,) for one in places], self._held)
 
     def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
@@ -118,10 +118,10 @@ class TensorFlowEngine(AbstractEngine):
                 self._dispatch(key, group)
 
     def sync(self) -> None:
-        """Do nothing: reading a variable waits for what changes it."""
+        """Do nothing: reading a variable waits for pending writes."""
 
     def describe(self) -> str:
-        """Say how many steps a dispatch runs."""
+        """Return the number of steps per dispatch."""
         adam = self._step.why_not_fused
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
         return (
@@ -131,13 +131,13 @@ class TensorFlowEngine(AbstractEngine):
     def _groups(
         self, shapes: Shapes, batches: list[Batch], held: Batch | None
     ) -> list[list[Batch]]:
-        """Split batches of the same shapes into dispatches."""
+        """Group batches of the same shapes into dispatches."""
         if shapes not in self._graphs:
             rows = _pick(held, batches[0])
             self._build(rows)
-            for count in self.row_counts or (None,):  # as `fit`, which traces one step for all
+            for count in self.row_counts or (None,):  # as in `fit`, which traces one step for all
                 self._step.trace(rows, count)
-            if self._earlier.is_expected:  # a digest takes a while
+            if self._earlier.is_expected:  # a digest takes time
                 for known, digest in self._step.digests().items():
                     self._earlier.compare(known, digest)
             self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
@@ -147,7 +147,7 @@ class TensorFlowEngine(AbstractEngine):
     def _build(self, batch: Batch) -> None:
         is_built = build_variables(self.model, batch)
         if not is_built or type(self.model).train_step is not keras.Model.train_step:
-            self._step.trace(batch)  # a step of the model's own may make further variables
+            self._step.trace(batch)  # a custom step may create further variables
 
     def _dispatch(self, shapes: Shapes, batches: list[Batch]) -> None:
         graph = self._graphs[shapes]
@@ -159,16 +159,16 @@ class TensorFlowEngine(AbstractEngine):
 
 @final
 class _Step:
-    """The model's `train_step` as a `tf.function`, traced once for each shape of batch.
+    """The model's `train_step` as a `tf.function`, traced once per shape of batch.
 
-    Tracing it on its own makes the variables without a step. The loops then call what was traced,
-    so that Python inside it runs once per shape, as under `fit`.
+    Tracing it separately creates the variables without a step. The loops then call the trace, so
+    Python code in it runs once per shape, as in `fit`.
 
     Args:
-        model: Compiled.
+        model: A compiled model.
 
     Attributes:
-        why_not_fused: Why the update is Keras' own; None where it is fused.
+        why_not_fused: Why Keras' update is used; None if it is fused.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -180,7 +180,7 @@ class _Step:
         )
         self._is_decided = False
         self._graphs: list[Any] = []
-        self._shapes: dict[str, Any] = {}  # the last graph for batches of these shapes
+        self._shapes: dict[str, Any] = {}  # latest graph for batches of these shapes
         self._digests: dict[int, str] = {}  # by number of the graph
         self.why_not_fused = why_not_fused_adam(model.optimizer)
 
@@ -190,11 +190,11 @@ class _Step:
         return logs
 
     def trace(self, batch: Batch, num_rows: int | None = None) -> None:
-        """Trace the step for batches of this shape, if that was not done.
+        """Trace the step for batches of this shape, if not done yet.
 
         Args:
-            batch: Of the shape.
-            num_rows: Instead of those that the batch has.
+            batch: A batch of this shape.
+            num_rows: Number of rows, instead of that of `batch`.
         """
         count = len(leaves_of(batch)[0]) if num_rows is None else num_rows
         specs = keras.tree.map_structure(
@@ -215,7 +215,7 @@ class _Step:
 
     @contextmanager
     def fused(self) -> Iterator[None]:
-        """Fuse the update, where that was possible when the first step was traced."""
+        """Fuse the update, if that was possible when the first step was traced."""
         if not self._is_decided:
             self.why_not_fused = why_not_fused_adam(self._model.optimizer)
             self._is_decided = True
@@ -227,7 +227,7 @@ class _Step:
 
     @property
     def captured(self) -> list[Any]:
-        """The variables outside the graphs that they use, in the order of the trace."""
+        """The outside variables that the graphs use, in the order of the trace."""
         found: dict[int, Any] = {}
         for graph in self._graphs:
             by_handle = {id(variable.handle): variable for variable in graph.variables}
@@ -238,7 +238,7 @@ class _Step:
 
     @property
     def random_operations(self) -> list[str]:
-        """The kinds of operations that count what they have drawn in their kernels."""
+        """The kinds of operations with an internal random state in their kernels."""
         nodes = [
             node
             for graph in self._graphs
@@ -251,13 +251,14 @@ class _Step:
 
 @final
 class _Graph:
-    """The graph for batches of one shape: a step for each batch of a stack.
+    """The graph for batches of one shape: one step for each batch of a stack.
 
     Args:
-        model: Built.
-        step: Of the model.
-        held: Rows on the device, of which batches say the places; None: they are the rows.
-        batch: Of this shape.
+        model: A built model.
+        step: Step of the model.
+        held: Rows on the device, from which batches select by position; None if batches have the
+            rows.
+        batch: A batch of this shape.
     """
 
     def __init__(self, model: keras.Model, step: _Step, held: Batch | None, batch: Batch) -> None:
@@ -265,14 +266,14 @@ class _Graph:
         self.is_traced = False
         self._step = step
         self._names = set(model.get_metrics_result())
-        self._logs: dict[str, Any] = {}  # of variables: what steps return besides the metrics
+        self._logs: dict[str, Any] = {}  # variables for the steps' logs besides the metrics
         specs = keras.tree.map_structure(
             lambda array: tf.TensorSpec((None, *array.shape), array.dtype), batch
         )
         self._run = tf.function(self._turn_all, input_signature=[specs], autograph=False)
 
     def __call__(self, stacked: Batch) -> dict[str, Any]:
-        """Run one step per batch of the stack; return what the last gave besides the metrics."""
+        """Run one step per batch of the stack; return the last one's logs besides the metrics."""
         if self.is_traced:
             self._run(stacked)
         else:
@@ -289,13 +290,13 @@ class _Graph:
             self._keep(self._step(_pick(self._held, batch)))
             return (index + 1,)
 
-        # One turn at a time: steps depend on each other, and the default of 10 is twice as slow.
+        # One iteration at a time: steps are sequential, and the default of 10 is twice as slow.
         return tf.while_loop(
             lambda index: index < count, turn, [tf.constant(0)], parallel_iterations=1
         )
 
     def _keep(self, logs: dict[str, Any]) -> None:
-        """Store what a step of the model's own returned; Keras' averages are in the metrics."""
+        """Store the logs of a custom step; Keras' averages are in the metrics."""
         if set(logs) == self._names:
             return
         values = keras.tree.map_structure(_to_tensor, dict(logs))
@@ -304,7 +305,7 @@ class _Graph:
         keras.tree.map_structure(lambda kept, value: kept.assign(value), self._logs, values)
 
 
-def _to_tensor(value: Any) -> tf.Tensor:  # noqa: ANN401  whatever a step returns
+def _to_tensor(value: Any) -> tf.Tensor:  # noqa: ANN401  result of a step
     try:
         return tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
@@ -312,7 +313,7 @@ def _to_tensor(value: Any) -> tf.Tensor:  # noqa: ANN401  whatever a step return
 
 
 def _variable_for(value: tf.Tensor) -> tf.Variable:
-    """Return a variable for tensors like this, whose lengths may differ from step to step."""
+    """Return a variable for tensors like this one, whose shapes may vary from step to step."""
     with tf.init_scope():
         lengths = value.shape if value.shape.rank is not None else ()
         zeros = tf.zeros([length or 0 for length in lengths], value.dtype)
@@ -320,7 +321,7 @@ def _variable_for(value: tf.Tensor) -> tf.Variable:
 
 
 def _pick(held: Batch | None, batch: Batch) -> Batch:
-    """Return a batch as it came, or, where it came as places, the rows on the device there."""
+    """Return the batch, with row positions replaced by the rows on the device."""
     if held is None:
         return batch
     (places,) = batch

@@ -1,6 +1,6 @@
-"""A digest of a traced step, by which another process can tell whether it traces the same.
+"""A digest of a traced step, which shows whether another process traces the same.
 
-A trace has what Python held when it was made, such as attributes, closures and constants.
+A trace has the Python values of the time it was made, such as attributes and closures.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import tensorflow as tf
 
 from kerash5.train.engines.common import _traces
 
-# Names that differ between processes, and seeds of operations whose state is in no checkpoint.
+# Names that differ between processes, and seeds of operations whose state is not in checkpoints.
 _SKIPPED: Final = frozenset(
     {"config", "config_proto", "container", "seed", "seed2", "shared_name", "token"}
 )
 
-_VERSION: Final = 2  # of what is fed to the digest
+_VERSION: Final = 2  # version of the digest's input
 
 
 def digest_graph(graph: Any) -> str:  # noqa: ANN401  a FuncGraph
-    """Return a digest of operations and constants; the same in a process that traces the same."""
+    """Return a digest of operations and constants; equal in processes that trace the same."""
     writer = _Writer(graph.as_graph_def())
     for outer, _ in graph.captures:
-        if outer.dtype not in (tf.resource, tf.variant):  # a variable is read at each step
+        if outer.dtype not in (tf.resource, tf.variant):  # variables are read at each step
             writer.note(repr(outer.dtype), repr(outer.shape), np.asarray(outer).tobytes())
     return writer.digest.hexdigest()[:16]
 
 
 def name_batch(specs: Iterable[Any]) -> str:
-    """Return the types and shapes of batches as text: "('float32[8, 4]', 'int32[8]')"."""
+    """Return dtypes and shapes of batches as text: "('float32[8, 4]', 'int32[8]')"."""
     named = keras.tree.map_structure(
         lambda spec: f"{np.dtype(spec.dtype.as_numpy_dtype)}{spec.shape.as_list()}", specs
     )
@@ -41,14 +41,14 @@ def name_batch(specs: Iterable[Any]) -> str:
 
 
 def name_versions() -> str:
-    """Return between which traces can be compared."""
+    """Return the versions under which traces can be compared."""
     kinds = sorted({device.device_type for device in tf.config.list_physical_devices()})
     return _traces.name_versions(tf, _VERSION, ", ".join(kinds))
 
 
 @final
 class _Writer:
-    """Feeds a graph to a digest: operations, inputs, attributes; nodes by number, not by name."""
+    """Write a graph to a digest: operations, inputs, attributes; nodes by number, not by name."""
 
     def __init__(self, definition: Any) -> None:  # noqa: ANN401  a GraphDef
         self.digest = hashlib.sha256()
@@ -57,7 +57,7 @@ class _Writer:
         self._write_nodes(definition.node, {})
 
     def note(self, *parts: str | bytes | int) -> None:
-        """Feed parts, each with its length."""
+        """Write parts, each with its length."""
         for part in parts:
             data = part if isinstance(part, bytes) else str(part).encode()
             self.digest.update(b"%d:" % len(data) + data)
@@ -72,11 +72,11 @@ class _Writer:
             for each in node.input:
                 if each[:1] != "^":
                     self._write_end(each, numbers)
-            self.note(*waits)  # a set, which TensorFlow lists in another order each time
+            self.note(*waits)  # a set, whose order in TensorFlow varies
             self._write_attributes(node.attr)
 
     def _write_end(self, text: str, numbers: Mapping[str, int]) -> None:
-        """Feed one end of an edge: "node" or "node:output:0"."""
+        """Write one end of an edge: "node" or "node:output:0"."""
         name, _, output = text.partition(":")
         self.note(numbers[name], output)
 

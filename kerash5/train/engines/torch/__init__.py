@@ -1,1 +1,1 @@
-"""Optimizer steps on PyTorch: Keras' own step, or one captured from it."""
+"""Run optimizer steps on PyTorch: Keras' own step, or one captured from it."""

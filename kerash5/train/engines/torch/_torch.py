@@ -1,7 +1,7 @@
-"""PyTorch: a step as captured Python code, or Keras' own step around a fused update.
+"""PyTorch: a step captured as Python code, or Keras' own step with a fused update.
 
-Both change the variables in place, so these are current after every step. Which steps are captured
-is decided in `_torch_captured`.
+Both change variables in place, so these are current after every step. `_torch_captured` decides
+which steps are captured.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from kerash5.train.engines.torch._torch_captured import (
 )
 from kerash5.train.engines.torch._torch_parts import read_parts
 
-# One crossing from the training loop costs little here: a few steps at a time are enough.
+# A call from the training loop costs little here, so a few steps at a time are enough.
 _STEPS: Final = 16
-_DIRECT: Final = frozenset("?bhilBqefd")  # NumPy's types that torch takes as they are
+_DIRECT: Final = frozenset("?bhilBqefd")  # NumPy dtypes that torch supports
 
 
 @final
 class TorchEngine(AbstractEngine):
-    """Runs a captured step for each batch where that is known to be Keras' step, else Keras'."""
+    """Run captured steps if these are known to equal Keras' step, else Keras' own step."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class TorchEngine(AbstractEngine):
         self._steps = steps or _STEPS
         self._is_built = False
         self._captured: CapturedSteps | None = None
-        self._reason: str | None = None  # why no step is captured, now or until the end
+        self._reason: str | None = None  # why no step is captured, now or for the whole run
         self._num_short_lived = 0
-        self._next: int | None = None  # number of the optimizer's next step, where it is known
+        self._next: int | None = None  # number of the optimizer's next step, if known
 
     @property
     def steps_per_dispatch(self) -> int:
-        """How many batches `train` wants at once."""
+        """Number of batches that `train` should get at once."""
         return self._steps
 
     @property
@@ -65,11 +65,11 @@ class TorchEngine(AbstractEngine):
         return self._reason
 
     def build(self, batch: Batch) -> None:
-        """Make every variable, and decide how steps are run."""
+        """Create all variables, and decide how steps are run."""
         self._build(self._weigh(batch))
 
     def begin(self) -> None:
-        """Forget the number of the step; each call of `train` takes the variables as they are."""
+        """Reset the step number; each call of `train` reads the current variables."""
         self._next = None
 
     def train(self, batches: Sequence[Batch]) -> None:
@@ -83,19 +83,19 @@ class TorchEngine(AbstractEngine):
             self._step(shapes, fill(batch, tensors))
 
     def hold(self, rows: Batch) -> None:
-        """Put rows on the device."""
+        """Copy rows to the device."""
         rows = self._weigh(rows)
         device = _device(self.model)
-        # Not through pinned memory: PyTorch would keep it, rounded up, to the end of the process.
+        # Not through pinned memory, which PyTorch would keep, rounded up, until the process ends.
         self._held = fill(rows, [_host_tensor(array).to(device) for array in leaves_of(rows)])
 
     def free_device_bytes(self) -> int | None:
-        """Return the free memory of the model's GPU, None without one."""
+        """Return the free memory of the model's GPU in bytes; None without one."""
         device = _device(self.model)
         return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
     def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
-        """As `train`, on rows that are on the device."""
+        """Run steps like `train` on rows that are on the device."""
         held = self._held or ()
         columns, device = leaves_of(held), None
         for one in places:
@@ -106,7 +106,7 @@ class TorchEngine(AbstractEngine):
             self._step((True, len(one)), fill(held, tensors))
 
     def _prepare(self, batch: Batch) -> torch.device:
-        """Make variables where there are none, and look whether captured steps are current."""
+        """Create variables if needed, and check that captured steps are current."""
         is_current = self._captured is not None and self._captured.is_current()
         if not self._is_built or not (is_current or self._reason):
             self._build(batch)
@@ -119,14 +119,14 @@ class TorchEngine(AbstractEngine):
             self._look()
 
     def _look(self) -> None:
-        """Capture steps anew where anything has changed that one has read from Python."""
+        """Capture steps again if a value that one read from Python has changed."""
         parts, old = read_parts(self.model), self._captured
         if old is not None and old.adopt(parts):
             return
         self._num_short_lived += old is not None and old.is_short_lived
         self._reason = why_not_captured(self.model, parts)
         if self._num_short_lived >= MAX_SHORT_LIVED:
-            self._reason = self._reason or "what a step reads from Python changes too often"
+            self._reason = self._reason or "values that a step reads from Python change too often"
         self._captured = None if self._reason else CapturedSteps(self.model, parts)
 
     def _step(self, shapes: Shapes, batch: Batch) -> None:
@@ -150,9 +150,9 @@ class TorchEngine(AbstractEngine):
     def _tell_difference(self, error: DifferenceError, step: int) -> None:
         if not error.is_new:
             warnings.warn(
-                f"the captured step {step} is not what Keras computes ({error}); this and all "
-                "further steps are those of Keras. Steps before may have differed, too: train "
-                "anew with Trainer(steps_per_dispatch=1), and please report the model",
+                f"the captured step {step} differs from Keras' step ({error}); this and all "
+                "further steps are run by Keras. Earlier steps may have differed as well: train "
+                "again with Trainer(steps_per_dispatch=1), and please report the model",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -161,7 +161,7 @@ class TorchEngine(AbstractEngine):
         """Do nothing: the variables are changed in place."""
 
     def describe(self) -> str:
-        """Say what runs a step, and why not something faster."""
+        """Return how steps are run, and why not faster."""
         adam = why_not_fused_adam(self.model.optimizer)
         update = "a fused Adam" if adam is None else f"Keras' update, because {adam}"
         if self._reason is None:
@@ -180,7 +180,7 @@ class TorchEngine(AbstractEngine):
 
 
 def _device(model: keras.Model) -> torch.device:
-    """Return where the variables are; where there are none, where Keras would put them."""
+    """Return the device of the variables, or, without any, the one Keras would use."""
     optimizer = model.optimizer
     variables = [*model.variables, *(() if optimizer is None else optimizer.variables)]
     some = variables[-1].value if variables else keras.ops.zeros(())
@@ -196,7 +196,7 @@ def _tensor(array: Any, device: torch.device) -> torch.Tensor:  # noqa: ANN401  
 
 
 def _host_tensor(array: Any) -> torch.Tensor:  # noqa: ANN401  an array
-    """Return the tensor of an array, where it lies if torch knows its type."""
+    """Return the tensor of an array, sharing its memory if torch supports its dtype."""
     if not isinstance(array, np.ndarray) or array.dtype.char not in _DIRECT:
         tensor: torch.Tensor = keras.ops.convert_to_tensor(array)
         return tensor

@@ -1,7 +1,7 @@
-"""PyTorch: the captured steps of a model, one per shape of batch, as long as they are its steps.
+"""PyTorch: the captured steps of a model, one per shape of batch, while they are valid.
 
-`why_not_captured` says which models have any. Whatever a captured step has read from Python is
-compared before each dispatch (`_torch_parts`), and its results now and then (`_torch_watch`).
+`why_not_captured` says which models are supported. All values that a captured step read from Python
+are compared before each dispatch (`_torch_parts`), and its results periodically (`_torch_watch`).
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from kerash5.train.engines.torch._torch_trace import (
 )
 from kerash5.train.engines.torch._torch_watch import Watch
 
-# A capture takes as long as some hundred steps: where settings change before a captured step has
-# run this often, several times, capturing costs more than it saves.
+# A capture takes as long as about 100 steps. If settings change before a captured step has run this
+# often, several times, capturing costs more than it saves.
 _MIN_STEPS: Final = 32
 MAX_SHORT_LIVED: Final = 3
 
 
 class CaptureError(Exception):
-    """A step cannot be captured, or does something else than Keras' step."""
+    """A step cannot be captured, or its capture differs from Keras' step."""
 
 
 def why_not_captured(model: keras.Model, parts: Parts) -> str | None:
-    """Say why no step of this model is captured; None if it can be tried.
+    """Return why no step of this model is captured; None if it can be tried.
 
     Args:
-        model: Compiled.
-        parts: As of `read_parts`.
+        model: A compiled model.
+        parts: Result of `read_parts`.
     """
     if type(model).train_step is not keras.Model.train_step:
-        return "the model has a train_step of its own"
+        return "the model overrides train_step"
     if model.optimizer is None:
         return "the model has no optimizer"
     if not model.trainable_variables:
-        return "nothing in the model can be trained"
+        return "the model has no trainable variables"
     for kind, where in parts.kinds.items():
         if not is_proven(kind):
             name = kind.rpartition(".")[2]
@@ -58,17 +58,17 @@ def why_not_captured(model: keras.Model, parts: Parts) -> str | None:
 
 
 def is_proven(kind: str) -> bool:
-    """Say whether a class or function was seen to train the same when captured."""
+    """Return whether a class or function was tested to train the same when captured."""
     return kind in PROVEN
 
 
 @final
 class CapturedSteps:
-    """Captured steps of a model with the parts it has now.
+    """Captured steps of a model with its current parts.
 
     Args:
-        model: Built, and not refused by `why_not_captured`.
-        parts: The model's.
+        model: A built model that `why_not_captured` accepts.
+        parts: Parts of the model.
     """
 
     def __init__(self, model: keras.Model, parts: Parts) -> None:
@@ -78,7 +78,7 @@ class CapturedSteps:
         self._point_to(parts)
 
     def _point_to(self, parts: Parts) -> None:
-        """Let steps change the variables that these parts hold."""
+        """Make steps change the variables of these parts."""
         self._parts = parts
         self._variables = variables_of(self._model, parts.variables)
         self._grouped: Values = values_of(self._variables)
@@ -91,11 +91,11 @@ class CapturedSteps:
         return bool(self._codes) and self._num_steps < _MIN_STEPS
 
     def is_current(self) -> bool:
-        """Say whether the model still has the very objects it had when it was last looked at."""
+        """Return whether the model still has the same objects as when it was last checked."""
         return self._parts.is_current()
 
     def adopt(self, parts: Parts) -> bool:
-        """Go on with parts that were read anew; say no where a captured step depends on them."""
+        """Use newly read parts; return False if a captured step depends on a change in them."""
         if parts.tokens != self._parts.tokens:
             return False
         self._point_to(parts)
@@ -107,14 +107,14 @@ class CapturedSteps:
         """Run one step.
 
         Args:
-            shapes: What batches must share to go through one captured step.
-            batch: Tensors, which a step may write to: Keras does with sample weights.
+            shapes: Shapes that batches must have in common to use one captured step.
+            batch: Tensors; a step may write to them, as Keras does with sample weights.
             step: Number of the optimizer's step, from 0.
             keras_step: Runs Keras' own step on a batch.
 
         Raises:
-            CaptureError: The step cannot be captured; none was run.
-            DifferenceError: It differs from Keras' own step, which was run instead.
+            CaptureError: The step cannot be captured; no step was run.
+            DifferenceError: It differs from Keras' step, which was run instead.
         """
         code = self._codes.get(shapes)
         is_new = code is None
@@ -147,10 +147,10 @@ class CapturedSteps:
                 other = capture_step(
                     self._model, self._variables, self._regroup(later), _shifted(batch)
                 )
-        except Exception as error:  # a tracer fails in more ways than can be named
+        except Exception as error:  # a tracer can raise any exception
             raise CaptureError(f"capturing failed ({_in_a_line(error)})") from error
         if not is_same_graph(graph, other):
-            raise CaptureError("another step on other values does something else")
+            raise CaptureError("a step on other values traces other operations")
         return code
 
     def _regroup(self, flat: Sequence[torch.Tensor]) -> Values:
@@ -160,15 +160,15 @@ class CapturedSteps:
 
 @final
 class DifferenceError(CaptureError):
-    """A captured step did something else than Keras' step, which was taken in its place."""
+    """A captured step differed from Keras' step, which was run instead."""
 
     def __init__(self, difference: str, *, is_new: bool) -> None:
         super().__init__(f"captured, {difference}")
-        self.is_new = is_new  # whether it was the first step that was captured so
+        self.is_new = is_new  # whether it was the first run of this capture
 
 
 def _in_a_line(error: Exception) -> str:
-    """Return the first line of an error; of one that Keras has wrapped, with what is inside."""
+    """Return the first line of an error; for one that Keras wraps, with the inner error."""
     if "_local_scalar_dense" in str(error):
         return "a part of the step reads a value with item(), int() or bool()"
     lines = [line.strip("\x1b[01m ") for line in str(error).splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""A captured graph as plain Python: what is constant or done twice is done once.
+"""Write a captured graph as plain Python, with constant folding and no repeated operations.
 
-Every operation is called by the quickest name that gave the same bits when it was tried. Nothing
-here knows Keras: see `_torch_trace`.
+Every operation is called by the fastest function that gave the same bits in a trial. Nothing here
+depends on Keras: see `_torch_trace`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.fx.node import map_arg
 from kerash5.train.engines.common._torch_ops import DIRECT
 
 _aten: Final = torch.ops.aten
-# The same tensor under another name. `lift_fresh_copy` is none of them: it copies.
+# The same tensor under another name. Excludes `lift_fresh_copy`, which copies.
 _ALIASES: Final = {_aten.detach.default, _aten.alias.default}
-# Their values depend on shapes alone.
+# Their values depend on shapes only.
 _FILLED: Final = {
     *(_aten.ones_like.default, _aten.zeros_like.default, _aten.full_like.default),
     *(_aten.scalar_tensor.default, _aten.full.default, _aten.ones.default, _aten.zeros.default),
@@ -36,11 +36,11 @@ def write_code(
 
     Args:
         module: A captured step.
-        inputs: Of the right shapes; a trial runs on copies of them.
-        num_values: How many of the inputs are values. As many are outputs, in the same order.
+        inputs: Inputs of the right shapes; a trial runs on copies of them.
+        num_values: Number of inputs that are values. The outputs are as many, in the same order.
 
     Raises:
-        ValueError: An output is another input, or the graph holds what no graph can repeat.
+        ValueError: An output is another input, or the graph is not repeatable.
     """
     with torch.inference_mode():
         return _Writer(module, num_values).write([tensor.clone() for tensor in inputs])
@@ -54,12 +54,12 @@ class _Call:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    is_kept: bool  # used or not: it writes, or draws random numbers
+    is_kept: bool  # even if unused: it writes, or draws random numbers
 
 
 @final
 class _Writer:
-    """One graph on its way to a function."""
+    """Converts one graph to a function."""
 
     def __init__(self, module: GraphModule, num_values: int) -> None:
         self._module = module
@@ -67,15 +67,15 @@ class _Writer:
         self._nodes: list[Node] = list(module.graph.nodes)
         self._inputs = [node for node in self._nodes if node.op == "placeholder"]
         self._written = {root for node in self._nodes for root in _written_by(node)}
-        self._found: dict[Node, Any] = {}  # node -> what it gave in the trial
-        self._same: dict[Node, Node] = {}  # node -> an earlier one that gives the same
+        self._found: dict[Node, Any] = {}  # node -> its result in the trial
+        self._same: dict[Node, Node] = {}  # node -> an earlier one with the same result
         self._constant: dict[Node, Any] = {}
         self._known: dict[Any, Node] = {}
         self._calls: list[_Call] = []
-        self._names: dict[str, Any] = {}  # of the function's constants and operations
+        self._names: dict[str, Any] = {}  # constants and operations of the function
 
     def write(self, inputs: Sequence[torch.Tensor]) -> Callable[..., None]:
-        """Walk through the graph, trying each operation; then write down what is needed."""
+        """Walk through the graph, trying each operation; then write the needed lines."""
         self._found.update(zip(self._inputs, inputs, strict=True))
         for node in self._nodes:
             if node.op == "get_attr":
@@ -120,7 +120,7 @@ class _Writer:
         return target in _FILLED or (bool(used) and all(node in self._constant for node in used))
 
     def _key(self, target: Any, args: Any, kwargs: Any) -> Any:  # noqa: ANN401  graph's
-        """Return what two calls share that give the same; None where something is written to."""
+        """Return a key that is equal for calls with the same result; None if they write."""
         if any(_root(node) in self._written for node in _nodes_in((args, kwargs))):
             return None
         return repr((str(target), args, sorted(kwargs.items())))
@@ -144,10 +144,10 @@ class _Writer:
                 for node in dict.fromkeys(_nodes_in((call.args, call.kwargs)))
                 if last[node] is call and node not in kept and node not in self._constant
             ]
-            if dead:  # memory goes as soon as autograd would let it go
+            if dead:  # free memory as early as autograd would
                 lines.append(f"    {' = '.join(dead)} = None")
         lines += self._copies(outputs)
-        exec("\n".join(lines), self._names)  # noqa: S102  our own text
+        exec("\n".join(lines), self._names)  # noqa: S102  generated above
         function: Callable[..., None] = self._names["step"]
         return function
 
@@ -159,7 +159,7 @@ class _Writer:
             if value is not output
         ]
         if any(output in self._inputs for _, output in pairs):
-            raise ValueError("a variable takes over another one's value")
+            raise ValueError("a variable is assigned another variable's value")
         if not pairs:
             return []
         self._names["copy"] = torch._foreach_copy_
@@ -190,7 +190,7 @@ class _Writer:
 
 
 def is_same_graph(one: GraphModule, other: GraphModule) -> bool:
-    """Say whether two graphs run the same operations on the same arguments and constants."""
+    """Return whether two graphs run the same operations on the same arguments and constants."""
     return _spelled(one) == _spelled(other) and all(
         _is_same(mine, its) for mine, its in zip(_constants(one), _constants(other), strict=True)
     )
@@ -209,11 +209,11 @@ def _constants(module: GraphModule) -> list[torch.Tensor]:
 
 
 def _refuse(node: Node) -> None:
-    """Refuse an operation whose result another call with other values could not repeat.
+    """Raise if an operation's result cannot be repeated by a call with other values.
 
     Raises:
-        ValueError: It draws from a generator of its own, its shape depends on values, or it writes
-            to a constant.
+        ValueError: It draws from its own generator, its shape depends on values, or it writes to a
+            constant.
     """
     target: Any = node.target
     words = (*node.args, *node.kwargs.values())
@@ -226,7 +226,7 @@ def _refuse(node: Node) -> None:
 
 
 def _is_gather(node: Node) -> bool:
-    """Say whether a node picks elements by whole numbers, whose count is that of the numbers."""
+    """Return whether a node selects elements by integers, so that its size is theirs."""
     if node.target is not _aten.index.Tensor:
         return False
     indices = [each.meta.get("val") for each in _nodes_in(node.args[1])]
@@ -242,7 +242,7 @@ def _nodes_in(tree: Any) -> list[Node]:  # noqa: ANN401  arguments of a graph
 
 
 def _root(node: Node) -> Node:
-    """Return the node whose memory this one looks at."""
+    """Return the node whose memory this one views."""
     while node.op == "call_function" and node.args:
         schema = getattr(node.target, "_schema", None)
         is_view = schema is not None and any(part.alias_info for part in schema.returns)
@@ -256,7 +256,7 @@ def _root(node: Node) -> Node:
 
 
 def _written_by(node: Node) -> list[Node]:
-    """Return the nodes whose memory this one changes."""
+    """Return the nodes whose memory this one modifies."""
     schema = getattr(node.target, "_schema", None)
     if schema is None or not schema.is_mutable:
         return []
@@ -271,7 +271,7 @@ def _written_by(node: Node) -> list[Node]:
 
 
 def _is_kept(target: Any) -> bool:  # noqa: ANN401  an operation
-    """Say whether an operation does more than return a value."""
+    """Return whether an operation does more than return a value."""
     schema = getattr(target, "_schema", None)
     if schema is None:
         return False
@@ -282,9 +282,9 @@ def _quickest(
     target: Any,  # noqa: ANN401  an operation
     args: Any,  # noqa: ANN401  its arguments
     kwargs: Any,  # noqa: ANN401  the same
-    wanted: Any,  # noqa: ANN401  what it gives
+    wanted: Any,  # noqa: ANN401  its result
 ) -> Callable[..., Any]:
-    """Return the function of torch that gives the same, or the operation itself.
+    """Return a function of torch with the same result, or the operation itself.
 
     Called from Python, `torch.mm` takes a third of the time of `torch.ops.aten.mm.default`.
     """

@@ -1,7 +1,7 @@
-"""PyTorch: the parts of a training step, and everything in them that a step can read from Python.
+"""PyTorch: the parts of a training step, and all values in them that it can read from Python.
 
 `read_parts` walks the attributes of a compiled model: layers, loss, metrics, optimizer, schedules,
-regularizers, constraints, dtype policies, and the variables they hold. Nothing here runs a step.
+regularizers, constraints, dtype policies, and their variables. Nothing here runs a step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from kerash5.train.engines.common._private import has_hooks, version_of
 
-# Attributes that hold bookkeeping of Keras, of callbacks or of PyTorch; no stock step reads them.
+# Internal attributes of Keras, callbacks or PyTorch; no stock step reads them.
 _SKIPPED: Final = frozenset(
     {
         *("_tracker", "_auto_config", "_compile_config", "_compiled_trainable_state", "_lock"),
@@ -31,25 +31,25 @@ _SKIPPED: Final = frozenset(
         *("_y_true_build_structure", "training", "_saved_model_inputs_spec", "_is_graph_network"),
     }
 )
-# Methods that Keras itself sets on every layer in place of those of its class.
+# Methods that Keras itself replaces on every layer instance.
 _WRAPPED: Final = frozenset({"build", "quantize"})
 _PLAIN: Final = (type(None), bool, int, str, bytes, complex, type(Ellipsis), slice, range)
 _OPAQUE: Final = (torch.dtype, torch.device, torch.Size, np.dtype, types.ModuleType, type)
-_MAX_ARRAY_BYTES: Final = 1 << 16  # a larger one takes too long to compare before each dispatch
-# A dict, its length, what gets some of its values, and these values.
+_MAX_ARRAY_BYTES: Final = 1 << 16  # comparing a larger one before each dispatch takes too long
+# A dict, its length, a getter of some of its values, and these values.
 _State = tuple[Mapping[str, Any], int, Callable[[Mapping[Any, Any]], tuple[Any, ...]], Any]
 
 
 @final
 class Parts:
-    """What a walk through a model found; made by `read_parts`.
+    """The result of a walk through a model; made by `read_parts`.
 
     Attributes:
-        kinds: Path of a class or function -> where the first such part was found, in order.
+        kinds: Maps the path of a class or function to where it was first found, in order.
         variables: Every Keras variable, in the order of the walk.
-        tokens: All values read from Python, as one flat list; equal where nothing differs that a
-            captured step could depend on.
-        obstacle: What cannot be watched or was replaced by hand, as a sentence; None if nothing.
+        tokens: All values read from Python, as a flat list; equal lists mean that nothing changed
+            that a captured step could depend on.
+        obstacle: A sentence on what cannot be watched or was replaced by the user; None if nothing.
     """
 
     def __init__(self) -> None:
@@ -65,16 +65,16 @@ class Parts:
         self._globals = _read_globals()
 
     def is_current(self) -> bool:
-        """Say whether every attribute still holds the very objects that it held in the walk.
+        """Return whether every attribute still refers to the same object as in the walk.
 
-        May say no where a new object has an equal value: `tokens` of another walk then tell.
+        May be False if a new object has an equal value; then compare `tokens` of another walk.
         """
         if any(self._empty) or self._globals != _read_globals():
             return False
         try:
             if not all(map(_is_state, self._states)):
                 return False
-        except KeyError:  # an attribute is gone
+        except KeyError:  # an attribute was deleted
             return False
         for sequence, members in self._sequences:
             if len(sequence) != len(members) or not all(map(is_, sequence, members)):
@@ -83,25 +83,25 @@ class Parts:
         return has_tensors and all(array.tobytes() == each for array, each in self._arrays)
 
     def watch_sequence(self, members: Collection[Any]) -> None:
-        """Let `is_current` compare the members of a collection, or the keys of a dict."""
+        """Make `is_current` compare the members of a collection, or the keys of a dict."""
         if members:
             self._sequences.append((members, tuple(members)))
         elif not isinstance(members, tuple):
             self._empty.append(members)
 
     def watch_state(self, state: Mapping[str, Any], names: Sequence[str]) -> None:
-        """Let `is_current` compare the values under these names, and how many there are in all."""
+        """Make `is_current` compare the values of these names, and the number of names."""
         if names:
-            padded = (*names, names[0])  # of a single name `itemgetter` returns no tuple
+            padded = (*names, names[0])  # for a single name `itemgetter` returns no tuple
             get = itemgetter(*padded)
             self._states.append((state, len(state), get, get(state)))
 
     def watch_tensor(self, tensor: torch.Tensor) -> None:
-        """Let `is_current` look whether a tensor was written to."""
+        """Make `is_current` check whether a tensor was written to."""
         self._tensors.append((tensor, version_of(tensor)))
 
     def watch_array(self, array: np.ndarray) -> bytes:
-        """Let `is_current` compare the bytes of an array, which are returned."""
+        """Make `is_current` compare the bytes of an array; return them."""
         content = array.tobytes()
         self._arrays.append((array, content))
         return content
@@ -126,12 +126,12 @@ def kind_of(value: Any) -> str:  # noqa: ANN401  a class or function
 
 @final
 class _Walk:
-    """One walk: each object once, attributes in the order they were set."""
+    """One walk: visits each object once, attributes in insertion order."""
 
     def __init__(self) -> None:
         self.parts = Parts()
         self._seen: dict[int, int] = {}
-        self._alive: list[Any] = []  # so that no id is used again during the walk
+        self._alive: list[Any] = []  # keeps ids unique during the walk
         functions = (types.FunctionType, types.BuiltinFunctionType)
         self._visitors: list[tuple[Any, Callable[[Any, str], None]]] = [
             (keras.Variable, self._visit_variable),
@@ -147,7 +147,7 @@ class _Walk:
         ]
 
     def visit(self, value: Any, where: str) -> None:  # noqa: ANN401  anything
-        """Note a value, and what it holds."""
+        """Record a value and its contents."""
         tokens, kind = self.parts.tokens, type(value)
         if kind is float or isinstance(value, np.generic):
             tokens.append((kind.__name__, repr(value)))
@@ -206,7 +206,7 @@ class _Walk:
             self.visit(member, f"{where}[{place}]")
 
     def _visit_set(self, members: Iterable[Any], where: str) -> None:
-        # Sets have no order of their own: what they hold has to be told apart by its looks.
+        # Sets are unordered, so their members are compared by repr.
         self._visit_sequence(tuple(sorted(members, key=repr)), where)
 
     def _visit_dict(self, mapping: Mapping[Any, Any], where: str) -> None:
@@ -233,7 +233,7 @@ class _Walk:
         held = {name: each for name, each in state.items() if not _is_skipped(name)}
         for name, each in held.items():
             if name not in _WRAPPED and callable(each) and _overrides(type(value), name):
-                self._object_to(f"{where}.{name} was replaced by hand")
+                self._object_to(f"{where}.{name} was replaced by the user")
         names = [name for name in held if name not in _WRAPPED]
         self.parts.watch_state(state, names)
         self._visit_attributes({name: held[name] for name in names}, where)
@@ -253,7 +253,7 @@ class _Walk:
 
 
 def is_stock(path: str) -> bool:
-    """Say whether a class or function belongs to Keras itself."""
+    """Return whether a class or function belongs to Keras."""
     return path.startswith("keras.src.")
 
 
@@ -262,7 +262,7 @@ def _is_skipped(name: str) -> bool:
 
 
 def _overrides(kind: type, name: str) -> bool:
-    """Say whether an attribute of an instance hides a method of its class."""
+    """Return whether an instance attribute hides a method of its class."""
     return callable(getattr(kind, name, None))
 
 
@@ -272,13 +272,13 @@ def _slots_of(kind: type) -> list[str]:
 
 
 def _cells_of(function: Any) -> tuple[Any, ...]:  # noqa: ANN401  a function
-    """Return what a function closes over and its default arguments."""
+    """Return the closure and the default arguments of a function."""
     cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     return (*cells, *(getattr(function, "__defaults__", None) or ()))
 
 
 def _read_globals() -> tuple[Any, ...]:
-    """Return the settings of Keras and PyTorch that change what an operation computes."""
+    """Return the settings of Keras and PyTorch that affect the results of operations."""
     return (
         keras.config.floatx(),
         keras.config.epsilon(),

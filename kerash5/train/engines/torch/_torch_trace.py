@@ -1,7 +1,7 @@
 """PyTorch: one training step as a graph of its operations, captured once per shape of batch.
 
-The step is Keras' own, spelled out over plain tensors: forward, loss, gradients, update, metrics.
-`_torch_code` turns the graph into a function; `_torch_watch` compares that with Keras' step.
+The step is Keras' own, written over plain tensors: forward pass, loss, gradients, update, metrics.
+`_torch_code` turns the graph into a function; `_torch_watch` compares it with Keras' step.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def variables_of(model: keras.Model, others: Iterable[keras.Variable] = ()) -> V
     """Return everything that a step may change, each variable once, as five lists.
 
     Args:
-        model: Built.
-        others: Further variables, such as those that an optimizer does not list; the fifth list
-            holds those of them that belong to none of the first four.
+        model: A built model.
+        others: Further variables, such as those an optimizer does not list; those that are not in
+            the first four lists form the fifth.
 
     Returns:
         Trainable, non-trainable, the optimizer's, the metrics', and other variables.
@@ -51,7 +51,7 @@ def variables_of(model: keras.Model, others: Iterable[keras.Variable] = ()) -> V
 
 
 def values_of(variables: Variables) -> Values:
-    """Return the variables' tensors, without gradients; to write to them is to write to these."""
+    """Return the variables' tensors, without gradients; writing to them changes the variables."""
     return [[variable.value.detach() for variable in some] for some in variables]
 
 
@@ -63,18 +63,19 @@ def flatten(lists: Iterable[Iterable[T]]) -> list[T]:
 def capture_step(
     model: keras.Model, variables: Variables, values: Values, batch: Batch
 ) -> torch.fx.GraphModule:
-    """Capture one step: in go the values and the batch, flat, and out come the new values.
+    """Capture one step: its inputs are the values and the batch, flat; its outputs the new values.
 
-    What Keras updates in place, the graph updates in place too. Runs on copies.
+    Values that Keras updates in place are updated in place in the graph as well. Runs on copies.
 
     Args:
-        model: Built, with Keras' own `train_step`.
-        variables: As of `variables_of`.
-        values: As of `values_of`, or others of their shapes.
+        model: A built model with Keras' own `train_step`.
+        variables: Result of `variables_of`.
+        values: Result of `values_of`, or other values of the same shapes.
         batch: Tensors.
 
     Raises:
-        Exception: Whatever the tracer or a layer says; the step reads values, or draws seeds.
+        Exception: Any error of the tracer or a layer; for example the step reads values or draws
+            seeds.
     """
     counts = [len(some) for some in values]
     arrays = leaves_of(batch)
@@ -95,14 +96,14 @@ def capture_step(
 
 @contextmanager
 def unchanged_random_state(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Leave PyTorch's random state as it was, on the CPU and where these tensors are."""
+    """Restore PyTorch's random state on exit, on the CPU and the devices of these tensors."""
     devices = {tensor.device for tensor in tensors if tensor.is_cuda}
     with torch.random.fork_rng(sorted(devices, key=str)):
         yield
 
 
-# Functions that hand the values of a tensor to Python, where a tracer does not see what becomes
-# of them. `item`, `bool` and `int` are refused by the tracer itself.
+# Functions that pass values of a tensor to Python, which a tracer cannot follow. The tracer itself
+# rejects `item`, `bool` and `int`.
 _READS: Final = {
     getattr(torch.Tensor, name)
     for name in ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage")
@@ -111,10 +112,10 @@ _READS: Final = {
 
 @final
 class _Capturable(TorchFunctionMode):
-    """Refuses functions that read values from Python, and replaces `one_hot`, which needs not to.
+    """Reject functions that read values from Python, and replace `one_hot`, which need not.
 
-    The sparse cross-entropy of Keras before 3.15 uses `one_hot`. Labels out of range are an error
-    all the same.
+    The sparse cross-entropy of Keras before 3.15 uses `one_hot`. Labels out of range still raise an
+    error.
     """
 
     def __torch_function__(
@@ -123,7 +124,7 @@ class _Capturable(TorchFunctionMode):
         types: Iterable[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  whatever the function returns
+    ) -> Any:  # noqa: ANN401  result of the function
         known = dict(kwargs or {})
         if func in _READS:
             raise RuntimeError(f"a part of the step reads values with {func.__name__}()")
@@ -135,7 +136,7 @@ class _Capturable(TorchFunctionMode):
 
 
 def _step(model: keras.Model, variables: Variables, values: Values, batch: Batch) -> Values:
-    """Do what `keras.Model.train_step` does, on the values given."""
+    """Compute `keras.Model.train_step` on the given values."""
     x, y, weights = (*batch, None, None)[:3]
     leaves = [value.detach().requires_grad_() for value in values[0]]
     scope = _scope(variables, [leaves, *values[1:]])

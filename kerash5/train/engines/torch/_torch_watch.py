@@ -1,6 +1,6 @@
-"""PyTorch: a captured step beside Keras' own, on copies of the same state and the same batch.
+"""PyTorch: compare a captured step with Keras' own, on copies of the same state and batch.
 
-Two runs of a step differ by rounding at most, or the captured one is something else.
+Two runs of the same step differ at most by rounding.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import torch
 
 from kerash5.train.engines.torch._torch_trace import Variables, flatten
 
-# A step of a tiny model takes Keras some ten times as long as its captured form, and copies take
-# as long again: once in so many steps costs less than 1 % of the time.
+# For a tiny model, Keras' step takes about ten times as long as its captured form, and copies as
+# long again; at this interval it costs less than 1 % of the time.
 _PERIOD: Final = 2048
 _EARLY: Final = frozenset({1, 8, 64, 512})
-# Of what Keras' step changed; and, in units of the last place, of the values themselves.
+# Relative to the change by Keras' step; and, in units of the last place, to the values.
 _SHARE: Final = 1e-4
 _LAST_PLACES: Final = 64
-# So few digits that another order of operations may double a value: they must be equal.
+# With so few digits another order of operations can double a value, so they must be equal.
 _COARSE: Final = (torch.bfloat16, torch.float16)
-_MIN_COPY_SHARE: Final = 4  # copies may take this part of the GPU's free memory
+_MIN_COPY_SHARE: Final = 4  # copies may use 1 / this of the GPU's free memory
 
 
 @final
 class Watch:
-    """Runs a captured step and Keras' own from one state, and compares what they leave behind.
+    """Run a captured step and Keras' own from one state, and compare the results.
 
     Args:
-        variables: What a step may change, as of `variables_of`.
+        variables: Variables that a step may change, from `variables_of`.
         values: Their tensors, flat, in the same order.
     """
 
@@ -39,14 +39,14 @@ class Watch:
 
     @staticmethod
     def is_due(step: int) -> bool:
-        """Say whether the captured step is to be compared at this step of the optimizer."""
+        """Return whether the captured step is to be compared at this step of the optimizer."""
         return step % _PERIOD == 0 or step in _EARLY
 
     def compare(self, captured: Callable[[], None], keras_step: Callable[[], None]) -> str | None:
-        """Run both steps; leave the captured one's state if they agree, else that of Keras.
+        """Run both steps; keep the captured one's state if they agree, else that of Keras.
 
         Returns:
-            None, or which variable differs, and by how much.
+            None, or a description of the variable that differs, and by how much.
         """
         before = self._take()
         captured()
@@ -63,7 +63,7 @@ class Watch:
     def _is_noise(
         self, before: _State, fast: _State, own: _State, keras_step: Callable[[], None]
     ) -> bool:
-        """Say whether Keras' own step, run again, differs from itself as much."""
+        """Return whether Keras' own step, run again, differs from itself by as much."""
         self._put(before)
         keras_step()
         again = self._take()
@@ -74,7 +74,7 @@ class Watch:
         for path, *some in zip(self._paths, before[0], fast[0], own[0], strict=True):
             if not _is_close(*some):
                 distance = _distance(some[1], some[2])
-                return f"{path} differs by {distance:.2g} from what Keras' step makes of it"
+                return f"{path} differs by {distance:.2g} from the result of Keras' step"
         if not all(map(torch.equal, fast[1], own[1])):
             return "it draws other random numbers than Keras' step"
         return None
@@ -100,7 +100,7 @@ _State = tuple[list[torch.Tensor], list[torch.Tensor]]
 def _is_close(
     before: torch.Tensor, fast: torch.Tensor, own: torch.Tensor, *, noise: float = 0.0
 ) -> bool:
-    """Say whether two results of a step are the same, to rounding and to ten times the noise."""
+    """Return whether two results of a step are equal up to rounding and ten times the noise."""
     if not own.is_floating_point() or own.dtype in _COARSE:
         return bool(torch.equal(fast, own))
     if torch.equal(fast, own) or own.numel() == 0:
@@ -121,7 +121,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _is_short_of_memory(values: Sequence[torch.Tensor]) -> bool:
-    """Say whether three copies of the state would take too much of the GPU's memory."""
+    """Return whether three copies of the state would use too much of the GPU's memory."""
     device = next((value.device for value in values if value.is_cuda), None)
     if device is None:
         return False

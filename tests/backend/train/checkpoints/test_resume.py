@@ -582,7 +582,7 @@ def test_by_force_weights_go_on_under_another_optimizer(train: str, tmp_path: Pa
 
 def test_even_by_force_weights_must_fit(train: str, tmp_path: Path) -> None:
     interrupted(train, tmp_path / "a")
-    with pytest.raises(RunError, match=r"of shape \(16, 6\); train the same model"):
+    with pytest.raises(RunError, match=r"of shape \(16, 6\); use the same model"):
         make_trainer(tmp_path / "a").fit(build(units=6), open_module(train), resume="force")
 
 

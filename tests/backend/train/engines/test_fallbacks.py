@@ -37,7 +37,7 @@ def test_a_model_with_a_training_function_of_its_own_gets_the_plain_engine() -> 
             return super().make_train_function(force)
 
     model = dense(kind=Own)()
-    assert "make_train_function of its own" in (why_not_fused(model) or "")
+    assert "overrides make_train_function" in (why_not_fused(model) or "")
     engine = make_engine(model)
     engine.train(CASES["plain"].batches(2))
     assert engine.metrics()["loss"] > 0
@@ -73,8 +73,8 @@ NOT_CAPTURED: Final = {
     "ema": "capturing failed",  # it overwrites at some steps only
     "accumulation": "capturing failed",
     "fp16 with loss scaling": "is LossScaleOptimizer, which is not known",
-    "own step": "a train_step of its own",
-    "nested logs": "a train_step of its own",
+    "own step": "overrides train_step",
+    "nested logs": "overrides train_step",
     "array metrics": "is Confusion, which is not known",
     "own loss": "model is Halved, which is not known",
     "added loss": "is Penalty, which is not known",

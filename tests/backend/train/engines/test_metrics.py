@@ -238,7 +238,9 @@ def test_later_names_win_in_nested_logs_as_in_fit() -> None:
 
 @pytest.mark.parametrize("value", [None, "text", {"inner": 1j}], ids=str)
 def test_logs_that_are_no_numbers_are_refused_by_name(value: object) -> None:
-    with pytest.raises(RunError, match=r"under '(log|inner)'; a metric is a number or an array"):
+    with pytest.raises(
+        RunError, match=r"under '(log|inner)', but a metric must be a number or an array"
+    ):
         read_metrics({"log": value})
 
 

@@ -123,7 +123,7 @@ def test_class_weights_beside_sample_weights_are_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [[1.0, 2.0], {"cat": 1.0}, {0: "heavy"}, 3])
 def test_class_weights_that_are_no_dict_of_numbers_are_refused(wrong: Any) -> None:
-    with pytest.raises(KerasH5Error, match=r"class_weight=.*give a dict"):
+    with pytest.raises(KerasH5Error, match=r"class_weight=.*pass a dict"):
         make_engine(dense()(), class_weight=wrong)
 
 

@@ -87,7 +87,7 @@ def test_random_numbers_are_drawn_anew_and_in_the_same_order() -> None:
 
 
 def test_values_that_change_places_are_refused() -> None:
-    with pytest.raises(ValueError, match="takes over another one's value"):
+    with pytest.raises(ValueError, match="is assigned another variable's value"):
         written(lambda one, two: [two, one], torch.ones(1), torch.zeros(1), num_values=2)
 
 

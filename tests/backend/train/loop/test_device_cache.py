@@ -189,7 +189,7 @@ def test_a_plain_engine_takes_batches_from_the_host(
 
     monkeypatch.setattr(_fit, "make_engine", plain)
     fit(path, tmp_path / "run", {}, device_cache="1MB")
-    assert "not kept on the device: this engine takes batches" in capsys.readouterr().err
+    assert "not kept on the device: this engine reads batches" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

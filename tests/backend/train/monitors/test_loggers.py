@@ -152,7 +152,7 @@ def test_a_full_disk_ends_the_logging_and_not_the_training(
     data: k5.H5Dataset, tmp_path: Path
 ) -> None:
     failing, other = Notebook(fails_at="epoch"), Notebook()
-    with pytest.warns(UserWarning, match=r"Notebook cannot write .*No space left.*goes on"):
+    with pytest.warns(UserWarning, match=r"Notebook cannot write .*No space left.*continues"):
         run = fit(data, tmp_path / "run", logger=[failing, other])
     assert run.status == "done"
     assert [entry[0] for entry in failing.said] == ["begin", "epoch"]

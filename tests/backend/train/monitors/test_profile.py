@@ -66,7 +66,7 @@ def test_a_slow_transform_is_named_and_kept_in_the_run(path: Path, tmp_path: Pat
     assert profile["bottleneck"] == "transform"
     assert profile["reading"]["transform"] >= 40 * 0.03
     assert profile["wait"] > 0.5
-    assert "bottleneck: the transform; let layers of the model do its work" in said
+    assert "bottleneck: the transform; use layers of the model" in said
     parts = ("step", "compiling", "wait", "validation", "other")
     assert sum(profile[part] for part in parts) == pytest.approx(profile["total"], rel=0.05)
     kept = k5.Run.load(tmp_path / "run").profile

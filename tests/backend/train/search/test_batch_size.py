@@ -81,8 +81,8 @@ def test_a_trial_that_takes_too_long_is_ended(data: k5.H5Dataset) -> None:
 
 def test_a_process_that_is_killed_is_a_trial_that_failed() -> None:
     killed = _batch_size._judge(["began"], -signal.SIGKILL, 32)
-    assert killed.error == "its process was ended (signal 9, as when memory runs out)"
-    assert _batch_size._judge(["began"], 3, 32).error == "its process was ended (exit code 3)"
+    assert killed.error == "its process ended early (signal 9, as when memory runs out)"
+    assert _batch_size._judge(["began"], 3, 32).error == "its process ended early (exit code 3)"
     assert _batch_size._judge(["began", {"error": "MemoryError: no"}], 0, 8).error
     with pytest.raises(RunError, match="if __name__ == '__main__'"):
         _batch_size._judge([], 1, 32)
@@ -107,7 +107,7 @@ def test_options_that_make_no_sense_are_refused(
 def test_a_transform_that_cannot_be_sent_is_one_sentence(data: k5.H5Dataset) -> None:
     path = data.source.paths[0]
     local = k5.H5Dataset(path, x="x", y="y", transform=lambda x, y: (x, y))
-    with pytest.raises(RunError, match="at the top of a module"):
+    with pytest.raises(RunError, match="at module level"):
         search(build(), local, init_val=8)
 
 

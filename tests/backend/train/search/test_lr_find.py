@@ -138,7 +138,7 @@ def test_data_that_are_nan_are_one_sentence(tmp_path: Path) -> None:
         file["x"], file["y"] = np.full((8, 6), math.nan, np.float32), np.zeros(8, np.int64)
     data = k5.H5Dataset(tmp_path / "nan.h5", x="x", y="y", batch_size=4)
     model = build()
-    with pytest.raises(RunError, match="look for NaN in the data"):
+    with pytest.raises(RunError, match="check for NaN in the data"):
         find(model, data)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
