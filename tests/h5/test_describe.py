@@ -117,5 +117,6 @@ def test_attributes_of_a_data_set_that_cannot_be_read_are_its_own_line(tmp_path:
     path.write_bytes(raw)
     text = describe(path)
     assert "  bad: 'bad' in " in text
-    assert "its attributes cannot be read" in text
+    assert "is damaged (" in text
+    assert "attribute" in text
     assert "  good: 3 rows of int64" in text

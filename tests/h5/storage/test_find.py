@@ -112,10 +112,10 @@ def test_a_named_type_is_no_data_set(tmp_path: Path) -> None:
         Source(write_file(tmp_path / "a.h5", x=np.dtype("f4")), x="x")
 
 
-def test_ragged_rows_say_pad_them(tmp_path: Path) -> None:
+def test_ragged_rows_say_how_to_pad_them(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (3,), h5py.vlen_dtype(np.int32))
-    with pytest.raises(ColumnError, match=r"rows differ in length.*pad them"):
+    with pytest.raises(ColumnError, match=r"rows differ in length.*pass pad_to="):
         Source(tmp_path / "a.h5", x="x")
 
 
