@@ -102,7 +102,15 @@ EXPECTED: Final[dict[tuple[str, str], tuple[Verdict, str]]] = {
     ("tensorflow", "AugMix(value_range=(0.0, 1.0), seed=1)"): ("different", _DRAWN_IN_PYTHON),
     ("tensorflow", "freeze between fits"): ("different", _COMPILED_ONCE),
     ("tensorflow", "loss that closes over a variable, many epochs"): ("refused", _NAN),
-    ("torch", "CTC"): ("refused", _NAN),
+    **{
+        ("torch", kind): ("refused", _NAN)
+        for kind in (
+            "CTC",
+            "loss of a number in Python, by batch",
+            "loss that closes over a variable, many epochs",
+            "metric function that counts",
+        )
+    },
 }
 
 # Kinds that are not resumed, whatever their verdict is before.
