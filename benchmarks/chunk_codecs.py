@@ -130,15 +130,17 @@ def codecs_of(case: Case) -> dict[str, Decode]:
     pipeline = Pipeline(case.filters, case.num_bytes, case.dataset.dtype.itemsize)
     found: dict[str, Decode] = {"kerash5": lambda stored, out: pipeline.decode(stored, 0, out)}
     if case.name.startswith("gzip") and "shuffle" not in case.name:
-        found |= {"kerash5 without imagecodecs": undo_slowly} | dict(peers_of_gzip(case.num_bytes))
+        found |= {"kerash5 without imagecodecs": decode_slowly} | dict(
+            peers_of_gzip(case.num_bytes)
+        )
     with suppress(ImportError):
         found |= dict(peers_of(case))
     return found
 
 
-def undo_slowly(stored: bytes, out: np.ndarray) -> None:
+def decode_slowly(stored: bytes, out: np.ndarray) -> None:
     """Decode gzip as kerash5 does where the codec library is missing."""
-    _codecs.undo_gzip_slowly((), np.frombuffer(stored, np.uint8), out)
+    _codecs.decode_gzip_slowly((), np.frombuffer(stored, np.uint8), out)
 
 
 def peers_of_gzip(num_bytes: int) -> Iterator[tuple[str, Decode]]:

@@ -1,8 +1,8 @@
 """Single filters of HDF5, undone: shuffle, fletcher32, gzip, lzf, lz4, zstd, blosc and others.
 
-Each `undo_*` takes the filter's values, the bytes it made, and room for the bytes it was given;
+Each `decode_*` takes the filter's values, the bytes it made, and room for the bytes it was given;
 it returns these, in `room` or, where nothing moves, in the data. All of them release the GIL, none
-writes past its room, and each raises one of `CODEC_ERRORS` where the bytes are damaged. In which
+writes past its out, and each raises one of `CODEC_ERRORS` where the bytes are damaged. In which
 order filters are undone, and whether a codec library is there, is for `_filters` to know.
 
 The codec library is imagecodecs, the extra `fast`: libdeflate, lzf, lz4, zstd, blosc and bitshuffle
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Values = tuple[int, ...]
-Undo = Callable[[Values, Bytes, Bytes], Bytes]
+Decode = Callable[[Values, Bytes, Bytes], Bytes]
 
 _PIECE_BYTES: Final = 8 << 20  # that zlib and bz2 decode at a time
 
@@ -61,11 +61,11 @@ def _codec(name: str) -> Callable[..., Any]:
 # Filters of HDF5 itself
 
 
-def undo_shuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
+def decode_shuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
     """Put the bytes of each element together again; what is left over was not moved."""
-    if len(data) > len(room):
-        raise CodecError(f"{len(data)} bytes are more than {len(room)}")
-    itemsize, found = values[0], _front(room, len(data))
+    if len(data) > len(out):
+        raise CodecError(f"{len(data)} bytes are more than {len(out)}")
+    itemsize, found = values[0], _front(out, len(data))
     count = len(data) // itemsize
     moved = count * itemsize
     planes = data[:moved].reshape(itemsize, count)
@@ -79,7 +79,7 @@ def undo_shuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
     return found
 
 
-def undo_fletcher32(_values: Values, data: Bytes, _room: Bytes) -> Bytes:
+def decode_fletcher32(_values: Values, data: Bytes, _out: Bytes) -> Bytes:
     """Verify the checksum at the end, and cut it off."""
     if len(data) < 4:
         raise CodecError(f"{len(data)} bytes hold no checksum")
@@ -126,19 +126,19 @@ def _fold(total: int, *, of: int) -> int:
     return (total * 256 % 65535 or 65535) if of else 0
 
 
-def undo_gzip(values: Values, data: Bytes, room: Bytes) -> Bytes:
-    if len(room) < 1024:  # libdeflate sets up for longer than zlib takes
-        return undo_gzip_slowly(values, data, room)
-    found: Bytes = _codec("deflate_decode")(data, out=room)  # compares the checksum
+def decode_gzip(values: Values, data: Bytes, out: Bytes) -> Bytes:
+    if len(out) < 1024:  # libdeflate sets up for longer than zlib takes
+        return decode_gzip_slowly(values, data, out)
+    found: Bytes = _codec("deflate_decode")(data, out=out)  # compares the checksum
     return found
 
 
-def undo_gzip_slowly(_values: Values, data: Bytes, room: Bytes) -> Bytes:
-    return _undo_stream(zlib.decompressobj(), data, room)
+def decode_gzip_slowly(_values: Values, data: Bytes, out: Bytes) -> Bytes:
+    return _decode_stream(zlib.decompressobj(), data, out)
 
 
-def undo_bzip2(_values: Values, data: Bytes, room: Bytes) -> Bytes:
-    return _undo_stream(import_module("bz2").BZ2Decompressor(), data, room)
+def decode_bzip2(_values: Values, data: Bytes, out: Bytes) -> Bytes:
+    return _decode_stream(import_module("bz2").BZ2Decompressor(), data, out)
 
 
 class _Decompressor(Protocol):
@@ -149,40 +149,40 @@ class _Decompressor(Protocol):
     def decompress(self, data: memoryview | bytes, max_length: int, /) -> bytes: ...
 
 
-def _undo_stream(decompressor: _Decompressor, data: Bytes, room: Bytes) -> Bytes:
+def _decode_stream(decompressor: _Decompressor, data: Bytes, out: Bytes) -> Bytes:
     # One byte more than there is room for: that much tells a stream that is too long. Bytes behind
     # its end are ignored, as HDF5's own filters do: they have compared the checksum by then.
     # Piece by piece: a large chunk would be in memory twice.
     size = 0
     waiting: memoryview | bytes = data.data
     while not decompressor.eof:
-        found = decompressor.decompress(waiting, min(len(room) + 1 - size, _PIECE_BYTES))
-        if size + len(found) > len(room):
-            raise CodecError(f"more than {len(room)} bytes came out")
-        room[size : size + len(found)] = np.frombuffer(found, np.uint8)
+        found = decompressor.decompress(waiting, min(len(out) + 1 - size, _PIECE_BYTES))
+        if size + len(found) > len(out):
+            raise CodecError(f"more than {len(out)} bytes came out")
+        out[size : size + len(found)] = np.frombuffer(found, np.uint8)
         size += len(found)
         if not found and not decompressor.eof:
             raise CodecError(f"the stream is cut short after {size} bytes")
         waiting = getattr(decompressor, "unconsumed_tail", b"")  # bz2 keeps it for itself
-    return _front(room, size)
+    return _front(out, size)
 
 
 # Filters registered with The HDF Group: https://github.com/HDFGroup/hdf5_plugins
 
 
-def undo_lzf(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+def decode_lzf(_values: Values, data: Bytes, out: Bytes) -> Bytes:
     library = imagecodecs()
     if library is not None and library.LZF.available:
-        found: Bytes = _codec("lzf_decode")(data, out=room)
+        found: Bytes = _codec("lzf_decode")(data, out=out)
         return found
     decode = _h5py_lzf()
     if decode is None:
-        return undo_lzf_slowly(data, room)
+        return decode_lzf_slowly(data, out)
     packed = np.ascontiguousarray(data)
-    size = decode(packed.ctypes.data, len(packed), room.ctypes.data, len(room))
+    size = decode(packed.ctypes.data, len(packed), out.ctypes.data, len(out))
     if size == 0:
-        raise CodecError(f"the stream is cut short, broken, or longer than {len(room)} bytes")
-    return _front(room, size)
+        raise CodecError(f"the stream is cut short, broken, or longer than {len(out)} bytes")
+    return _front(out, size)
 
 
 @cache
@@ -200,14 +200,14 @@ def _h5py_lzf() -> Callable[[int, int, int, int], int] | None:
     return None
 
 
-def undo_lzf_slowly(data: Bytes, room: Bytes) -> Bytes:
-    """Undo LZF in Python, at some 5 MB/s.
+def decode_lzf_slowly(data: Bytes, out: Bytes) -> Bytes:
+    """Decode LZF in Python, at some 5 MB/s.
 
     The format is that of liblzf, lzf_d.c: a byte below 32 and as many literals and one more; or
     three bits of length and 13 of distance, with another byte of length where the three are 7.
     """
     packed, found = data.tobytes(), bytearray()
-    place, end, most = 0, len(packed), len(room)
+    place, end, most = 0, len(packed), len(out)
     try:
         while place < end:
             control = packed[place]
@@ -233,34 +233,34 @@ def undo_lzf_slowly(data: Bytes, room: Bytes) -> Bytes:
         raise CodecError(f"the stream is cut short after {len(found)} bytes")
     if len(found) > most:
         raise CodecError(f"more than {most} bytes came out")
-    room[: len(found)] = np.frombuffer(found, np.uint8)
-    return _front(room, len(found))
+    out[: len(found)] = np.frombuffer(found, np.uint8)
+    return _front(out, len(found))
 
 
-def undo_zstd(_values: Values, data: Bytes, room: Bytes) -> Bytes:
-    found: Bytes = _codec("zstd_decode")(data, out=room)
+def decode_zstd(_values: Values, data: Bytes, out: Bytes) -> Bytes:
+    found: Bytes = _codec("zstd_decode")(data, out=out)
     return found
 
 
-def undo_blosc(_values: Values, data: Bytes, room: Bytes) -> Bytes:
+def decode_blosc(_values: Values, data: Bytes, out: Bytes) -> Bytes:
     # blosc_decompress_ctx is not told how many bytes there are: it believes the header.
     if len(data) < 16:
         raise CodecError(f"{len(data)} bytes hold no header")
     num_bytes, _, num_stored = struct.unpack("<III", data[4:16].data)
     if num_stored != len(data):
         raise CodecError(f"{len(data)} bytes are stored, and the header states {num_stored}")
-    place = _front(room, _fitting(num_bytes, room))
+    place = _front(out, _fitting(num_bytes, out))
     found: Bytes = _codec("blosc_decode")(data, numthreads=1, out=place)
     return found
 
 
-def undo_lz4(_values: Values, data: Bytes, room: Bytes) -> Bytes:
-    """Undo blocks of LZ4, each with its size before it; a block as long as its data is plain."""
-    size, block = _read_header(data, room)
-    place = _front(room, size)
+def decode_lz4(_values: Values, data: Bytes, out: Bytes) -> Bytes:
+    """Decode blocks of LZ4, each with its size before it; a block as long as its data is plain."""
+    size, block = _read_header(data, out)
+    place = _front(out, size)
     blocks = _Blocks(data)
     for part in _parts(place, block):
-        packed = blocks.take()
+        packed = blocks.read()
         if len(packed) == len(part):
             part[...] = packed
         else:
@@ -269,10 +269,10 @@ def undo_lz4(_values: Values, data: Bytes, room: Bytes) -> Bytes:
     return place
 
 
-def undo_packed_bitshuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
-    """Undo blocks of LZ4 or Zstandard, then the shuffle inside each; a few last items are plain."""
+def decode_packed_bitshuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
+    """Decode blocks of LZ4 or Zstandard, then the shuffle inside each; a few last items are plain."""
     itemsize = values[2]
-    size, block = _read_header(data, room)
+    size, block = _read_header(data, out)
     block = block // itemsize or _default_block(itemsize)
     if size % itemsize or block % 8:
         raise CodecError(f"{size} bytes in blocks of {block} elements of {itemsize} are no chunk")
@@ -281,17 +281,17 @@ def undo_packed_bitshuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
     decode = _codec("lz4_decode") if values[4] == 2 else _codec("zstd_decode")
     blocks = _Blocks(data)
     for part in _parts(shuffled[:num_packed], block * itemsize):
-        blocks.decode(decode, blocks.take(), part)
-    shuffled[num_packed:] = blocks.take_plain(size - num_packed)
+        blocks.decode(decode, blocks.read(), part)
+    shuffled[num_packed:] = blocks.read_plain(size - num_packed)
     blocks.finish()
-    return _unshuffle_bits(shuffled, itemsize, block, _front(room, size))
+    return _unshuffle_bits(shuffled, itemsize, block, _front(out, size))
 
 
-def undo_plain_bitshuffle(values: Values, data: Bytes, room: Bytes) -> Bytes:
+def decode_plain_bitshuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
     itemsize, block = values[2], values[3] if len(values) > 3 else 0
     if len(data) % itemsize:
         raise CodecError(f"{len(data)} bytes are not elements of {itemsize}")
-    place = _front(room, _fitting(len(data), room))
+    place = _front(out, _fitting(len(data), out))
     return _unshuffle_bits(data, itemsize, block or _default_block(itemsize), place)
 
 
@@ -312,11 +312,11 @@ class _Blocks:
         self._data = data
         self._start = 12
 
-    def take(self) -> Bytes:
+    def read(self) -> Bytes:
         """Return the next block, before which its size stands."""
-        return self.take_plain(struct.unpack(">I", self.take_plain(4).data)[0])
+        return self.read_plain(struct.unpack(">I", self.read_plain(4).data)[0])
 
-    def take_plain(self, size: int) -> Bytes:
+    def read_plain(self, size: int) -> Bytes:
         """Return the next bytes."""
         stop = self._start + size
         if stop > len(self._data):
@@ -336,12 +336,12 @@ class _Blocks:
             raise CodecError(f"{len(self._data) - self._start} bytes follow the last block")
 
 
-def _read_header(data: Bytes, room: Bytes) -> tuple[int, int]:
+def _read_header(data: Bytes, out: Bytes) -> tuple[int, int]:
     """Read what stands before blocks: how many bytes they decode to, and how many each does."""
     if len(data) < 12:
         raise CodecError(f"{len(data)} bytes hold no header")
     size, block = struct.unpack(">QI", data[:12].data)
-    return _fitting(size, room), block
+    return _fitting(size, out), block
 
 
 def _parts(place: Bytes, block: int) -> Iterator[Bytes]:
@@ -351,11 +351,11 @@ def _parts(place: Bytes, block: int) -> Iterator[Bytes]:
         yield place[start : start + block]
 
 
-def _fitting(size: int, room: Bytes) -> int:
-    if size > len(room):
-        raise CodecError(f"the header states {size} bytes, and the chunk has {len(room)}")
+def _fitting(size: int, out: Bytes) -> int:
+    if size > len(out):
+        raise CodecError(f"the header states {size} bytes, and the chunk has {len(out)}")
     return size
 
 
-def _front(room: Bytes, size: int) -> Bytes:
-    return room if size == len(room) else room[:size]
+def _front(out: Bytes, size: int) -> Bytes:
+    return out if size == len(out) else out[:size]

@@ -21,20 +21,20 @@ from kerash5.h5.storage._codecs import (
     CODEC_ERRORS,
     Bytes,
     CodecError,
-    Undo,
+    Decode,
     Values,
+    decode_blosc,
+    decode_bzip2,
+    decode_fletcher32,
+    decode_gzip,
+    decode_gzip_slowly,
+    decode_lz4,
+    decode_lzf,
+    decode_packed_bitshuffle,
+    decode_plain_bitshuffle,
+    decode_shuffle,
+    decode_zstd,
     imagecodecs,
-    undo_blosc,
-    undo_bzip2,
-    undo_fletcher32,
-    undo_gzip,
-    undo_gzip_slowly,
-    undo_lz4,
-    undo_lzf,
-    undo_packed_bitshuffle,
-    undo_plain_bitshuffle,
-    undo_shuffle,
-    undo_zstd,
 )
 
 __all__ = ["CodecError", "Filter", "Pipeline", "codec_advice", "why_not_decodable"]
@@ -97,7 +97,9 @@ class Pipeline:
         data: Bytes = np.frombuffer(stored, np.uint8)
         steps = self._plan(mask) if mask else self._steps
         for step in steps:
-            data = step.undo(data, out if step is steps[-1] else np.empty(step.room, np.uint8))
+            data = step.decode(
+                data, out if step is steps[-1] else np.empty(step.max_bytes, np.uint8)
+            )
         if len(data) != len(out):  # no step has looked at it
             raise CodecError(f"{len(data)} bytes are stored instead of {len(out)}")
         if data is not out:
@@ -109,14 +111,14 @@ class Pipeline:
         for position, entry in enumerate(self._filters):
             if mask >> position & 1:
                 continue
-            kind = _KINDS[_key(entry)]
-            undo = kind.slow if kind.slow is not None and not kind.is_fast else kind.undo
-            steps.append(_Step(kind.name, undo, entry.values, size, is_exact))
-            if kind.num_added is None:
+            codec = _CODECS[_key(entry)]
+            decode = codec.slow if codec.slow is not None and not codec.is_fast else codec.decode
+            steps.append(_Step(codec.name, decode, entry.values, size, is_exact))
+            if codec.num_added is None:
                 # What a compressor can have made of it, and more than any would.
                 size, is_exact = 2 * size + 4096, False
             else:
-                size += kind.num_added
+                size += codec.num_added
         return tuple(reversed(steps))
 
 
@@ -133,28 +135,28 @@ def why_not_decodable(filters: Sequence[Filter], itemsize: int) -> str | None:
 
 def codec_advice(filters: Sequence[Filter]) -> str | None:
     """Say in words what a pip install would gain for these filters; None if nothing."""
-    kinds = [_KINDS[_key(entry)] for entry in filters if _key(entry) in _KINDS]
-    lacking = [kind for kind in kinds if not kind.is_fast]
+    codecs = [_CODECS[_key(entry)] for entry in filters if _key(entry) in _CODECS]
+    lacking = [codec for codec in codecs if not codec.is_fast]
     if not lacking:
         return None
-    if all(kind.slow is not None for kind in lacking):
+    if all(codec.slow is not None for codec in lacking):
         return "pip install 'kerash5[fast]' decodes gzip 2 to 7 times as fast"
-    names = " + ".join(dict.fromkeys(kind.name for kind in lacking))
+    names = " + ".join(dict.fromkeys(codec.name for codec in lacking))
     return f"pip install 'kerash5[fast]' decodes {names} on all cores, without h5py's lock"
 
 
 def _why_not(entry: Filter, itemsize: int) -> str | None:
-    kind = _KINDS.get(_key(entry))
-    if kind is None:
+    codec = _CODECS.get(_key(entry))
+    if codec is None:
         # Szip, nbit and scaleoffset have no decoder of this kind. Blosc2 stores frames of its own,
         # which its Python package decodes under the GIL.
         name = entry.name.split(";")[0] or "a nameless filter"  # some hold a whole sentence
         return f"only HDF5 itself undoes {name} (filter {entry.code})"
-    if (reason := kind.why_not(entry.values, itemsize)) is not None:
+    if (reason := codec.why_not(entry.values, itemsize)) is not None:
         return reason
-    if kind.is_fast or kind.slow is not None:
+    if codec.is_fast or codec.slow is not None:
         return None
-    return f"{kind.name} needs a codec library: pip install 'kerash5[fast]'"
+    return f"{codec.name} needs a codec library: pip install 'kerash5[fast]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +164,23 @@ class _Step:
     """One filter of one data set, ready to be undone."""
 
     name: str
-    function: Undo
+    function: Decode
     values: Values
-    room: int  # bytes it may give
+    max_bytes: int  # upper bound of the size of its output
     is_exact: bool  # it must give just as many: no compressor comes before it in stored order
 
-    def undo(self, data: Bytes, room: Bytes) -> Bytes:
+    def decode(self, data: Bytes, out: Bytes) -> Bytes:
         """Return what the filter was given on writing; it may lie in `room` or in `data`."""
         if len(data) == 0:
             raise CodecError(f"{self.name}: there are no bytes")
         try:
-            found = self.function(self.values, data, room)
+            found = self.function(self.values, data, out)
         except CODEC_ERRORS as error:
             raise CodecError(f"{self.name}: {error}") from error
-        if self.is_exact and len(found) != self.room:
-            raise CodecError(f"{self.name}: {len(found)} bytes came out instead of {self.room}")
+        if self.is_exact and len(found) != self.max_bytes:
+            raise CodecError(
+                f"{self.name}: {len(found)} bytes came out instead of {self.max_bytes}"
+            )
         return found
 
 
@@ -185,14 +189,14 @@ def _never(_values: Values, _itemsize: int) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Codec:
     """One filter that is known here."""
 
     name: str
-    undo: Undo
+    decode: Decode
     num_added: int | None = None  # bytes that writing adds; None: it compresses, nobody knows
     codecs: tuple[str, ...] = ()  # those of imagecodecs that `undo` needs
-    slow: Undo | None = None  # needs none of them
+    slow: Decode | None = None  # needs none of them
     why_not: Callable[[Values, int], str | None] = _never  # of its values and the item size
 
     @property
@@ -231,26 +235,26 @@ def _why_not_bitshuffle(values: Values, itemsize: int) -> str | None:
     return None
 
 
-_KINDS: Final = {
-    (1, False): _Kind("gzip", undo_gzip, codecs=("DEFLATE",), slow=undo_gzip_slowly),
-    (2, False): _Kind("shuffle", undo_shuffle, num_added=0, why_not=_why_not_shuffle),
-    (3, False): _Kind("fletcher32", undo_fletcher32, num_added=4),
-    (307, False): _Kind("bzip2", undo_bzip2, why_not=_why_not_bzip2),
-    (32000, False): _Kind("lzf", undo_lzf),
-    (32001, False): _Kind("blosc", undo_blosc, codecs=("BLOSC",)),
-    (32004, False): _Kind("lz4", undo_lz4, codecs=("LZ4",)),
-    (32008, False): _Kind(
+_CODECS: Final = {
+    (1, False): Codec("gzip", decode_gzip, codecs=("DEFLATE",), slow=decode_gzip_slowly),
+    (2, False): Codec("shuffle", decode_shuffle, num_added=0, why_not=_why_not_shuffle),
+    (3, False): Codec("fletcher32", decode_fletcher32, num_added=4),
+    (307, False): Codec("bzip2", decode_bzip2, why_not=_why_not_bzip2),
+    (32000, False): Codec("lzf", decode_lzf),
+    (32001, False): Codec("blosc", decode_blosc, codecs=("BLOSC",)),
+    (32004, False): Codec("lz4", decode_lz4, codecs=("LZ4",)),
+    (32008, False): Codec(
         "bitshuffle",
-        undo_packed_bitshuffle,
+        decode_packed_bitshuffle,
         codecs=("BITSHUFFLE", "LZ4", "ZSTD"),
         why_not=_why_not_bitshuffle,
     ),
-    (32008, True): _Kind(
+    (32008, True): Codec(
         "bitshuffle",
-        undo_plain_bitshuffle,
+        decode_plain_bitshuffle,
         num_added=0,
         codecs=("BITSHUFFLE",),
         why_not=_why_not_bitshuffle,
     ),
-    (32015, False): _Kind("zstd", undo_zstd, codecs=("ZSTD",)),
+    (32015, False): Codec("zstd", decode_zstd, codecs=("ZSTD",)),
 }

@@ -498,8 +498,8 @@ def test_an_error_says_which_filter_and_what(codecs: bool) -> None:  # noqa: ARG
 
 
 LZF_DECODERS: Final = {
-    "h5py's function": lambda data, room: _codecs.undo_lzf((), data, room),
-    "Python": _codecs.undo_lzf_slowly,
+    "h5py's function": lambda data, out: _codecs.decode_lzf((), data, out),
+    "Python": _codecs.decode_lzf_slowly,
 }
 
 
