@@ -1,1 +1,1 @@
-"""How a file stores data sets: links, layouts, chunk maps, filters. Reads no rows."""
+"""How a file stores data sets: links, layouts, chunk maps and filters. Nothing here reads rows."""

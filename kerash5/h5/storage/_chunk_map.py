@@ -1,7 +1,7 @@
-"""Where every chunk of a data set lies in its file, and why a data set is not read by its chunks.
+"""The file offsets of all chunks of a data set, and the reasons not to read it by chunks.
 
-`read_chunk_map` asks h5py once; a `ChunkMap` after that is plain arrays and can cross process
-borders. `why_not_mapped` and `why_not_direct` obey a `Layout` and say in words what they found.
+`read_chunk_map` calls h5py once; a `ChunkMap` after that consists of plain arrays and can be sent
+to other processes. `why_not_mapped` and `why_not_direct` derive their reasons from a `Layout`.
 Nothing here decodes: see `_filters`.
 """
 
@@ -24,7 +24,7 @@ from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 ALL_SKIPPED: Final = 0xFFFFFFFF  # the mask of a chunk that went through no filter at all
 
 _MAX_CHUNKS: Final = 10_000_000  # 20 bytes each in the map
-_BLOCK: Final = 8192  # chunks checked at a time: h5py's own descriptions take 300 bytes each
+_BLOCK: Final = 8192  # chunks checked at a time; one StoreInfo of h5py takes 300 bytes
 _SUPERBLOCK_BYTES: Final = 48  # the smallest (version 2 and 3, file format specification, II.A)
 _MAX_INT64: Final = np.iinfo(np.int64).max
 
@@ -33,7 +33,7 @@ Reasons = Iterator[tuple[bool, str]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkMap:
-    """Where every chunk of one data set lies. Made only by `read_chunk_map`; picklable.
+    """The file offset of every chunk of one data set. Created by `read_chunk_map`; picklable.
 
     Chunks are numbered in C order over the grid; the arrays have shape (num_chunks,) and are
     read-only.
@@ -49,7 +49,7 @@ class ChunkMap:
             array.setflags(write=False)
 
     def __reduce__(self) -> tuple[type[ChunkMap], tuple[object, ...]]:
-        # NumPy forgets in a pickle that an array was read-only.
+        # A pickled NumPy array loses its read-only flag.
         return type(self), (self.grid, self.offsets, self.sizes, self.masks)
 
     @property
@@ -58,18 +58,18 @@ class ChunkMap:
         return len(self.offsets)
 
     def find_misplaced(self, first_byte: int, file_bytes: int) -> NDArray[np.int64]:
-        """Return the chunks whose bytes cannot be where the file says they are.
+        """Return the chunks whose stored offsets or sizes cannot be right.
 
-        Such a chunk is an error when it is read and not before: the others are sound, h5py reads
-        them, and so must we.
+        Such a chunk raises an error only when it is read: the other chunks are sound, and h5py
+        reads them, too.
 
         Args:
-            first_byte: Where the HDF5 part of the file begins (`Layout.first_byte`).
+            first_byte: Offset of the HDF5 part of the file (`Layout.first_byte`).
             file_bytes: The size of the file.
 
         Returns:
-            The numbers, ascending, of written chunks that overlap the superblock or reach past
-            the end of the file; in a sound file there are none.
+            Numbers of the written chunks that overlap the superblock or reach past the end of the
+            file, ascending, shape (n,); a sound file has none.
         """
         is_written = self.offsets >= 0
         is_low = self.offsets < first_byte + _SUPERBLOCK_BYTES
@@ -79,12 +79,12 @@ class ChunkMap:
 
 
 def why_not_mapped(layout: Layout) -> str | None:
-    """Say why the chunks cannot be read straight from the file; None if they can."""
+    """Return why the chunks cannot be read straight from the file; None if they can."""
     return _first(_why_not_unpacked(layout), _why_no_map(layout))
 
 
 def why_not_direct(layout: Layout) -> str | None:
-    """Say why the chunks cannot be had one by one through HDF5; None if they can."""
+    """Return why HDF5 cannot read the stored chunks one by one; None if it can."""
     return _first(_why_not_unpacked(layout), _why_not_one_by_one(layout))
 
 
@@ -93,7 +93,7 @@ def _first(*rules: Reasons) -> str | None:
 
 
 def _why_not_unpacked(layout: Layout) -> Reasons:
-    """Yield what keeps us from decoding the chunks ourselves, however their bytes are had."""
+    """Yield the reasons not to decode the chunks here, however their bytes are read."""
     yield layout.is_virtual, "it is virtual: other data sets hold its bytes"
     yield layout.has_external_bytes, "its bytes lie in other files"
     yield layout.chunks is None, "it is not stored in chunks"
@@ -120,7 +120,7 @@ def _why_not_unpacked(layout: Layout) -> Reasons:
 
 
 def _why_no_map(layout: Layout) -> Reasons:
-    """Yield what makes the offsets that HDF5 reports wrong, or useless."""
+    """Yield the reasons why the offsets that HDF5 reports are wrong or cannot be used."""
     yield not hasattr(os, "preadv"), "this operating system has no preadv"
     yield not hasattr(h5py.h5d.DatasetID, "chunk_iter"), "this h5py cannot list chunks at once"
     yield not layout.is_plain_file, layout.why_not_plain or ""
@@ -137,8 +137,8 @@ def _why_no_map(layout: Layout) -> Reasons:
 
 
 def _why_not_one_by_one(layout: Layout) -> Reasons:
-    """Yield what only a map, or HDF5 itself, can answer about single chunks."""
-    # get_chunk_info_by_coord knows written chunks no better than chunk_iter (see _why_no_map).
+    """Yield the reasons why HDF5 cannot describe single chunks."""
+    # get_chunk_info_by_coord has the same errors as chunk_iter (see _why_no_map).
     yield layout.has_holes, "some of its chunks were never written, and HDF5 mistakes which"
     yield (
         bool(layout.edges_skip_filters),
@@ -147,7 +147,7 @@ def _why_not_one_by_one(layout: Layout) -> Reasons:
 
 
 def read_chunk_map(dataset: h5py.Dataset, layout: Layout) -> ChunkMap:
-    """Read where every chunk lies, in one pass over the index.
+    """Read the offsets, sizes and masks of all chunks, in one pass over the index.
 
     Takes 2 to 3 microseconds a chunk (benchmarks/map_chunks.py), and 20 bytes.
 
@@ -157,7 +157,7 @@ def read_chunk_map(dataset: h5py.Dataset, layout: Layout) -> ChunkMap:
 
     Raises:
         DamagedFileError: The index cannot be read, or lists a chunk twice, out of order or off
-            the grid: no sound file does.
+            the grid, which no sound file does.
     """
     collector = _Collector(dataset, layout)
     try:
@@ -173,12 +173,13 @@ def read_chunk_map(dataset: h5py.Dataset, layout: Layout) -> ChunkMap:
 def cross_check(
     dataset: h5py.Dataset, chunk_map: ChunkMap, count: int = 3, num_sought: int = 4096
 ) -> bool:
-    """Whether some chunks, read where the map says, are what HDF5 says they are.
+    """Return whether chunks read at their mapped offsets equal those that HDF5 returns.
 
     Compares the first written chunk, the last and `count` - 2 between. A chunk that lies past the
-    end of the file is left out: it is an error of its own when it is read. HDF5 walks through its
-    index for a map, and searches it for a chunk: damage may let the first find what the second does
-    not. So `num_sought` chunks, or all, are searched for too, at 5 microseconds each.
+    end of the file is skipped: it raises an error of its own when it is read. HDF5 iterates over
+    its index for a map, and searches the index for a single chunk. In a damaged file the iteration
+    may find chunks that the search does not. So `num_sought` chunks, or all, are searched for too,
+    at 5 microseconds each.
 
     Args:
         dataset: The data set, of a file that HDF5 reads with its default driver.
@@ -202,18 +203,18 @@ def cross_check(
 def _spread(
     dataset: h5py.Dataset, chunk_map: ChunkMap, chunks: NDArray[np.int64], count: int
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield `count` of these chunks, or all: the number and the first element of each."""
+    """Yield the number and the first element of `count` evenly spaced chunks, or of all."""
     chosen = chunks[np.unique(np.linspace(0, len(chunks) - 1, count).astype(np.int64))]
-    places = np.unravel_index(chosen, chunk_map.grid)
-    firsts = [at * size for at, size in zip(places, dataset.chunks, strict=False)]
+    indices = np.unravel_index(chosen, chunk_map.grid)
+    firsts = [at * size for at, size in zip(indices, dataset.chunks, strict=False)]
     yield from zip(chosen.tolist(), map(tuple, np.stack(firsts, axis=1).tolist()), strict=True)
 
 
 def _is_found(dataset: h5py.Dataset, first: tuple[int, ...]) -> bool:
-    """Whether HDF5 finds a chunk that was written; its bytes are not read."""
+    """Return whether HDF5 finds a chunk that was written; its bytes are not read."""
     try:
         dataset.id.read_direct_chunk(first, out=bytearray())
-    except ValueError:  # there is no room for its bytes, of which HDF5 knows the number
+    except ValueError:  # the chunk was found, and the buffer is too small for it
         return True
     except (OSError, RuntimeError):
         return False
@@ -236,7 +237,7 @@ def _agrees(
 
 
 class _Collector:
-    """Takes h5py's descriptions of chunks, a block at a time, and checks them."""
+    """Collects h5py's descriptions of chunks, and checks them a block at a time."""
 
     def __init__(self, dataset: h5py.Dataset, layout: Layout) -> None:
         self._dataset = dataset
@@ -251,7 +252,7 @@ class _Collector:
         self._complaint: str | None = None
 
     def visit(self, info: h5py.h5d.StoreInfo) -> bool | None:
-        """Take one description; what is not None ends HDF5's walk."""
+        """Add one description; a result other than None ends the iteration of HDF5."""
         self._block.append(info)
         if len(self._block) < _BLOCK:
             return None
@@ -259,7 +260,7 @@ class _Collector:
         return None if self._complaint is None else True
 
     def finish(self) -> ChunkMap:
-        """Return the map of all that was taken.
+        """Return the map of all chunks that were added.
 
         Raises:
             DamagedFileError: A chunk was listed that no sound file lists.
@@ -287,7 +288,7 @@ class _Collector:
             self._complaint = f"lists chunk {places[goes_back.argmax()]} twice or out of order"
             return
         self._last = int(numbers[-1])
-        if None in offsets:  # a place without an address: never written
+        if None in offsets:  # no address: never written
             offsets = tuple(-1 if offset is None else offset for offset in offsets)
         self._offsets[numbers] = _as_int64(offsets)
         self._sizes[numbers] = _as_int64(sizes)
@@ -295,14 +296,14 @@ class _Collector:
 
 
 def _as_int64(values: Sequence[int]) -> NDArray[np.int64]:
-    # Damaged files hold larger numbers. Cut to the largest: still past the end of every file.
+    # Damaged files may have larger numbers. The largest int64 is also past the end of every file.
     if max(values) > _MAX_INT64:
         values = [min(value, _MAX_INT64) for value in values]
     return np.array(values, np.int64)
 
 
 def _find_edges(layout: Layout) -> NDArray[np.int64]:
-    """Return the numbers of the chunks that reach over the shape."""
+    """Return the numbers of the chunks that extend beyond the shape."""
     is_edge = np.zeros(layout.grid, np.bool_)
     for axis, (length, size) in enumerate(zip(layout.shape, layout.chunks or (), strict=True)):
         if length % size:

@@ -1,18 +1,18 @@
-"""Single filters of HDF5, undone: shuffle, fletcher32, gzip, lzf, lz4, zstd, blosc and others.
+"""Decode single HDF5 filters: shuffle, fletcher32, gzip, lzf, lz4, zstd, blosc and others.
 
-Each `decode_*` takes the filter's values, the bytes it made, and room for the bytes it was given;
-it returns these, in `room` or, where nothing moves, in the data. All of them release the GIL, none
-writes past its out, and each raises one of `CODEC_ERRORS` where the bytes are damaged. In which
-order filters are undone, and whether a codec library is there, is for `_filters` to know.
+Each `decode_*` takes the filter's values, the encoded bytes and an output buffer. It returns the
+decoded bytes: a view of `out` or, where no byte moves, of the data. All of them release the GIL,
+never write past `out`, and raise one of `CODEC_ERRORS` where the bytes are damaged. `_filters`
+defines the order of filters and checks whether a codec library is installed.
 
 The codec library is imagecodecs, the extra `fast`: libdeflate, lzf, lz4, zstd, blosc and bitshuffle
-in one wheel, each decoded into a given buffer with the GIL let go. Of seven ways to decode gzip its
-libdeflate is the fastest on large chunks: 3 times zlib on 50 kB, 7 times on 600 kB, and slower on
-less than 1 kB (benchmarks/results/codecs.md). The package `deflate` is libdeflate too, copies, and
-has nothing else; numcodecs is as fast on zstd and blosc, and has no lzf, no bitshuffle and not
-HDF5's framing of lz4. Without imagecodecs zlib decodes gzip, a function inside h5py lzf, and the
-rest but bzip2 falls to h5py. Shuffle and fletcher32 are NumPy, which comes near compiled loops and
-lets the GIL go.
+in one wheel. Each decodes into a given buffer and releases the GIL. Its libdeflate is the fastest
+of seven gzip decoders on large chunks: 3 times zlib on 50 kB, 7 times on 600 kB. It is slower than
+zlib below 1 kB (benchmarks/results/codecs.md). The package `deflate` is libdeflate too, but it
+copies and has no other codec. numcodecs is as fast on zstd and blosc, but it lacks lzf, bitshuffle
+and HDF5's framing of lz4. Without imagecodecs, zlib decodes gzip, a function inside h5py decodes
+lzf, bz2 decodes bzip2, and h5py reads all others. Shuffle and fletcher32 use NumPy, which is almost
+as fast as compiled loops and releases the GIL.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ Bytes = NDArray[np.uint8]
 Values = tuple[int, ...]
 Decode = Callable[[Values, Bytes, Bytes], Bytes]
 
-_PIECE_BYTES: Final = 8 << 20  # that zlib and bz2 decode at a time
+_PIECE_BYTES: Final = 8 << 20  # decoded at a time by zlib and bz2
 
 CODEC_ERRORS: Final = (EOFError, OSError, RuntimeError, ValueError, zlib.error)
 
 
 class CodecError(ValueError):
-    """Says why the stored bytes of a chunk do not decode; the reader adds which chunk it was."""
+    """Why the stored bytes of a chunk do not decode; the reader adds the chunk."""
 
 
 @cache
-def imagecodecs() -> Any:  # noqa: ANN401 - the module or None, and what it has is untyped
-    """Return the codec library, or None where it is not installed."""
+def imagecodecs() -> Any:  # noqa: ANN401 - the module or None; the module is untyped
+    """Return the codec library; None if it is not installed."""
     with suppress(ImportError):
         return import_module("imagecodecs")
     return None
@@ -53,7 +53,7 @@ def imagecodecs() -> Any:  # noqa: ANN401 - the module or None, and what it has 
 
 @cache
 def _codec(name: str) -> Callable[..., Any]:
-    """Return a function of the codec library, which looks each up anew whenever it is named."""
+    """Return a function of the codec library; cached, because the library looks it up each time."""
     function: Callable[..., Any] = getattr(imagecodecs(), name)
     return function
 
@@ -62,7 +62,7 @@ def _codec(name: str) -> Callable[..., Any]:
 
 
 def decode_shuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
-    """Put the bytes of each element together again; what is left over was not moved."""
+    """Join the bytes of each element again; bytes after the last whole element were not moved."""
     if len(data) > len(out):
         raise CodecError(f"{len(data)} bytes are more than {len(out)}")
     itemsize, found = values[0], _front(out, len(data))
@@ -70,7 +70,7 @@ def decode_shuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
     moved = count * itemsize
     planes = data[:moved].reshape(itemsize, count)
     items = found[:moved].reshape(count, itemsize)
-    if itemsize < 16:  # the curves cross there
+    if itemsize < 16:  # from 16 bytes on one transpose is faster
         for position in range(itemsize):
             items[:, position] = planes[position]
     else:
@@ -80,7 +80,7 @@ def decode_shuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 def decode_fletcher32(_values: Values, data: Bytes, _out: Bytes) -> Bytes:
-    """Verify the checksum at the end, and cut it off."""
+    """Verify the checksum at the end, and return the bytes before it."""
     if len(data) < 4:
         raise CodecError(f"{len(data)} bytes hold no checksum")
     found = data[:-4]
@@ -96,9 +96,10 @@ def decode_fletcher32(_values: Values, data: Bytes, _out: Bytes) -> Bytes:
 def fletcher32(data: Bytes) -> int:
     """Return HDF5's Fletcher-32 of some bytes, shape (n,), as H5_checksum_fletcher32 does.
 
-    It is two sums modulo 65535 over big-endian words: of the words, and of those sums so far. Here
-    word i of n counts n - i times instead, and the words are read as little-endian: swapping the
-    bytes of a word is multiplying it by 256 modulo 65535.
+    The checksum consists of two sums modulo 65535 over big-endian words: the sum of the words, and
+    the sum of all partial sums. Here the second sum is computed with weights: word i of n counts
+    n - i times. The words are read as little-endian, because swapping the bytes of a word is the
+    same as multiplying it by 256 modulo 65535.
     """
     num_words = len(data) // 2
     words = data[: 2 * num_words].view("<u2")
@@ -108,10 +109,10 @@ def fletcher32(data: Bytes) -> int:
         num_words += 1
         tail = np.append(tail, data[-1])
     by_row = table.sum(axis=1, dtype=np.uint32).astype(np.int64)
-    # 32 bits are summed faster, and hold 65,536 rows of 512 bytes.
+    # Sums of 32 bits are faster; they do not overflow below 65,536 rows of 512 bytes.
     by_column = table.sum(axis=0, dtype=np.uint32 if len(table) < 65536 else np.int64)
     first = int(by_row.sum()) + int(tail.sum())
-    # Reduced before they are multiplied: a chunk of 4 GiB would overflow.
+    # Reduced before the multiplication, which would overflow for a chunk of 4 GiB.
     weights = (num_words - 256 * np.arange(len(table))) % 65535
     second = (
         int(weights @ (by_row % 65535))
@@ -122,12 +123,12 @@ def fletcher32(data: Bytes) -> int:
 
 
 def _fold(total: int, *, of: int) -> int:
-    # HDF5 adds the carry back in, which never makes a sum 0 unless all bytes are.
+    # HDF5 adds the carry back in; such a sum is 0 only if all bytes are 0.
     return (total * 256 % 65535 or 65535) if of else 0
 
 
 def decode_gzip(values: Values, data: Bytes, out: Bytes) -> Bytes:
-    if len(out) < 1024:  # libdeflate sets up for longer than zlib takes
+    if len(out) < 1024:  # the setup of libdeflate takes longer than zlib
         return decode_gzip_slowly(values, data, out)
     found: Bytes = _codec("deflate_decode")(data, out=out)  # compares the checksum
     return found
@@ -142,7 +143,7 @@ def decode_bzip2(_values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 class _Decompressor(Protocol):
-    """What zlib's and bz2's decompressors have in common."""
+    """The common interface of the decompressors of zlib and bz2."""
 
     @property
     def eof(self) -> bool: ...
@@ -150,9 +151,9 @@ class _Decompressor(Protocol):
 
 
 def _decode_stream(decompressor: _Decompressor, data: Bytes, out: Bytes) -> Bytes:
-    # One byte more than there is room for: that much tells a stream that is too long. Bytes behind
-    # its end are ignored, as HDF5's own filters do: they have compared the checksum by then.
-    # Piece by piece: a large chunk would be in memory twice.
+    # One byte more than `out` has is requested, to detect a stream that is too long. Bytes behind
+    # the end of the stream are ignored, as in HDF5's own filters; its checksum has been compared.
+    # The stream is decoded in pieces, so that a large chunk is not in memory twice.
     size = 0
     waiting: memoryview | bytes = data.data
     while not decompressor.eof:
@@ -163,7 +164,7 @@ def _decode_stream(decompressor: _Decompressor, data: Bytes, out: Bytes) -> Byte
         size += len(found)
         if not found and not decompressor.eof:
             raise CodecError(f"the stream is cut short after {size} bytes")
-        waiting = getattr(decompressor, "unconsumed_tail", b"")  # bz2 keeps it for itself
+        waiting = getattr(decompressor, "unconsumed_tail", b"")  # bz2 buffers it internally
     return _front(out, size)
 
 
@@ -187,10 +188,10 @@ def decode_lzf(_values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 @cache
 def _h5py_lzf() -> Callable[[int, int, int, int], int] | None:
-    """Return the decoder in h5py's own filter, which lets the GIL go; None where it is hidden.
+    """Return the decoder of h5py's own filter, called without the GIL; None if not exported.
 
-    It is right, and checks its bounds. What is wrong is what the filter around it does: it ignores
-    how many bytes came out, so that a short chunk ends in what memory held before.
+    The decoder is correct and checks its bounds. The filter around it is not: it ignores the number
+    of decoded bytes, so that a short chunk ends in uninitialised memory.
     """
     with suppress(AttributeError, OSError):
         decode = ctypes.CDLL(h5py.h5z.__file__).lzf_decompress
@@ -201,10 +202,11 @@ def _h5py_lzf() -> Callable[[int, int, int, int], int] | None:
 
 
 def decode_lzf_slowly(data: Bytes, out: Bytes) -> Bytes:
-    """Decode LZF in Python, at some 5 MB/s.
+    """Decode LZF in Python, at about 5 MB/s.
 
-    The format is that of liblzf, lzf_d.c: a byte below 32 and as many literals and one more; or
-    three bits of length and 13 of distance, with another byte of length where the three are 7.
+    The format is that of liblzf, lzf_d.c. A control byte c below 32 is followed by c + 1 literals.
+    Other control bytes begin a back reference: 3 bits of length and 13 bits of distance, with one
+    more byte of length where the 3 bits are 7.
     """
     packed, found = data.tobytes(), bytearray()
     place, end, most = 0, len(packed), len(out)
@@ -223,7 +225,7 @@ def decode_lzf_slowly(data: Bytes, out: Bytes) -> Bytes:
             if start < 0:
                 raise CodecError(f"it refers to bytes before the first, after {len(found)}")
             again = found[start : start + length]
-            # What reaches into what it writes itself repeats it.
+            # A reference that overlaps its own output repeats it.
             found += again if len(again) == length else (again * length)[:length]
             if len(found) > most:
                 break
@@ -243,7 +245,7 @@ def decode_zstd(_values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 def decode_blosc(_values: Values, data: Bytes, out: Bytes) -> Bytes:
-    # blosc_decompress_ctx is not told how many bytes there are: it believes the header.
+    # blosc_decompress_ctx does not get the number of stored bytes: it trusts the header.
     if len(data) < 16:
         raise CodecError(f"{len(data)} bytes hold no header")
     num_bytes, _, num_stored = struct.unpack("<III", data[4:16].data)
@@ -255,7 +257,7 @@ def decode_blosc(_values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 def decode_lz4(_values: Values, data: Bytes, out: Bytes) -> Bytes:
-    """Decode blocks of LZ4, each with its size before it; a block as long as its data is plain."""
+    """Decode LZ4 blocks, each preceded by its size; a block of its decoded size is not encoded."""
     size, block = _read_header(data, out)
     place = _front(out, size)
     blocks = _Blocks(data)
@@ -270,7 +272,7 @@ def decode_lz4(_values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 def decode_packed_bitshuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
-    """Decode blocks of LZ4 or Zstandard, then the shuffle inside each; a few last items are plain."""
+    """Decode LZ4 or Zstandard blocks, then unshuffle each; up to 7 last elements are plain."""
     itemsize = values[2]
     size, block = _read_header(data, out)
     block = block // itemsize or _default_block(itemsize)
@@ -296,7 +298,7 @@ def decode_plain_bitshuffle(values: Values, data: Bytes, out: Bytes) -> Bytes:
 
 
 def _unshuffle_bits(data: Bytes, itemsize: int, block: int, place: Bytes) -> Bytes:
-    # As a memoryview: an array would bring an item size of its own.
+    # A memoryview, because the item size of an array would override `itemsize`.
     _codec("bitshuffle_decode")(data.data, itemsize=itemsize, blocksize=block, out=place)
     return place
 
@@ -306,18 +308,18 @@ def _default_block(itemsize: int) -> int:
 
 
 class _Blocks:
-    """Hands out the parts of a chunk that is stored in blocks, and proves that nothing is left."""
+    """Reads the blocks of a chunk in order, and checks that no bytes follow the last one."""
 
     def __init__(self, data: Bytes) -> None:
         self._data = data
         self._start = 12
 
     def read(self) -> Bytes:
-        """Return the next block, before which its size stands."""
+        """Read the next block, which is preceded by its size (4 bytes, big-endian)."""
         return self.read_plain(struct.unpack(">I", self.read_plain(4).data)[0])
 
     def read_plain(self, size: int) -> Bytes:
-        """Return the next bytes."""
+        """Read the next `size` bytes."""
         stop = self._start + size
         if stop > len(self._data):
             raise CodecError(f"the blocks are cut short after {len(self._data)} bytes")
@@ -326,18 +328,18 @@ class _Blocks:
         return found
 
     def decode(self, function: Callable[..., Bytes], packed: Bytes, part: Bytes) -> None:
-        """Decode a block into its part."""
+        """Decode one block into `part`, which it must fill."""
         if len(packed) == 0 or len(function(packed, out=part)) != len(part):
             raise CodecError(f"a block holds less than {len(part)} bytes")
 
     def finish(self) -> None:
-        """Raise an error where bytes are left."""
+        """Raise `CodecError` if bytes are left."""
         if self._start != len(self._data):
             raise CodecError(f"{len(self._data) - self._start} bytes follow the last block")
 
 
 def _read_header(data: Bytes, out: Bytes) -> tuple[int, int]:
-    """Read what stands before blocks: how many bytes they decode to, and how many each does."""
+    """Read the header before the blocks: decoded bytes in total, and per block."""
     if len(data) < 12:
         raise CodecError(f"{len(data)} bytes hold no header")
     size, block = struct.unpack(">QI", data[:12].data)

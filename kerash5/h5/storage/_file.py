@@ -1,8 +1,9 @@
-"""Which HDF5 files are meant: paths, patterns, and the identity that each file had when first seen.
+"""Find HDF5 files by paths and patterns, and record the identity of each.
 
-An `H5File` is a path and the identity the file had when it was first seen. It pickles, survives
-`fork`, and holds no handle of its own: handles live in one pool per process, so that ten thousand
-files need no ten thousand descriptors. Nothing here looks at data sets: see `_layout`.
+An `H5File` consists of a path and the identity of the file when it was first seen. It can be
+pickled, survives `fork`, and has no handle of its own: one pool per process has the handles, so
+that ten thousand files do not need ten thousand descriptors. Nothing here reads data sets: see
+`_layout`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Tells one version of a file from another.
+    """The identity of one version of a file.
 
-    It changes whenever the file is replaced, cut or written to.
+    It changes whenever the file is replaced, truncated or written to.
     """
 
     device: int
@@ -49,16 +50,16 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: str) -> FileIdentity:
-        """Ask the file system."""
+        """Return the identity of the file at `path`, from the file system."""
         return cls.from_stat(os.stat(path))
 
     @classmethod
     def from_stat(cls, stat: os.stat_result) -> FileIdentity:
-        """Take it from what the file system said."""
+        """Return the identity that a stat result describes."""
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
     def is_of(self, stat: os.stat_result) -> bool:
-        """Whether the file system still says the same; asked for every batch."""
+        """Return whether a stat result has this identity; called for every batch."""
         return (
             stat.st_mtime_ns == self.modified_ns
             and stat.st_size == self.num_bytes
@@ -69,19 +70,19 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class H5File:
-    """A file and the identity it had when first seen. Made by `find_file` and `find_files`."""
+    """A file and its identity when first seen. Created by `find_file` and `find_files`."""
 
     path: str  # as it was passed, for messages
-    place: str  # absolute: a later chdir changes nothing
+    place: str  # absolute, so that a later chdir has no effect
     identity: FileIdentity
 
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
-        """Lend the process's handle of this file, opened on first use.
+        """Return the handle of this process for this file, opened on first use.
 
         Raises:
-            FileError: The file cannot be opened any more.
-            FileChangedError: It is not the file it was.
+            FileError: The file can no longer be opened.
+            FileChangedError: The file has changed since it was first seen.
         """
         with POOL.lend(self) as handle:
             yield handle
@@ -90,7 +91,7 @@ class H5File:
         """Check that the file is still the one that was first seen.
 
         Raises:
-            FileChangedError: It was replaced, cut short, written to or removed.
+            FileChangedError: It was replaced, truncated, written to or removed.
         """
         try:
             stat = os.stat(self.place)
@@ -113,11 +114,11 @@ class H5File:
 
 
 def find_file(path: StrPath) -> H5File:
-    """Check that `path` is an HDF5 file that opens, and remember which.
+    """Return the HDF5 file at `path`, after checking that it opens.
 
     Raises:
-        FileMissingError: Nothing is there.
-        NotHDF5Error: Something else is there.
+        FileMissingError: There is no such file.
+        NotHDF5Error: It is not an HDF5 file.
         DamagedFileError: HDF5 cannot open it.
     """
     file = _note_file(os.fspath(path))
@@ -145,13 +146,14 @@ def open_once(path: str) -> Iterator[h5py.File]:
 def find_files(path: StrPath | Sequence[StrPath] | None) -> tuple[H5File, ...]:
     """Expand one path, a glob pattern, or a list of either into the files it names.
 
-    The files come in the sorted order of their paths, whatever order a list had: the same files are
-    the same rows. None is opened: of thousands, each is opened once, when its columns are found.
+    The files are sorted by path, whatever the order of a list, so that the same files always give
+    the same rows. No file is opened here: each of possibly thousands is opened once, when its
+    columns are found.
 
     Raises:
-        FileMissingError: A file is not there, or nothing matches a pattern.
-        NotHDF5Error: Something else than a file is there.
-        OptionError: An empty list, or what is no path.
+        FileMissingError: A file does not exist, or nothing matches a pattern.
+        NotHDF5Error: A path is not a regular file.
+        OptionError: The list is empty, or an entry is not a path.
     """
     names = [name for entry in _parse_paths(path) for name in _expand(entry)]
     return tuple(_note_file(name) for name in sorted(names))
@@ -208,7 +210,7 @@ def _expand(name: str) -> list[str]:
 
 
 def _pattern_of(folder: str) -> str:
-    """Return the pattern that most of the HDF5 files in a folder fit, going by their names."""
+    """Return the pattern that matches most HDF5 files in a folder, judged by their names."""
     endings = [os.path.splitext(name)[1] for name in os.listdir(folder)]
     return "*" + max((".h5", ".hdf5", ".hdf", ".he5", ".nc"), key=endings.count)
 

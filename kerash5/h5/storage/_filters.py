@@ -1,11 +1,12 @@
-"""The stored bytes of one chunk -> its array: a data set's list of filters, undone.
+"""Decode the stored bytes of one chunk with the filters of its data set.
 
-A `Filter` is one entry of that list, as the file states it. A `Pipeline` undoes the whole list for
-one chunk, in place and without the GIL. How a single filter is undone: see `_codecs`. Nothing here
-opens a file, and nothing knows where chunks lie: see `_layout` and `_chunk_map`.
+A `Filter` is one entry of the filter list of a data set, as stored in the file. A `Pipeline`
+decodes all filters of one chunk, in place and without the GIL. `_codecs` decodes single filters.
+Nothing here opens a file or locates chunks: see `_layout` and `_chunk_map`.
 
-Damage is an error: too few bytes, too many, a wrong checksum, bytes behind the end. No stage has
-more room than the chunk can need, so a chunk that claims to be larger costs nothing.
+Damage raises an error: too few bytes, too many, a wrong checksum, bytes behind the end. The buffer
+of each stage is limited to what a valid chunk can need, so a chunk that claims a larger size
+allocates no more memory.
 """
 
 from __future__ import annotations
@@ -42,28 +43,29 @@ __all__ = ["CodecError", "Filter", "Pipeline", "codec_advice", "why_not_decodabl
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One entry of a filter list: what `H5Pget_filter` returns."""
+    """One entry of a filter list, as `H5Pget_filter` returns it."""
 
     code: int  # as registered with The HDF Group
-    flags: int  # bit 0: optional, that is, skipped for a chunk where it fails
-    values: tuple[int, ...]  # `cd_values`; each filter has its own meaning for them
+    flags: int  # bit 0: optional; HDF5 skips the filter for chunks where it fails
+    values: tuple[int, ...]  # `cd_values`; their meaning depends on the filter
     name: str
 
 
 @final
 class Pipeline:
-    """Undoes the filters of a data set, chunk by chunk.
+    """Decodes the filters of a data set, one chunk at a time.
 
-    Made only where `why_not_decodable` is None. It has no state but its description: it pickles,
-    and any number of threads may use it at once.
+    Created only where `why_not_decodable` returns None. It is immutable: it can be pickled, and any
+    number of threads can use it at once.
 
     Args:
-        filters: In stored order, the order in which they were applied on writing.
+        filters: The filters in stored order, the order in which they were applied on writing.
         chunk_bytes: Bytes of a decoded chunk.
         itemsize: Bytes of one element.
 
     Raises:
-        ValueError: `why_not_decodable` says why not; in another process, perhaps.
+        ValueError: A filter cannot be decoded, for instance in another process that lacks the codec
+            library; the message is that of `why_not_decodable`.
     """
 
     __slots__ = ("_chunk_bytes", "_filters", "_itemsize", "_steps")
@@ -80,19 +82,19 @@ class Pipeline:
         return Pipeline, (self._filters, self._chunk_bytes, self._itemsize)
 
     def is_plain(self, mask: int) -> bool:
-        """Whether the stored bytes of a chunk with this mask are its array: no filter applied."""
+        """Return whether a chunk with this mask went through no filter: its bytes are its array."""
         return all(mask >> position & 1 for position in range(len(self._filters)))
 
     def decode(self, stored: bytes | Bytes, mask: int, out: Bytes) -> None:
-        """Decode one chunk into its place.
+        """Decode one chunk into `out`.
 
         Args:
-            stored: What the file holds for the chunk.
-            mask: The chunk's filter mask: where bit i is set, filter i was skipped on writing.
-            out: Shape (chunk_bytes,), C-contiguous.
+            stored: The stored bytes of the chunk.
+            mask: The filter mask of the chunk; bit i is set if filter i was skipped on writing.
+            out: Output buffer, shape (chunk_bytes,), C-contiguous.
 
         Raises:
-            CodecError: The bytes are damaged. What `out` holds then means nothing.
+            CodecError: The bytes are damaged. The content of `out` is then undefined.
         """
         data: Bytes = np.frombuffer(stored, np.uint8)
         steps = self._plan(mask) if mask else self._steps
@@ -100,7 +102,7 @@ class Pipeline:
             data = step.decode(
                 data, out if step is steps[-1] else np.empty(step.max_bytes, np.uint8)
             )
-        if len(data) != len(out):  # no step has looked at it
+        if len(data) != len(out):  # no step has checked the size
             raise CodecError(f"{len(data)} bytes are stored instead of {len(out)}")
         if data is not out:
             out[...] = data
@@ -115,7 +117,7 @@ class Pipeline:
             decode = codec.slow if codec.slow is not None and not codec.is_fast else codec.decode
             steps.append(_Step(codec.name, decode, entry.values, size, is_exact))
             if codec.num_added is None:
-                # What a compressor can have made of it, and more than any would.
+                # An upper bound of what any compressor makes of it.
                 size, is_exact = 2 * size + 4096, False
             else:
                 size += codec.num_added
@@ -123,10 +125,10 @@ class Pipeline:
 
 
 def why_not_decodable(filters: Sequence[Filter], itemsize: int) -> str | None:
-    """Say why chunks with these filters cannot be decoded here; None if they can.
+    """Return why chunks with these filters cannot be decoded here; None if they can.
 
     Args:
-        filters: In stored order.
+        filters: The filters in stored order.
         itemsize: Bytes of one element.
     """
     reasons = (_why_not(entry, itemsize) for entry in filters)
@@ -134,7 +136,7 @@ def why_not_decodable(filters: Sequence[Filter], itemsize: int) -> str | None:
 
 
 def codec_advice(filters: Sequence[Filter]) -> str | None:
-    """Say in words what a pip install would gain for these filters; None if nothing."""
+    """Return what a pip install would speed up for these filters, as text; None if nothing."""
     codecs = [_CODECS[_key(entry)] for entry in filters if _key(entry) in _CODECS]
     lacking = [codec for codec in codecs if not codec.is_fast]
     if not lacking:
@@ -148,9 +150,9 @@ def codec_advice(filters: Sequence[Filter]) -> str | None:
 def _why_not(entry: Filter, itemsize: int) -> str | None:
     codec = _CODECS.get(_key(entry))
     if codec is None:
-        # Szip, nbit and scaleoffset have no decoder of this kind. Blosc2 stores frames of its own,
-        # which its Python package decodes under the GIL.
-        name = entry.name.split(";")[0] or "a nameless filter"  # some hold a whole sentence
+        # No library decodes szip, nbit and scaleoffset outside HDF5. Blosc2 stores its own frames,
+        # which its Python package decodes with the GIL.
+        name = entry.name.split(";")[0] or "a nameless filter"  # some names are a whole sentence
         return f"only HDF5 itself undoes {name} (filter {entry.code})"
     if (reason := codec.why_not(entry.values, itemsize)) is not None:
         return reason
@@ -161,16 +163,16 @@ def _why_not(entry: Filter, itemsize: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One filter of one data set, ready to be undone."""
+    """One filter of one data set, with the function that decodes it."""
 
     name: str
     function: Decode
     values: Values
     max_bytes: int  # upper bound of the size of its output
-    is_exact: bool  # it must give just as many: no compressor comes before it in stored order
+    is_exact: bool  # the output has exactly this size: no compressor precedes it in stored order
 
     def decode(self, data: Bytes, out: Bytes) -> Bytes:
-        """Return what the filter was given on writing; it may lie in `room` or in `data`."""
+        """Decode one filter; the result may be a view of `out` or of `data`."""
         if len(data) == 0:
             raise CodecError(f"{self.name}: there are no bytes")
         try:
@@ -190,18 +192,18 @@ def _never(_values: Values, _itemsize: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One filter that is known here."""
+    """How one filter is decoded, and what that needs."""
 
     name: str
     decode: Decode
-    num_added: int | None = None  # bytes that writing adds; None: it compresses, nobody knows
-    codecs: tuple[str, ...] = ()  # those of imagecodecs that `undo` needs
-    slow: Decode | None = None  # needs none of them
+    num_added: int | None = None  # bytes that encoding adds; None: unknown, because it compresses
+    codecs: tuple[str, ...] = ()  # codecs of imagecodecs that `decode` needs
+    slow: Decode | None = None  # a decoder that needs no library
     why_not: Callable[[Values, int], str | None] = _never  # of its values and the item size
 
     @property
     def is_fast(self) -> bool:
-        """Whether all that `undo` needs is installed."""
+        """Whether the codecs that `decode` needs are installed."""
         library = imagecodecs()
         return not self.codecs or (
             library is not None and all(getattr(library, name).available for name in self.codecs)
@@ -209,12 +211,12 @@ class Codec:
 
 
 def _key(entry: Filter) -> tuple[int, bool]:
-    """Return the code, and whether this is bitshuffle without a compressor."""
+    """Return the filter code, and whether it is bitshuffle without a compressor."""
     return entry.code, entry.code == 32008 and not any(entry.values[4:5])
 
 
 def _why_not_shuffle(values: Values, _itemsize: int) -> str | None:
-    if len(values) == 1 and values[0] > 0:  # what H5Z__filter_shuffle insists on
+    if len(values) == 1 and values[0] > 0:  # required by H5Z__filter_shuffle
         return None
     return f"its shuffle filter states no element size ({values!r})"
 

@@ -1,7 +1,7 @@
-"""Finding a data set in a file, and refusing what reaches outside the file's folder.
+"""Find a data set in a file, and reject data outside the folder of the file.
 
-HDF5 follows links, virtual data sets and raw files to anywhere, and reads what is missing as fill
-values. Here each step is checked before HDF5 takes it. How the data set is stored: see `_layout`.
+HDF5 follows links, virtual data sets and raw files to any path, and reads missing files as fill
+values. Here each step is checked before HDF5 takes it. `_layout` reads how the data set is stored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kerash5._errors import (
 from kerash5.h5.storage._file import FileIdentity, H5File, open_once
 from kerash5.h5.storage._opening import HDF5_ERRORS
 
-# Of links to links and virtual data sets of virtual data sets; HDF5 itself stops at 16 soft links.
+# Depth of nested links and virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
 _NUMBER: Final = r"%\d*b"
 _MAX_LISTED: Final = 12
@@ -35,26 +35,26 @@ _MAX_LISTED: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class FoundDataset:
-    """A data set, and the files besides its own that its rows come from."""
+    """A data set, and the other files that its rows come from."""
 
     dataset: h5py.Dataset
-    other_files: tuple[H5File, ...]  # that links, virtual data sets and raw files lead to
+    other_files: tuple[H5File, ...]  # targets of links, virtual data sets and raw files
 
 
 def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) -> FoundDataset:
-    """Walk to a data set, link by link.
+    """Return a data set, checking each link on the way.
 
     Args:
         file: An open file.
-        path: Where the data set lies, such as "image" or "train/images".
+        path: Path of the data set, such as "image" or "train/images".
         allow_external: Follow links, virtual data sets and external raw files out of the file's
             folder.
 
     Raises:
         UnknownColumnError: There is no such object; the nearest names are listed.
-        ColumnError: It is no data set, or has no rows.
-        ExternalDataError: Its data lie outside the file's folder.
-        FileMissingError: It is made of other files, and one of those is missing.
+        ColumnError: The object is not a data set, or links are nested too deeply.
+        ExternalDataError: The data are outside the folder of the file.
+        FileMissingError: The data are in other files, one of which is missing.
     """
     border = _border(file, allow_external=allow_external)
     found = _walk(file, path, border, _MAX_DEPTH)
@@ -71,11 +71,11 @@ def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) ->
 
 
 def find_object(file: h5py.File, path: str, *, allow_external: bool = False) -> h5py.HLObject:
-    """Walk to a group or a data set, link by link, as `find_dataset` does.
+    """Return a group or a data set, checking each link on the way as `find_dataset` does.
 
     Raises:
         UnknownColumnError: There is no such object.
-        ExternalDataError: It lies outside the file's folder.
+        ExternalDataError: The object is outside the folder of the file.
     """
     return _walk(file, path, _border(file, allow_external=allow_external), _MAX_DEPTH)
 
@@ -85,17 +85,17 @@ def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
 
     Args:
         file: An open file.
-        limit: The most there will be.
+        limit: Maximum number of paths.
 
     Raises:
-        DamagedFileError: HDF5 cannot walk through the file.
+        DamagedFileError: HDF5 cannot list the objects of the file.
     """
     names: list[str] = []
 
     def visit(name: bytes, info: h5py.h5o.ObjInfo) -> bool | None:
         if info.type == h5py.h5o.TYPE_DATASET:
             names.append(name.decode("utf-8", "surrogateescape"))
-        return True if len(names) >= limit else None  # any value ends the walk
+        return True if len(names) >= limit else None  # any value ends the iteration
 
     try:
         # Not File.visititems: it opens each object, and stops at one that HDF5 refuses to open.
@@ -109,7 +109,7 @@ def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
 
 
 def what_is_in(file: H5File) -> str:
-    """Say in words which data sets a file has, for messages."""
+    """Return a sentence that lists the data sets of a file, for messages."""
     with file.open() as handle:
         names = list_datasets(handle, limit=1000)
     if not names:
@@ -120,13 +120,13 @@ def what_is_in(file: H5File) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Border:
-    """The folder that data may not lie outside of, and the files that a walk has met so far."""
+    """The folder that must contain all data, and the files found so far."""
 
-    folder: str | None  # None: data may lie anywhere
-    passed: dict[str, H5File] = field(default_factory=dict)  # by place
+    folder: str | None  # None: data may be anywhere
+    passed: dict[str, H5File] = field(default_factory=dict)  # by real path
 
     def check(self, place: str, what: str) -> str:
-        """Return the real path of a file that `what` points to, or refuse it."""
+        """Return the real path of a file that `what` points to; raise if it is not allowed."""
         real = os.path.realpath(place)
         inside = self.folder is None or os.path.commonpath([self.folder, real]) == self.folder
         if not inside:
@@ -161,7 +161,7 @@ def _walk(file: h5py.File, path: str, border: _Border, depth: int) -> h5py.HLObj
             here = _walk(here.file, target, border, depth - 1)
             continue
         if isinstance(link, h5py.ExternalLink):
-            # What the link leads to is checked before HDF5 follows it, for that may be a link too.
+            # The target is checked before HDF5 follows the link, because it may be a link, too.
             what = f"{path!r} in {file.filename!r} is a link: it points"
             place = _place_beside(here.file, link.filename, "HDF5_EXT_PREFIX")
             with open_once(border.check(place, what)) as other:
@@ -200,7 +200,7 @@ def _too_deep(path: str | None, file: h5py.File) -> ColumnError:
 
 
 def _place_beside(file: h5py.File, target: str, variable: str) -> str:
-    """Return where HDF5 finds a file that `file` names: as the environment says, or beside it."""
+    """Return the path that HDF5 opens for `target`: below a prefix in `variable`, or beside it."""
     prefixes = [prefix for prefix in os.environ.get(variable, "").split(":") if prefix]
     for prefix in prefixes:
         place = os.path.join(prefix, target)
@@ -210,9 +210,9 @@ def _place_beside(file: h5py.File, target: str, variable: str) -> str:
 
 
 def _check_parts(dataset: h5py.Dataset, border: _Border, depth: int) -> None:
-    """Check the other files a data set is made of: raw files, and the sources of a virtual one.
+    """Check the other files of a data set: raw files, and the sources of a virtual data set.
 
-    HDF5 reads what is missing there as fill values or zeros, without an error; here it is one.
+    HDF5 reads missing ones as fill values or zeros, without an error; here they raise one.
     """
     _check_raw_files(dataset, border)
     if not dataset.is_virtual:
@@ -255,7 +255,7 @@ def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
     if creation.get_external_count() == 0:
         return
     what = f"{dataset.name!r} in {dataset.file.filename!r} keeps its bytes in a raw file: it points"
-    # HDF5 looks where the process stands, not beside the file, unless the environment says so.
+    # HDF5 searches the working directory, not the folder of the file, unless this variable is set.
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")
     prefix = prefix.replace("${ORIGIN}", os.path.dirname(os.path.abspath(dataset.file.filename)))
     left = dataset.size * dataset.id.get_type().get_size() if dataset.shape is not None else 0
@@ -271,7 +271,7 @@ def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
 
 
 def has_object(file: H5File, path: str) -> bool:
-    """Say whether a file has an object of this path, inside it or behind a link."""
+    """Return whether a file has an object at this path, inside it or behind a link."""
     with file.open() as handle:
         try:
             find_object(handle, path, allow_external=True)

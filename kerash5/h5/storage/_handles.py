@@ -1,7 +1,7 @@
-"""Open h5py objects in place of paths: what they name, and why some cannot be read from.
+"""Return the paths and names of open h5py objects that are passed instead of paths.
 
-Files are read by handles of one's own, in any process, so an object of the user's serves for its
-names alone.
+Files are read through handles of our own, in any process; only the names of a user's object are
+used.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def name_file(file: h5py.File, what: str) -> str:
 
     Args:
         file: The handle.
-        what: How messages begin, such as "path=".
+        what: Beginning of messages, such as "path=".
 
     Raises:
-        OptionError: It is closed or open for writing, or there is no such file on disk.
+        OptionError: The file is closed, open for writing, or not on disk.
     """
     if not file:
         raise OptionError(f"{what} is an h5py.File that is closed; give the path of the file")
@@ -32,14 +32,14 @@ def name_file(file: h5py.File, what: str) -> str:
 
 
 def name_dataset(dataset: h5py.Dataset, what: str) -> tuple[str, str]:
-    """Return the path of the file that an open data set lies in, and its name there.
+    """Return the path of the file of an open data set, and the name of the data set.
 
     Args:
         dataset: The data set.
-        what: How messages begin, such as "column x=".
+        what: Beginning of messages, such as "column x=".
 
     Raises:
-        OptionError: It is closed or has no name, or its file cannot be read by its path.
+        OptionError: The data set is closed or has no name, or its file cannot be read by its path.
     """
     if not dataset:
         raise OptionError(

@@ -1,7 +1,7 @@
-"""What one data set of an HDF5 file looks like, and where its bytes lie.
+"""The shape, type and storage of one data set of an HDF5 file.
 
-`read_layout` asks h5py once, and a `Layout` after that is plain values that can cross process
-borders. Nothing here reads data: see `h5/reading/_readers`.
+`read_layout` calls h5py once; a `Layout` after that consists of plain values and can be sent to
+other processes. Nothing here reads data: see `h5/reading/_readers`.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ _FILTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one data set is stored. Made only by `read_layout`; all fields agree with each other."""
+    """How one data set is stored. Created only by `read_layout`, which checks all fields."""
 
     shape: tuple[int, ...]
-    maxshape: tuple[int | None, ...]  # None: may grow for ever
-    rank: int  # axes HDF5 knows; those that follow are sub-arrays', in `chunks` and `grid` too
-    dtype: np.dtype  # as h5py reads it, sub-arrays folded into `shape`
+    maxshape: tuple[int | None, ...]  # None: unlimited
+    rank: int  # axes of the data space; later ones, also of `chunks` and `grid`, are sub-arrays'
+    dtype: np.dtype  # as h5py reads it; sub-arrays are in `shape`
     chunks: tuple[int, ...] | None  # None: contiguous, compact or virtual
     num_written_chunks: int
     filters: tuple[Filter, ...]  # in the order they were applied on writing
-    edges_skip_filters: bool | None  # of chunks that reach over the shape; None: cannot be told
-    fill_bytes: bytes | None  # of one value; None: what was never written reads as anything
+    edges_skip_filters: bool | None  # chunks that extend beyond the shape have none; None: unknown
+    fill_bytes: bytes | None  # of one value; None: unwritten values are undefined
     num_stored_bytes: int
-    offset: int | None  # first byte in the file, of contiguous data that was written
-    first_byte: int  # of the HDF5 part of the file: what comes before is a user block
+    offset: int | None  # first byte in the file of written contiguous data; else None
+    first_byte: int  # of the HDF5 part of the file, after a user block
     dtype_is_exact: bool  # the bytes in the file are the bytes h5py would return
     is_virtual: bool
-    has_external_bytes: bool  # in raw files, or in the HDF5 file that a link led to
-    why_not_plain: str | None  # why bytes of the file need not lie, or be, what HDF5 says
+    has_external_bytes: bool  # in raw files, or in an HDF5 file behind a link
+    why_not_plain: str | None  # why file offsets or bytes may differ from what HDF5 reports
 
     @property
     def num_rows(self) -> int:
@@ -72,12 +72,12 @@ class Layout:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of one chunk; 1 where there are no chunks, for then each row stands alone."""
+        """Rows of one chunk; 1 if the data set is not chunked."""
         return self.chunks[0] if self.chunks else 1
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The number of chunks along each axis; empty where there are no chunks."""
+        """The number of chunks along each axis; empty if the data set is not chunked."""
         return tuple(
             -(-length // size) for length, size in zip(self.shape, self.chunks or (), strict=False)
         )
@@ -94,7 +94,7 @@ class Layout:
 
     @property
     def element_bytes(self) -> int:
-        """Bytes of what HDF5 calls one element: a value, or a whole sub-array of them."""
+        """Bytes of one HDF5 element: a value, or a whole sub-array of values."""
         return math.prod(self.shape[self.rank :]) * self.dtype.itemsize
 
     @property
@@ -104,34 +104,34 @@ class Layout:
 
     @property
     def may_be_extensible_array(self) -> bool:
-        """Whether the index may be an extensible array, of which HDF5 miscounts the chunks.
+        """Whether the index may be an extensible array, whose chunks HDF5 reports wrongly.
 
-        It lists them in another order than it says, and counts some outside the shape (seen with
-        1.14.6 and 2.0.0). Whether the index is one is nowhere to be asked: not the file's version,
-        nor the data set's, tells. Only data sets with one axis that may grow for ever have one;
-        where that is the first, order and count are right.
+        HDF5 lists these chunks in another order than documented, and counts some outside the shape
+        (seen with 1.14.6 and 2.0.0). No function returns the kind of index, and the versions of the
+        file and of the data set do not determine it. Only data sets with exactly one unlimited axis
+        have such an index; if that is the first axis, order and count are right.
         """
         return self.maxshape.count(None) == 1 and self.maxshape[0] is not None
 
     @property
     def fill(self) -> np.ndarray | None:
-        """The value, shape (), of all that was never written; None where it reads as anything."""
+        """The value, shape (), of unwritten elements; None if they are undefined."""
         if self.fill_bytes is None:
             return None
         return np.frombuffer(self.fill_bytes, self.dtype).reshape(())
 
     @property
     def foreign_filters(self) -> tuple[tuple[int, str], ...]:
-        """The codes and names of filters that HDF5 does not bring."""
+        """The codes and names of filters that are not built into HDF5."""
         return tuple((one.code, one.name) for one in self.filters if one.code not in _FILTERS)
 
     @property
     def is_plain_file(self) -> bool:
-        """Whether file offsets are what HDF5 says."""
+        """Whether the offsets that HDF5 reports are offsets in the file."""
         return self.why_not_plain is None
 
     def describe(self) -> str:
-        """Say in a few words how the data set is stored."""
+        """Describe in a few words how the data set is stored."""
         if self.is_virtual:
             return "virtual"
         if self.chunks is None:
@@ -147,13 +147,13 @@ def read_layout(
     """Read how a data set is stored.
 
     Args:
-        dataset: What `find_dataset` found.
-        file: The file it was found in; a link may have led to another.
-        may_hold_objects: Accept types of which h5py makes Python objects, such as rows of any
+        dataset: The data set, from `find_dataset`.
+        file: The file it was looked up in; the data set may be in another, behind a link.
+        may_hold_objects: Accept types that h5py reads as Python objects, such as rows of variable
             length, or compounds with text.
 
     Raises:
-        ColumnError: It has no axis to count rows along, or its type cannot be a column.
+        ColumnError: The data set has no axis of rows, or its type cannot be a column.
     """
     where = f"{dataset.name!r} in {dataset.file.filename!r}"
     if dataset.shape is None or len(dataset.shape) == 0:
@@ -200,7 +200,7 @@ def read_layout(
 
 
 def why_not_column(dtype: np.dtype) -> str | None:
-    """Say why values of this type cannot be a column; None if they can."""
+    """Return why values of this type cannot be a column; None if they can."""
     if h5py.check_string_dtype(dtype) is not None:
         return None
     if h5py.check_vlen_dtype(dtype.base) is not None:
@@ -219,7 +219,7 @@ def why_not_column(dtype: np.dtype) -> str | None:
 
 
 def _unfold(dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
-    """Return the shape and the type of values of a type that may be an array, of arrays perhaps."""
+    """Return the shape and the value type of a type that may be an array, also a nested one."""
     shape: tuple[int, ...] = ()
     while dtype.subdtype is not None:
         dtype, inner = dtype.subdtype
@@ -228,7 +228,7 @@ def _unfold(dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _why_not_convertible(dataset: h5py.Dataset, dtype: np.dtype) -> str | None:
-    """Say why HDF5 cannot make what h5py asks for of opaque bytes; None if it can."""
+    """Return why HDF5 cannot convert opaque bytes to what h5py requests; None if it can."""
     base = _unfold(dtype)[1]
     if base.kind != "V" or base.names is not None:
         return None
@@ -243,7 +243,7 @@ def _object_kind(dtype: np.dtype) -> str:
 
 
 def load_filters(filters: Sequence[tuple[int, str]]) -> list[str]:
-    """Make foreign filters known to HDF5, and return the names of those that stay unknown."""
+    """Register foreign filters with HDF5, and return the names of those that stay unknown."""
     missing = [name for code, name in filters if not h5py.h5z.filter_avail(code)]
     if missing:
         with suppress(ImportError):
@@ -261,7 +261,7 @@ def _read_filters(creation: h5py.h5p.PropDCID) -> tuple[Filter, ...]:
 
 
 def _filter_name(code: int, name: bytes) -> str:
-    # Some filters put a sentence here: "HDF5 blosc filter; see http://...".
+    # Some filters store a sentence here: "HDF5 blosc filter; see http://...".
     text = name.decode("utf-8", "replace").strip("\0 ").split(";")[0]
     return escape_controls(text) or f"filter {code}"
 
@@ -278,7 +278,7 @@ def _dtype_is_exact(dataset: h5py.Dataset) -> bool:
 
 
 def _read_fill(creation: h5py.h5p.PropDCID, dtype: np.dtype) -> bytes | None:
-    # HDF5 leaves memory as it was where fill values are never written, or are not defined.
+    # HDF5 leaves memory uninitialised where fill values are never written, or are not defined.
     defined = creation.fill_value_defined()
     if (
         creation.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
@@ -291,27 +291,28 @@ def _read_fill(creation: h5py.h5p.PropDCID, dtype: np.dtype) -> bytes | None:
     try:
         creation.get_fill_value(value)
     except (OSError, RuntimeError, TypeError, ValueError):
-        return None  # of sub-arrays, which h5py cannot ask for
+        return None  # the fill value of sub-arrays, which h5py cannot read
     return value.tobytes()
 
 
 def _edges_skip_filters(dataset: h5py.Dataset) -> bool | None:
-    """Whether chunks that reach over the shape were stored without filters (H5Pset_chunk_opts).
+    """Return whether chunks beyond the shape were stored without filters (H5Pset_chunk_opts).
 
-    Some chunk must have been written: else `read_direct_chunk` takes a size out of thin air
+    At least one chunk must have been written: else `read_direct_chunk` returns an arbitrary size
     (h5py 3.16, HDF5 2.0.0).
 
-    Their filter masks do not tell, and h5py has no H5Pget_chunk_opts. Without filters a chunk has
-    its nominal size: one of another size settles it. Else HDF5 is asked by an experiment.
+    The filter masks of these chunks do not contain it, and h5py has no H5Pget_chunk_opts. Without
+    filters a chunk has its nominal size, so a chunk of another size was filtered. Otherwise an
+    experiment decides: see `_size_of_edge_with_sum`.
     """
     shape, chunks = dataset.shape, dataset.chunks
     pairs = list(zip(shape, chunks or (), strict=False))
     if dataset.size == 0 or not any(length % size for length, size in pairs):
         return False
     chunk_bytes = math.prod(chunks) * dataset.id.get_type().get_size()
-    # The last chunk along every axis reaches over the shape along every axis where any does.
+    # The last chunk along every axis extends beyond the shape along each axis where any does.
     corner = tuple((length - 1) // size * size for length, size in pairs)
-    with suppress(*HDF5_ERRORS):  # that one may not have been
+    with suppress(*HDF5_ERRORS):  # this chunk may not have been written
         if len(dataset.id.read_direct_chunk(corner)[1]) != chunk_bytes:
             return False
     if chunk_bytes > MAX_CHUNK_BYTES:
@@ -323,18 +324,18 @@ def _edges_skip_filters(dataset: h5py.Dataset) -> bool | None:
 
 
 def _size_of_edge_with_sum(dataset: h5py.Dataset) -> int:
-    """Store one partial chunk as `dataset` would, with a checksum only, in a file in memory.
+    """Return the stored bytes of a partial chunk with the options of `dataset` and a checksum.
 
-    The checksum adds 4 bytes wherever filters are applied.
+    The chunk is written to a file in memory. The checksum adds 4 bytes if filters are applied.
     """
-    creation = dataset.id.get_create_plist()  # a copy, and it keeps the option
+    creation = dataset.id.get_create_plist()  # a copy, with the same chunk options
     creation.remove_filter(0)  # all of them
     creation.set_fletcher32()
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_IFSET)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fapl_core(1 << 16, False)
-    # Each with a name of its own: HDF5 refuses the second of two open files of one name.
+    # A unique name, because HDF5 rejects the second of two open files with one name.
     memory = h5py.h5f.create(uuid.uuid4().hex.encode(), h5py.h5f.ACC_EXCL, fapl=access)
     try:
         ones = (1,) * len(dataset.chunks)
@@ -348,8 +349,8 @@ def _size_of_edge_with_sum(dataset: h5py.Dataset) -> int:
 def _why_not_plain(file: h5py.File) -> str | None:
     reasons = (
         (file.driver != "sec2", f"HDF5 reads the file with its driver {file.driver!r}"),
-        # Intent 0 is plain read-only: opening "r" what this process has open for writing gives a
-        # writing handle, with bytes in memory that are not in the file yet.
+        # Intent 0 is plain read-only. Opening a file with "r" that this process has open for
+        # writing gives a writing handle, with bytes in memory that are not in the file yet.
         (file.id.get_intent() != 0, "the file is open for writing in this process, or by SWMR"),
         (
             file.userblock_size > 0 and h5py.version.hdf5_version_tuple < (1, 14, 4),

@@ -1,6 +1,6 @@
-"""Names of objects that differ in one place, such as sample_1, sample_2: found, and in which order.
+"""Find and sort the names of objects that differ in one field, such as sample_1, sample_2.
 
-A `NamePattern` is a path with a field in it, as in "sample_{row}/image". Nothing here reads data.
+A `NamePattern` is a path with a field, as in "sample_{row}/image". Nothing here reads data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def natural_key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Return what sorts names as people do: sample_2 before sample_10."""
+    """Return the key that sorts names in natural order: sample_2 before sample_10."""
     pieces = [
         (not piece.isdigit(), int(piece) if piece.isdigit() else 0, piece)
         for piece in _DIGITS.split(name)
@@ -31,12 +31,12 @@ def natural_key(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 @final
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """A path in a file of which one name has a field, in braces, that stands for any text.
+    """A path in a file with a field in braces in one name, which matches any text.
 
     Args:
-        path: Such as "sample_{row}/image", or "sample_{row:d}/image" for numbers alone. What
-            follows an @ is the name of an attribute.
-        field: The field, such as "row". It may come again: it is then the same text.
+        path: The path, such as "sample_{row}/image", or "sample_{row:d}/image" to match only
+            numbers. A name after an @ is that of an attribute.
+        field: The field, such as "row". Where it occurs more than once, it is the same text.
     """
 
     path: str
@@ -55,31 +55,31 @@ class NamePattern:
 
     @property
     def stem(self) -> str:
-        """The path up to and with the first name that has the field."""
+        """The path up to and including the first name that has the field."""
         names = self.path.partition("@")[0].strip("/").split("/")
         first = next(place for place, name in enumerate(names) if self._marks.search(name))
         return "/".join(names[: first + 1])
 
     def fill(self, value: str) -> str:
-        """Return the path of one of the objects."""
+        """Return the path with the field replaced by `value`."""
         return self._marks.sub(lambda _: value, self.path)
 
     def find(self, file: H5File, handle: h5py.File, *, allow_external: bool) -> list[str]:
-        """Return what the field stands for in the names of a file, in natural order.
+        """Return the values of the field in the names of a file, in natural order.
 
         Args:
             file: The file.
-            handle: It, opened.
+            handle: The open handle of the file.
             allow_external: As in `Source`.
 
         Raises:
-            UnknownColumnError: The group that the names should be in is not there.
-            ColumnError: No name fits.
+            UnknownColumnError: The group of the names does not exist.
+            ColumnError: No name matches.
         """
         folder, _, name = self.stem.rpartition("/")
         first, kind, *others = self._marks.split(name)
         value = r"\d+" if ":d" in {kind, *others} else ".+"
-        texts = map(re.escape, others[::2])  # between the marks lie their kinds
+        texts = map(re.escape, others[::2])  # every second piece is the kind of a field
         shape = re.compile(
             re.escape(first) + f"(?P<value>{value})" + "(?P=value)".join(texts), re.DOTALL
         )

@@ -1,6 +1,6 @@
-"""Open an HDF5 file, or say why it does not open and what to do about it.
+"""Open an HDF5 file, or raise an error that explains why it does not open and how to fix that.
 
-What people meet under an HDF5 name is often something else: a pointer, a web page, an archive.
+A file with an HDF5 name is often something else: a Git LFS pointer, a web page, an archive.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kerash5._errors import (
     explain_system_error,
 )
 
-# What HDF5 raises about damaged data. A size that is wrong may ask for more memory than there is.
+# Raised by HDF5 for damaged data. MemoryError: a wrong size may request too much memory.
 HDF5_ERRORS: Final = (MemoryError, OSError, RuntimeError, ValueError)
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"  # HDF5 file format specification, section II.A
 
-# First bytes of what people meet under an HDF5 name, and what to do about it.
+# First bytes of other formats with HDF5 file names, and the message for each.
 _STRANGERS: Final = (
     (
         b"version https://git-lfs",
@@ -44,7 +44,7 @@ _STRANGERS: Final = (
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an error of HDF5 says; the one about memory says nothing."""
+    """Return the text of an HDF5 error; a MemoryError has none, so it gets one."""
     return str(error) or "it needs more memory than there is"
 
 
@@ -52,14 +52,14 @@ def open_hdf5(place: str, name: str) -> h5py.File:
     """Open a file for reading.
 
     Args:
-        place: Where it lies.
-        name: What messages call it.
+        place: Absolute path of the file.
+        name: Name of the file in messages.
 
     Raises:
-        FileError: It cannot be opened; the message says why, and what to do.
+        FileError: It cannot be opened; the message states the reason and the cure.
     """
     try:
-        # best-effort: file systems without locks (NFS, some containers) must not refuse a read.
+        # best-effort: a file system without locks (NFS, some containers) must not make reads fail.
         return h5py.File(place, "r", locking="best-effort")
     except HDF5_ERRORS as error:
         raise _explain_failed_open(name, place, error) from error

@@ -1,4 +1,4 @@
-"""The rows of many parts, one after another: which part a row lies in, and in which files."""
+"""The parts of a source and their files; maps row numbers to parts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kerash5.h5.storage._file import H5File
 
 @final
 class Parts:
-    """Files, or groups of one, whose rows follow one another.
+    """Files, or groups of one file, whose rows are concatenated.
 
     Args:
         lengths: The number of rows of each part.
-        files: For each part the files that its rows lie in, each once.
+        files: For each part the files of its rows, without repeats.
     """
 
     def __init__(self, lengths: Sequence[int], files: Sequence[tuple[H5File, ...]]) -> None:
@@ -42,13 +42,13 @@ class Parts:
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def split(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
-        """Yield each part that some of the rows lie in, and which these are; None for all."""
+        """Yield each part with some of the rows, and the indices of these rows; None for all."""
         if len(self) == 1:
             if len(rows):
                 yield 0, None
             return
         part_of = self.find(rows)
-        # Sorted once: parts may be thousands of files of one row each.
+        # One sort instead of a search per part: there may be thousands of files of one row each.
         order = np.argsort(part_of, kind="stable")
         ordered = part_of[order]
         edges = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
@@ -56,7 +56,7 @@ class Parts:
             yield int(ordered[low]), order[low:high]
 
     def files_of(self, parts: Iterable[int]) -> tuple[H5File, ...]:
-        """Return the files that some parts lie in, each once: a file may hold many parts."""
+        """Return the files of some parts without repeats; a file may have many parts."""
         return tuple(dict.fromkeys(file for part in parts for file in self._files[part]))
 
     def check_unchanged(self, part: int) -> None:

@@ -1,6 +1,6 @@
-"""The open HDF5 handles of this process: at most 128, opened on first use, closed with their users.
+"""The open HDF5 handles of this process: at most 128, opened on first use, closed when unused.
 
-Ten thousand files need no ten thousand descriptors. What a file is: see `H5File`.
+So ten thousand files do not need ten thousand descriptors. `H5File` describes a file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _MAX_OPEN: Final = 128  # half of the smallest default descriptor limit in use (
 class HandlePool:
     """The open handles of this process, least recently used first.
 
-    One lock serves: h5py has only one itself.
+    One lock is enough, because h5py itself has only one.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._handles: OrderedDict[H5File, h5py.File] = OrderedDict()
-        # The same files by what tells that two are versions of one.
+        # The same files by path and by inode, to find older versions of a file.
         self._versions: dict[object, H5File] = {}
         self._users: Counter[H5File] = Counter()
-        self._num_lent = 0  # to the thread that holds the lock, one call within another
+        self._num_lent = 0  # nested calls of the thread that has the lock
         self._leavers: deque[tuple[H5File, ...]] = deque()
 
     def retain(self, files: tuple[H5File, ...]) -> None:
@@ -43,10 +43,10 @@ class HandlePool:
             self._users.update(files)
 
     def leave(self, files: tuple[H5File, ...]) -> None:
-        """Note that a user of these files is gone; close what has none left.
+        """Record that a user of these files is gone; close the files that have no user left.
 
-        The garbage collector calls this in the middle of anything, HDF5's lock held perhaps by
-        this thread: it waits for no lock, and whoever holds it closes the files afterwards.
+        The garbage collector may call this at any time, even while this thread has the lock of
+        HDF5. So it never waits for a lock: the thread that has it closes the files afterwards.
         """
         self._leavers.append(files)
         self._close_unused()
@@ -54,7 +54,7 @@ class HandlePool:
     def _close_unused(self) -> None:
         while self._leavers and self._lock.acquire(blocking=False):
             try:
-                if self._num_lent:  # by this thread: it closes them when it has read
+                if self._num_lent:  # to this thread, which closes them after reading
                     return
                 self._forget_leavers()
             finally:
@@ -102,23 +102,23 @@ class HandlePool:
         if (handle := self._handles.pop(file, None)) is not None:
             for key in _version_keys(file):
                 self._versions.pop(key, None)
-            with suppress(*HDF5_ERRORS):  # of damaged metadata; nothing was written
+            with suppress(*HDF5_ERRORS):  # damaged metadata; nothing was written
                 handle.close()
 
     def _close_older(self, file: H5File) -> None:
-        """Close handles of what the file was before: HDF5 would answer from what it remembers."""
+        """Close handles of older versions of the file, whose cached metadata HDF5 would reuse."""
         for key in _version_keys(file):
             other = self._versions.get(key)
             if other is not None and other.identity != file.identity:
                 self._close_one(other)
 
     def forget(self) -> None:
-        """Start over in a forked child: another thread of the parent may have held the lock."""
-        self.__init__()  # type: ignore[misc]  # the point is to be new again
+        """Reset the pool in a forked child: a thread of the parent may have had the lock."""
+        self.__init__()  # type: ignore[misc]  # resets every attribute
 
 
 def _version_keys(file: H5File) -> tuple[object, object]:
-    """Return what two versions of one file share, either of it: its place, or what lies there."""
+    """Return the two keys that identify versions of one file: its path, and its inode."""
     return file.place, (file.identity.device, file.identity.inode)
 
 
@@ -128,10 +128,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def close_with(user: object, files: tuple[H5File, ...]) -> None:
-    """Close the handles of files once every object that was given to this function is gone.
+    """Close the handles of files once all objects registered for them here are gone.
 
     Args:
-        user: What reads them.
+        user: The object that reads them.
         files: The files.
     """
     POOL.retain(files)
@@ -139,17 +139,17 @@ def close_with(user: object, files: tuple[H5File, ...]) -> None:
 
 
 def close_files(files: Iterable[H5File] | None = None) -> None:
-    """Close HDF5 handles this process reads from; they reopen by themselves when needed.
+    """Close the HDF5 handles of this process; they reopen automatically when needed.
 
     Args:
-        files: Those of these files; None for all.
+        files: The files to close; None for all.
     """
     POOL.close(files)
 
 
 @contextmanager
 def closing_files(files: Iterable[H5File]) -> Iterator[None]:
-    """Close the handles of files at the end, also after an error: they can then be mended."""
+    """Close the handles of files at the end, also after an error, so that they can be replaced."""
     try:
         yield
     finally:
