@@ -271,16 +271,17 @@ class Source:
         rows: NDArray[np.int64],
         out: Mapping[str, np.ndarray],
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Load rows to places in the given arrays.
+        """Load rows to given positions of the given arrays.
 
         Args:
-            rows: In range, any order, shape (n,).
+            rows: Row numbers in [0, len(self)), any order, shape (n,).
             out: One array per column, shape (m, *row_shape).
-            places: Row i goes to place places[i], no two to the same; None: one after another.
-            share: Do the how manyeth part of the work of how many, at most `num_shares`; all of
-                them may be done at the same time.
+            places: Row i is loaded to out[name][places[i]], shape (n,), without repeats; None:
+                rows are loaded to 0 to n - 1.
+            shard: (index, count), count at most `num_shards`; load only the `index`-th of `count`
+                slices of the work. Threads can load all of them at the same time.
         """
         for part, chosen in self._parts.split(rows):
             self._parts.check_unchanged(part)
@@ -288,7 +289,7 @@ class Source:
             if chosen is not None:
                 here = rows[chosen] - self._parts.starts[part]
                 goes = chosen if places is None else places[chosen]
-            load_rows(self._columns, part, here, out, places=goes, share=share)
+            load_rows(self._columns, part, here, out, places=goes, shard=shard)
 
     def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
         """Load rows [start, stop) of one part into arrays of shape (stop - start, *row_shape)."""
@@ -318,9 +319,9 @@ class Source:
         return sum(column.loaded_row_bytes for column in self._columns.values())
 
     @property
-    def num_shares(self) -> int:
-        """How many threads can load one block side by side."""
-        return max(part.num_shares for column in self._columns.values() for part in column.parts)
+    def num_shards(self) -> int:
+        """Maximum number of threads that can load one block together."""
+        return max(part.num_shards for column in self._columns.values() for part in column.parts)
 
     @property
     def is_direct(self) -> bool:

@@ -26,11 +26,11 @@ _SHARE_OF_REST: Final = 5  # a piece is a fifth of what is left, so that the las
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Something to load by one thread: rows of some blocks, or a share of the chunks of one."""
+    """What one thread loads at a time: rows of some blocks, or a shard of one block."""
 
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]  # in the order that they are served in
-    share: tuple[int, int] = (0, 1)  # the how manyeth of how many
+    places: NDArray[np.int64]  # of the rows in the window's arrays
+    shard: tuple[int, int] = (0, 1)  # (index, count) of the slice of a block
 
 
 @dataclass(slots=True, eq=False)
@@ -65,14 +65,14 @@ def next_window(plan: Plan, window: Window) -> Window:
 
 
 def find_contents(
-    plan: Plan, blocks: Blocks, num_shares: int, window: Window, *, in_order: bool
+    plan: Plan, blocks: Blocks, num_shards: int, window: Window, *, in_order: bool
 ) -> Contents:
     """Find out what a window consists of.
 
     Args:
         plan: The order.
         blocks: Rows that are best read together.
-        num_shares: How many threads can load one block side by side.
+        num_shards: Maximum number of threads that can load one block together.
         window: One of the plan's.
         in_order: Rows are loaded to the order they are served in; else to that of the file.
     """
@@ -82,13 +82,13 @@ def find_contents(
         places[order] = places.copy()
     block = blocks.of_rows(rows)
     stops = np.append(np.flatnonzero(block[1:] != block[:-1]) + 1, len(rows)).tolist()
-    shares = min(num_shares, -(-_FEWEST_PIECES // len(stops)))
-    if shares == 1:  # several blocks a piece
+    shards = min(num_shards, -(-_FEWEST_PIECES // len(stops)))
+    if shards == 1:  # several blocks a piece
         stops = _thin_out(stops)
     pieces = [
-        Piece(rows[start:stop], places[start:stop], (share, shares))
+        Piece(rows[start:stop], places[start:stop], (shard, shards))
         for start, stop in pairwise([0, *stops])
-        for share in range(shares)
+        for shard in range(shards)
     ]
     return Contents(rows[order], None if in_order else order, pieces[::-1])
 

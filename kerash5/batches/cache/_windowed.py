@@ -69,8 +69,8 @@ class WindowRows(AbstractRows, Shared):
         self._setup()
 
     def _setup(self) -> None:
-        shares, in_order = self._source.num_shares, self.hands_out
-        find = partial(find_contents, self._plan, self._blocks, shares, in_order=in_order)
+        shards, in_order = self._source.num_shards, self.hands_out
+        find = partial(find_contents, self._plan, self._blocks, shards, in_order=in_order)
         self._prefetcher = Prefetcher(find)
         self._windows = ResidentWindows(self._source, self._most)
         self._loader = WindowLoader(
@@ -183,7 +183,7 @@ class WindowRows(AbstractRows, Shared):
         Chunks that cut rows into tiles are not decoded to the order of serving: scattering small
         pieces of rows takes NumPy longer than gathering the rows afterwards.
         """
-        return self._source.num_shares == 1
+        return self._source.num_shards == 1
 
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
         """Drop the windows before step `oldest`; load the one it is in, and the one after it."""

@@ -39,18 +39,18 @@ def load_rows(
     out: Mapping[str, np.ndarray],
     *,
     places: NDArray[np.int64] | None,
-    share: tuple[int, int],
+    shard: tuple[int, int],
 ) -> None:
     """Load rows of one part to their places; arguments as of `AbstractReader.read_rows`."""
     for names in group_columns(columns, part):
         column = columns[names[0]]
         if len(names) > 1:
-            if share[0] == 0:
+            if shard[0] == 0:
                 targets = [(columns[name].parts[part], out[name]) for name in names]
                 read_rows_together(targets, rows, places)
         elif column.labels is None:
-            column.parts[part].read_rows(rows, out[names[0]], places, share)
-        elif share[0] == 0:
+            column.parts[part].read_rows(rows, out[names[0]], places, shard)
+        elif shard[0] == 0:
             stored = np.empty((len(rows), *column.stored_shape), column.stored_dtype)
             column.parts[part].read_rows(rows, stored)
             out[names[0]][slice(None) if places is None else places] = column.load(stored)

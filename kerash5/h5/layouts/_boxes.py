@@ -35,7 +35,7 @@ class AbstractBoxes(ABC):
         highs: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64],
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their places.
 
@@ -44,7 +44,7 @@ class AbstractBoxes(ABC):
             highs: The corner after its last, shape (n, num_axes); inside the volume.
             out: Shape (m, *box_shape, *rest), C-contiguous. A smaller box fills the beginning.
             places: Box i goes to out[places[i]].
-            share: Do the how manyeth part of how many.
+            shard: (index, count); read only the `index`-th of `count` slices of the chunks.
         """
 
 
@@ -79,13 +79,13 @@ class ChunkBoxes(AbstractBoxes):
         highs: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64],
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their places."""
         wanted = self._find_chunks(lows, highs)
         chosen = sorted(wanted)
         count = len(chosen)
-        chosen = chosen[count * share[0] // share[1] : count * (share[0] + 1) // share[1]]
+        chosen = chosen[count * shard[0] // shard[1] : count * (shard[0] + 1) // shard[1]]
         target = as_copied(out)
         corners, ends, goes = lows.tolist(), highs.tolist(), places.tolist()
 
@@ -156,10 +156,10 @@ class ContiguousBoxes(AbstractBoxes):
         highs: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64],
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their places."""
-        if share[0] or not out[:1].nbytes:
+        if shard[0] or not out[:1].nbytes:
             return
         box_bytes, most = out[:1].nbytes, max(1, _LINES // math.prod(out.shape[1 : self._num_axes]))
         steps = [out.strides[axis + 1] for axis in range(self._num_axes)]
@@ -201,10 +201,10 @@ class SlabBoxes(AbstractBoxes):
         highs: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64],
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their places."""
-        if share[0]:
+        if shard[0]:
             return
         target = as_copied(out)
         for start, stop in sorted({*zip(lows[:, 0].tolist(), highs[:, 0].tolist(), strict=True)}):

@@ -23,7 +23,7 @@ from kerash5.h5.storage._chunk_map import ChunkMap
 from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._layout import Layout
 
-_MAX_SHARES: Final = 8
+_MAX_SHARDS: Final = 8
 _LARGE_BYTES: Final = 1 << 20  # of a row that several threads read together
 
 Opened = tuple[Layout, AbstractReader]
@@ -125,11 +125,11 @@ class ContiguousDatasetReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for with one system call."""
         size = self.row_bytes
-        if not len(rows) or share[0] or not size:
+        if not len(rows) or shard[0] or not size:
             return
         goes = np.arange(len(rows)) if places is None else places
         read_places(
@@ -164,7 +164,7 @@ class DatasetReader(AbstractReader):
         self.is_direct = all(one.is_direct for one in self._datasets)
         num_bands = -(-first.num_rows // max(1, first.block_rows))
         is_large = self.row_bytes >= _LARGE_BYTES and first.block_rows > 1
-        self.num_shares = max(1, min(_MAX_SHARES, num_bands)) if is_large else 1
+        self.num_shards = max(1, min(_MAX_SHARDS, num_bands)) if is_large else 1
         self.other_files = tuple(
             dict.fromkeys(f for one in self._datasets for f in one.other_files)
         )
@@ -180,10 +180,10 @@ class DatasetReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for, each once."""
-        low, high = self._slice(share)
+        low, high = self._slice(shard)
         goes = range(len(rows)) if places is None else places.tolist()
         done: dict[int, int] = {}
         for row, place in zip(rows.tolist(), goes, strict=True):
@@ -199,13 +199,13 @@ class DatasetReader(AbstractReader):
         """Say in words how the first data set is reached."""
         return self._datasets[0].describe()
 
-    def _slice(self, share: tuple[int, int]) -> tuple[int, int]:
-        """Return the part of axis 0 of each data set that a share of the work is."""
+    def _slice(self, shard: tuple[int, int]) -> tuple[int, int]:
+        """Return the bounds [low, high) of a shard along axis 0 of each data set."""
         length, band = self.row_shape[0], max(1, self._datasets[0].block_rows)
-        if self.num_shares == 1:
-            return (0, 0) if share[0] else (0, length)
+        if self.num_shards == 1:
+            return (0, 0) if shard[0] else (0, length)
         bands = -(-length // band)
-        low, high = (bands * number // share[1] * band for number in (share[0], share[0] + 1))
+        low, high = (bands * number // shard[1] * band for number in (shard[0], shard[0] + 1))
         return min(low, length), min(high, length)
 
 
@@ -237,10 +237,10 @@ class ValueReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Copy values in the order asked for."""
-        if share[0] == 0:
+        if shard[0] == 0:
             out[slice(None) if places is None else places] = self._values[rows]
 
     def describe(self) -> str:

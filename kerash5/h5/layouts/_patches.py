@@ -27,7 +27,7 @@ Border = Literal["drop", "pad", "shift"]
 _BLOCK_BYTES: Final = 4 << 20  # of patches that are best read together; more, and few are mixed
 _GOOD_ENOUGH: Final = 1.25  # times the fewest chunks decoded for a patch
 _LARGE_BYTES: Final = 4 << 20  # of a block that several threads read together
-_MAX_SHARES: Final = 8
+_MAX_SHARDS: Final = 8
 _BORDER_WORDS: Final = {
     "drop": "whole ones alone",
     "pad": "those at the border padded with zeros",
@@ -146,7 +146,7 @@ class PatchReader(AbstractReader):
         )
         self.block_rows = choose_block(grid, self._boxes.chunks, self.row_bytes)
         is_large = self.block_rows * self.row_bytes >= _LARGE_BYTES and not self.is_direct
-        self.num_shares = _MAX_SHARES if is_large else 1
+        self.num_shards = _MAX_SHARDS if is_large else 1
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
         """Read runs of patches to their places."""
@@ -159,16 +159,16 @@ class PatchReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read patches in the order asked for; what they share is decoded once."""
-        if not len(rows) or (share[0] and self.num_shares == 1):
+        if not len(rows) or (shard[0] and self.num_shards == 1):
             return
         goes = np.arange(len(rows)) if places is None else places
         lows, highs = self._grid.corners(rows)
-        if self._grid.border == "pad" and share[0] == 0:
+        if self._grid.border == "pad" and shard[0] == 0:
             self._pad(highs - lows, out, goes)
-        self._boxes.read(lows, highs, out, goes, share if self.num_shares > 1 else (0, 1))
+        self._boxes.read(lows, highs, out, goes, shard if self.num_shards > 1 else (0, 1))
 
     def describe(self) -> str:
         """Say in words how the values are reached."""

@@ -72,10 +72,10 @@ class WindowReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read windows in the order asked for; values that they share are read once."""
-        if share[0] or not len(rows):
+        if shard[0] or not len(rows):
             return
         goes = np.arange(len(rows)) if places is None else places
         if (rows[1:] < rows[:-1]).any():

@@ -78,7 +78,7 @@ class ChunkedReader(AbstractReader):
         ]
         self._tiles: list[tuple[tuple[int, int], ...]] = list(product(*edges))
         self._holds_whole_rows = self.chunks[1:] == self.row_shape
-        self.num_shares = max(1, len(self._tiles))
+        self.num_shards = max(1, len(self._tiles))
         self._is_small = layout.chunk_bytes < _SMALL_BYTES
 
     @abstractmethod
@@ -109,11 +109,11 @@ class ChunkedReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for; each chunk is decoded once."""
         count = len(self._tiles)
-        tiles = range(count * share[0] // share[1], count * (share[0] + 1) // share[1])
+        tiles = range(count * shard[0] // shard[1], count * (shard[0] + 1) // shard[1])
         if tiles:
             self._load(split_bands(rows, places, self.chunks[0]), tiles, out)
 

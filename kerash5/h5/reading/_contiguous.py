@@ -73,10 +73,10 @@ class ContiguousReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for, neighbours with one system call."""
-        if not len(rows) or share[0]:
+        if not len(rows) or shard[0]:
             return
         is_new = rows[1:] - rows[:-1] != 1
         if places is not None:

@@ -86,10 +86,10 @@ class DerivedReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for."""
-        if share[0] == 0:
+        if shard[0] == 0:
             read_rows_together([(self, out)], rows, places)
 
     def describe(self) -> str:

@@ -68,10 +68,10 @@ class _RangeReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for."""
-        if share[0] or not len(rows):
+        if shard[0] or not len(rows):
             return
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]

@@ -46,7 +46,7 @@ class AbstractReader(ABC):
     dtype: np.dtype
     block_rows: int  # rows that are stored, and so best read, together
     is_direct: bool  # single rows cost no more than their own bytes
-    num_shares: int = 1  # that the bytes of a block can be read in, side by side
+    num_shards: int = 1  # into how many shards threads can split one block
     other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
     origin: Origin | None = None  # None: of no data set
     named_by: str | None = None  # the data set of the names of its numbers, where an attribute says
@@ -72,7 +72,7 @@ class AbstractReader(ABC):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for, repeats allowed.
 
@@ -80,8 +80,9 @@ class AbstractReader(ABC):
             rows: Their numbers, shape (n,).
             out: Where they go, shape (m, *row_shape), C-contiguous.
             places: Row i goes to out[places[i]], no two to the same; None: one after another.
-            share: Do the how manyeth part of how many. Where rows are cut into several chunks,
-                threads can do them side by side; elsewhere the first share is everything.
+            shard: (index, count); read only the `index`-th of `count` slices of the chunks, so that
+                threads can split one block. A reader that cannot split its rows reads all of them
+                for index 0, and none for the others.
         """
 
     @abstractmethod
@@ -178,10 +179,10 @@ class H5pyReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the order asked for, each chunk at most once."""
-        if share[0]:
+        if shard[0]:
             return
         ordered, back = np.unique(rows, return_inverse=True)
         is_ordered = len(ordered) == len(rows) and bool((ordered == rows).all())
@@ -277,10 +278,10 @@ class ConstantReader(AbstractReader):
         rows: NDArray[np.int64],
         out: np.ndarray,
         places: NDArray[np.int64] | None = None,
-        share: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Fill the places of the rows with the value."""
-        if share[0] == 0:
+        if shard[0] == 0:
             out[slice(None) if places is None else places] = self._value
 
     def describe(self) -> str:

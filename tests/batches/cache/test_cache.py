@@ -199,14 +199,14 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
         load_runs(source, runs, out)
 
     def counting_rows(
-        source: Source, rows: Any, out: Any, places: Any = None, share: tuple[int, int] = (0, 1)
+        source: Source, rows: Any, out: Any, places: Any = None, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        if share[0] == 0 and places is not None:  # None: not a window
+        if shard[0] == 0 and places is not None:  # None: not a window
             blocks = Blocks(source.part_starts, source.block_rows).of_rows(rows)
             for block in np.unique(blocks):
                 some = rows[blocks == block]
                 found[int(some[0]), int(some[-1]) + 1] += 1
-        load_rows_to(source, rows, out, places, share)
+        load_rows_to(source, rows, out, places, shard)
 
     monkeypatch.setattr(Source, "load_runs", counting_runs)
     monkeypatch.setattr(Source, "load_rows_to", counting_rows)
@@ -543,14 +543,14 @@ def tiled(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_threads_share_the_chunks_that_rows_are_cut_into(
     tiled: Source, threads: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares: set[tuple[int, int]] = set()
+    shards: set[tuple[int, int]] = set()
     load = Source.load_rows_to
 
     def counting(
-        source: Source, rows: Any, out: Any, places: Any = None, share: tuple[int, int] = (0, 1)
+        source: Source, rows: Any, out: Any, places: Any = None, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        shares.add(share)
-        load(source, rows, out, places, share)
+        shards.add(shard)
+        load(source, rows, out, places, shard)
 
     expected = tiled.read(np.arange(NUM_ROWS))
     monkeypatch.setattr(Source, "load_rows_to", counting)
@@ -560,7 +560,7 @@ def test_threads_share_the_chunks_that_rows_are_cut_into(
     for step, loaded in walk(store, range(2 * plan.steps_per_epoch), threads):
         for name in ("x", "y"):
             assert_array_equal(loaded[name], expected[name][plan.rows(step)])
-    assert shares == {(number, 6) for number in range(6)}
+    assert shards == {(number, 6) for number in range(6)}
 
 
 # Resident

@@ -196,11 +196,11 @@ def test_threads_may_share_the_chunks_of_patches(
 ) -> None:
     monkeypatch.setattr("kerash5.h5.layouts._patches._LARGE_BYTES", 1)
     source = k5.patches_from_volumes(path, x="raw", shape=(24, 24, 24), border="pad")
-    assert source.num_shares == 8
+    assert source.num_shards == 8
     rows = np.array([5, 17, 0, 5])
     out = {"x": np.full((4, 24, 24, 24), 7, "u4")}
-    for share in range(3):
-        source.load_rows_to(rows, out, np.array([3, 2, 0, 1]), (share, 3))
+    for shard in range(3):
+        source.load_rows_to(rows, out, np.array([3, 2, 0, 1]), (shard, 3))
     expected = k5.patches_from_volumes(
         path, x="raw", shape=(24, 24, 24), border="pad", reader="h5py"
     ).read(rows)

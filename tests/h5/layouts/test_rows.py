@@ -153,7 +153,7 @@ def test_data_sets_stored_alike_have_one_reader(tmp_path: Path) -> None:
         assert source.read([10, 11])["y"].tolist() == [1, 0]
 
 
-def test_large_rows_are_read_in_shares(tmp_path: Path) -> None:
+def test_large_rows_are_read_in_shards(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((3, 64, 8, 512))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for number, each in enumerate(values):
@@ -162,10 +162,10 @@ def test_large_rows_are_read_in_shares(tmp_path: Path) -> None:
             file.create_dataset(f"{number}/v", data=each, **options)
     source = k5.rows_from_groups(tmp_path / "a.h5", x="{row}/v")
     assert type(source.columns["x"].parts[0]) is DatasetReader
-    assert source.num_shares == 8
+    assert source.num_shards == 8
     out = {"x": np.zeros((4, *values.shape[1:]))}
-    for share in range(5):
-        source.load_rows_to(np.array([2, 0, 2]), out, np.array([3, 1, 0]), (share, 5))
+    for shard in range(5):
+        source.load_rows_to(np.array([2, 0, 2]), out, np.array([3, 1, 0]), (shard, 5))
     assert_array_equal(
         out["x"], np.stack([values[2], values[0], np.zeros_like(values[0]), values[2]])
     )
