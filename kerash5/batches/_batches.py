@@ -342,7 +342,7 @@ def _plan_batches(
         rows,
         options.drop_last,
         options.shard,
-        demand.blocks.cut(rows) if is_windowed else None,
+        demand.blocks.block_starts(rows) if is_windowed else None,
         demand.window_blocks if is_windowed else 1,
         reason,
     )

@@ -208,7 +208,7 @@ def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None)
     if demand.is_direct:
         reason = "directly from the file"
         return DirectRows(demand.source, plan, reason, _keep(demand))
-    if plan.cut is not None:
+    if plan.block_starts is not None:
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
     is_text = any(demand.source.columns[name].loaded_dtype.hasobject for name in demand.read)
     if scratch is not None and not is_text:  # a file holds no objects

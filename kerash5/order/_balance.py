@@ -1,4 +1,4 @@
-"""Balanced classes: each row as often as it takes for all classes to have equally many."""
+"""Balance classes: repeat rows until all classes have equally many, or weight the classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerash5._errors import OptionError
 from kerash5.order._permutation import make_key, parse_seed, permutation
 
-_BALANCE: Final = 5  # what the key is for; the plan uses 1 to 3, a split 4
+_BALANCE: Final = 5  # purpose of the key; the plan uses 1 to 3, a split 4
 
 
 def balance_rows(labels: ArrayLike, *, seed: int = 0) -> NDArray[np.int64]:
@@ -27,7 +27,7 @@ def balance_rows(labels: ArrayLike, *, seed: int = 0) -> NDArray[np.int64]:
         Row numbers, sorted, with repeats; shape (number of classes * m,).
 
     Raises:
-        OptionError: There is no row, or labels are no flat array.
+        OptionError: `labels` is empty or not a flat array.
     """
     array = np.asarray(labels)
     if array.ndim != 1 or not len(array):
@@ -45,15 +45,15 @@ def balance_rows(labels: ArrayLike, *, seed: int = 0) -> NDArray[np.int64]:
 
 
 def balanced_weights(labels: ArrayLike) -> dict[int, float]:
-    """Return a weight per class id so that all classes weigh the same: n / (classes * count).
+    """Return one weight per class id, n / (classes * count), so that all classes weigh the same.
 
-    As scikit-learn's `class_weight="balanced"`; the mean weight of a row is 1.
+    This is scikit-learn's `class_weight="balanced"`; the mean weight of a row is 1.
 
     Args:
         labels: One class id per row, whole numbers, shape (n,).
 
     Raises:
-        OptionError: They are no flat array of whole numbers.
+        OptionError: `labels` is empty or not a flat array of whole numbers.
     """
     array = np.asarray(labels)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "iub":

@@ -1,6 +1,6 @@
-"""Blocks: runs of rows that are best read together, because one chunk of the file has them.
+"""Blocks: runs of rows that are best read together, because they are in the same chunk.
 
-Blocks never straddle two parts (files). Nothing here reads; blocks are numbers.
+A block never extends over two parts (files). Nothing here reads files; blocks are numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Divide rows into blocks of `block_rows`, separately in each part; the last may be short.
+    """Rows divided into blocks of `block_rows` in each part; its last block may be shorter.
 
     Args:
         part_starts: First row of each part, then the number of rows; shape (num_parts + 1,).
@@ -39,25 +39,25 @@ class Blocks:
         return int(self.first_blocks[-1])
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the block number of each row."""
+        """Return the block number of each row, shape (n,)."""
         if len(self.part_starts) == 2:
             return rows // self.block_rows
         part = np.searchsorted(self.part_starts, rows, side="right") - 1
         return self.first_blocks[part] + (rows - self.part_starts[part]) // self.block_rows
 
     def bounds(self, blocks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the first row of each block, and the row after its last."""
+        """Return the first row of each block, and the row after its last; shape (n,) each."""
         part = np.searchsorted(self.first_blocks, blocks, side="right") - 1
         starts = self.part_starts[part] + (blocks - self.first_blocks[part]) * self.block_rows
         return starts, np.minimum(starts + self.block_rows, self.part_starts[part + 1])
 
     def coarser(self, max_blocks: int) -> Blocks:
-        """Return blocks that merge several of these, at most about `max_blocks` in all."""
+        """Return larger blocks that merge neighbours, about `max_blocks` at most."""
         factor = -(-len(self) // max_blocks)
         return self if factor <= 1 else Blocks(self.part_starts, self.block_rows * factor)
 
-    def cut(self, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
-        """Return where blocks begin among sorted rows (all rows if None).
+    def block_starts(self, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Return the positions in sorted rows (all rows if None) where blocks begin.
 
         Returns:
             Positions, shape (num_blocks + 1,): the first is 0, the last the number of rows.

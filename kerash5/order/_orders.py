@@ -1,8 +1,8 @@
 """The orders of rows: given, rows shuffled, chunks shuffled. Positions in, positions out.
 
-Positions count the rows that a plan serves, from 0. A shard's stream is what one shard serves of
-an epoch: its positions count from the shard's first row. Which steps there are, and which row
-numbers positions stand for, is for `Plan` to say.
+Positions count the rows that a plan serves, from 0. A shard's stream is the sequence of rows that
+one shard serves in an epoch; positions in it count from the shard's first row. `Plan` defines the
+steps and maps positions to row numbers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from kerash5.order._permutation import SORT_MAX, make_key, permutation, permute
 _Key = TypeVar("_Key", bound=Hashable)
 _Made = TypeVar("_Made")
 
-# What a key is for: the order of rows, of blocks, and of the rows in a window.
+# Purposes of a key: the order of rows, of blocks, and of the rows in a window.
 _ROW_ORDER: Final = 1
 _BLOCK_ORDER: Final = 2
 _WINDOW_ORDER: Final = 3
 _REMEMBERED_EPOCHS: Final = 2
-_REMEMBERED_WINDOWS: Final = 3  # of the batches in flight; the next one is being read
+_REMEMBERED_WINDOWS: Final = (
+    3  # those of the batches in flight, and the next one, which is being read
+)
 
 
 class Window(NamedTuple):
@@ -37,7 +39,7 @@ class Window(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What a batch draws from a window: rows [start, stop) of the order they are served in."""
+    """The rows of a batch from one window: [start, stop) in the order of serving."""
 
     window: Window
     start: int
@@ -89,7 +91,7 @@ class RowOrder(AbstractOrder):
         if self._num_served > SORT_MAX:
             return permute(np.arange(start, stop), self._num_served, key)
         order = self._epochs.get(epoch, lambda: _read_only(permutation(self._num_served, key)))
-        # A copy: a caller who sorts a batch must not sort what is remembered.
+        # A copy, so that a caller who sorts a batch does not change the cached order.
         return order[start:stop].copy()
 
     def describe(self, batch_size: int) -> str:
@@ -119,10 +121,10 @@ class _BlockOrder:
     """The order of blocks in one epoch, for one shard, and where the shard's windows begin."""
 
     order: NDArray[np.int64]  # blocks, as they are served
-    starts: NDArray[np.int64]  # position of each of them; one more for the end
+    starts: NDArray[np.int64]  # position of each, then the end; shape (num_blocks + 1,)
     first: int  # the shard's first block in `order`
     last: int  # the block after its last
-    window_starts: NDArray[np.int64]  # position in the shard's stream, one more for the end
+    window_starts: NDArray[np.int64]  # positions in the shard's stream, then the end
 
 
 @final
@@ -130,20 +132,21 @@ class Windows:
     """The windows of one shard: which blocks each consists of, and how their rows are mixed.
 
     Args:
-        cut: Where blocks begin among the rows to serve, then their number; see `Blocks.cut`.
+        block_starts: Positions where blocks begin in the rows to serve, then their number; see
+            `Blocks.block_starts`.
         window_blocks: Blocks in a window.
         shard_bounds: The positions [start, stop) of the shard.
-        seed: Of the order of blocks and of the rows in a window; None for the given order.
+        seed: Seed of the order of blocks and of the rows in a window; None for the given order.
     """
 
     def __init__(
         self,
-        cut: NDArray[np.int64],
+        block_starts: NDArray[np.int64],
         window_blocks: int,
         shard_bounds: tuple[int, int],
         seed: int | None,
     ) -> None:
-        self._cut = cut
+        self._block_starts = block_starts
         self._window_blocks = window_blocks
         self._shard_bounds = shard_bounds
         self._seed = seed
@@ -151,7 +154,7 @@ class Windows:
         self._served = _Recent[Window, NDArray[np.int64]](_REMEMBERED_WINDOWS)
 
     def starts(self, epoch: int) -> NDArray[np.int64]:
-        """Return where the windows of an epoch begin in the shard's stream, then its end."""
+        """Return the positions in the shard's stream where windows begin, then its end."""
         return self._block_order(epoch).window_starts
 
     def spans(self, epoch: int, start: int, stop: int) -> list[Span]:
@@ -159,7 +162,7 @@ class Windows:
         edges = self.starts(epoch)
         found = []
         while start < stop:
-            # Not NumPy's search: it lets the GIL go, and every batch would wait to have it back.
+            # Not NumPy's search, which releases the GIL: each batch would wait to acquire it.
             number = bisect_right(edges, start) - 1
             begin, end = int(edges[number]), min(stop, int(edges[number + 1]))
             found.append(Span(Window(epoch, number), start - begin, end - begin))
@@ -168,15 +171,15 @@ class Windows:
 
     def positions(self, window: Window) -> NDArray[np.int64]:
         """Return the positions of a window's rows, sorted block by block."""
-        order, cut = self._block_order(window.epoch), self._cut
+        order, block_starts = self._block_order(window.epoch), self._block_starts
         first = order.first + window.number * self._window_blocks
         last = min(first + self._window_blocks, order.last)
         places = first + np.argsort(order.order[first:last])
         blocks, starts = order.order[places], order.starts[places]
         # A shard may begin or end inside a block.
         low, high = self._shard_bounds
-        begins = cut[blocks] + np.maximum(low - starts, 0)
-        counts = np.minimum(cut[blocks + 1], cut[blocks] + high - starts) - begins
+        begins = block_starts[blocks] + np.maximum(low - starts, 0)
+        counts = np.minimum(block_starts[blocks + 1], block_starts[blocks] + high - starts) - begins
         before = np.cumsum(counts) - counts
         found: NDArray[np.int64] = np.arange(counts.sum()) + np.repeat(begins - before, counts)
         return found
@@ -191,7 +194,7 @@ class Windows:
         return permutation(size, make_key(self._seed, _WINDOW_ORDER, window.epoch, first))
 
     def served(self, window: Window) -> NDArray[np.int64]:
-        """Return the positions of a window's rows in the order of serving; not to be changed."""
+        """Return the positions of a window's rows in the order of serving, read-only."""
         return self._served.get(
             window, lambda: _read_only(self.positions(window)[self.order(window)])
         )
@@ -199,23 +202,23 @@ class Windows:
     def describe(self, batch_size: int) -> str:
         """Return a line about how rows are mixed."""
         rows = int(np.diff(self.starts(0)).max())
-        share = rows / max(1, self._shard_bounds[1] - self._shard_bounds[0])
+        fraction = rows / max(1, self._shard_bounds[1] - self._shard_bounds[0])
         return (
             f"whole chunks in random order (seed {self._seed}), {self._window_blocks} at a time "
             "mixed row by row: a window holds "
-            f"up to {rows} rows, {share:.1%} of the epoch or {rows / batch_size:.0f} batches"
+            f"up to {rows} rows, {fraction:.1%} of the epoch or {rows / batch_size:.0f} batches"
         )
 
     def _block_order(self, epoch: int) -> _BlockOrder:
         return self._epochs.get(epoch, lambda: self._make_block_order(epoch))
 
     def _make_block_order(self, epoch: int) -> _BlockOrder:
-        count = len(self._cut) - 1
+        count = len(self._block_starts) - 1
         if self._seed is None:
             order = np.arange(count)
         else:
             order = permutation(count, make_key(self._seed, _BLOCK_ORDER, epoch))
-        starts = np.concatenate([[0], np.cumsum(np.diff(self._cut)[order])])
+        starts = np.concatenate([[0], np.cumsum(np.diff(self._block_starts)[order])])
         low, high = self._shard_bounds
         first = int(np.searchsorted(starts, low, side="right")) - 1
         last = int(np.searchsorted(starts, high, side="left"))
@@ -225,11 +228,12 @@ class Windows:
 
 @final
 class _Recent(Generic[_Key, _Made]):
-    """Remembers the last few things that were computed.
+    """Caches the last few values that were computed.
 
-    No lock, for a forked child could inherit it locked. Threads may compute the same thing twice;
-    they never see half of it: a value is complete and read-only before it is stored, each line of
-    `get` is one step of a dict, and what another thread evicts is still returned.
+    There is no lock, because a forked child could inherit a locked one. Threads may compute the
+    same value twice, but never see an incomplete one: a value is complete and read-only before it
+    is stored, each line of `get` is one atomic dict operation, and a value that another thread
+    evicts is still returned.
     """
 
     def __init__(self, max_remembered: int) -> None:
@@ -240,7 +244,7 @@ class _Recent(Generic[_Key, _Made]):
         return len(self._known)
 
     def get(self, key: _Key, make: Callable[[], _Made]) -> _Made:
-        """Return what is remembered under a key, or make it."""
+        """Return the cached value of a key; compute and store it if there is none."""
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = make()

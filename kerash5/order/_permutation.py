@@ -1,8 +1,8 @@
 """Permutations that are a pure function of their length and a key.
 
-NumPy's generators may change their streams between versions (NEP 19), but an order must not: a
-resumed run would get other batches. The randomness is therefore a hash of (key, index), in 64-bit
-integer arithmetic that is the same on every machine.
+NumPy's generators may change their streams between versions (NEP 19). An order must not change,
+because a resumed run would get other batches. The randomness is therefore a hash of (key, index),
+in 64-bit integer arithmetic that is the same on every machine.
 
 Up to `SORT_MAX` elements the hashes are sorted, which gives every permutation with equal
 probability. Beyond, a Feistel network over the index gives a bijection without an array of that
@@ -61,10 +61,10 @@ def permutation(length: int, key: int) -> NDArray[np.int64]:
 
 
 def _argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Argsort distinct numbers, as the hashes are, since each step of `_hash` is a bijection.
+    """Return the argsort of hashes, which are distinct: each step of `_hash` is a bijection.
 
-    Sorts by 16 bits and then by the next 16, which NumPy does by counting, 1.6 times as fast as by
-    64 bits at once. Few numbers agree in all of these 32 bits; they are sorted afterwards.
+    Sorts by the upper 32 bits, 16 at a time, because NumPy sorts 16-bit integers by counting: 1.6
+    times as fast as 64 bits at once. Then the few numbers that agree in all 32 bits are sorted.
     """
     tops = hashes >> np.uint64(32)
     order = np.argsort(tops.astype(np.uint16), kind="stable")
@@ -74,15 +74,15 @@ def _argsort(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     agree = sorted_tops[1:] == sorted_tops[:-1]
     if agree.any():
         is_unsure = np.concatenate([[False], agree]) | np.concatenate([agree, [False]])
-        places = np.flatnonzero(is_unsure)
-        # Sorted among themselves they stay in the same positions: their upper bits are in order
-        # already.
-        order[places] = order[places][np.argsort(hashes[order[places]])]
+        positions = np.flatnonzero(is_unsure)
+        # Sorting only these cannot move any past another number, because the upper bits are in
+        # order already.
+        order[positions] = order[positions][np.argsort(hashes[order[positions]])]
     return order
 
 
 def permute(indices: NDArray[np.int64], length: int, key: int) -> NDArray[np.int64]:
-    """Map indices in [0, length) through a bijection of that range, without building it.
+    """Return the images of indices in [0, length) under a bijection of that range, not built.
 
     A balanced Feistel network over the smallest even number of bits that covers `length`, walked
     until it lands inside the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains",

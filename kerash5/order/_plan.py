@@ -1,9 +1,9 @@
-"""The plan: which rows make up which batch. Step in, row numbers out.
+"""The plan: the rows of every batch. Step in, row numbers out.
 
 `step` is the global batch number; `epoch, index = divmod(step, steps_per_epoch)`. A plan never
-touches a file, draws from no global random state and counts nothing: the rows of a step are a pure
-function of the plan and the step, on every machine and every NumPy. What is remembered between
-calls is only what would be computed again.
+reads a file, uses no global random state and has no counters: the rows of a step are a pure
+function of the plan and the step, on every machine and with every NumPy. Cached values only save
+repeated computation.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ class Plan:
         batch_size: Rows in a batch; the last of an epoch may have fewer.
         shuffle: "rows", a uniform permutation of all rows in each epoch; "chunks", whole blocks in
             random order and the rows of `window_blocks` of them mixed; False, the given order.
-        seed: Of the order.
-        rows_to_serve: The rows, shape (n,), or None for all. "chunks" needs them sorted.
-        drop_last: Drop what does not fill a batch, so that every batch has the same shape.
+        seed: Seed of the order.
+        rows_to_serve: Row numbers, shape (n,), sorted if shuffle is "chunks"; None for all rows.
+        drop_last: Drop rows that do not fill a batch, so that every batch has the same shape.
         shard: (index, count); every shard has the same number of steps, and over all shards each
             row is served once.
-        cut: Where blocks begin among the rows to serve, then their number; see `Blocks.cut`.
-            "chunks" needs it; with False it lets the same windows be read one after another.
-        window_blocks: Blocks in a window, where there is a `cut`.
-        reason: Why this shuffle, in words; for `describe`.
-        mixing: How well batches mix, in words, where somebody has measured it; for `describe`.
+        block_starts: Positions where blocks begin in the rows to serve, then their number; see
+            `Blocks.block_starts`. Required for "chunks". With False the rows are read in windows
+            of the same blocks, one after another.
+        window_blocks: Blocks in a window, where there is `block_starts`.
+        reason: Why this shuffle was chosen, as text; for `describe`.
+        mixing: How well batches mix, as text, if measured; for `describe`.
 
     Raises:
-        OptionError: A value makes no sense; the message names it.
+        OptionError: A value is not valid; the message names it.
     """
 
     num_rows: int
@@ -64,16 +65,16 @@ class Plan:
     rows_to_serve: NDArray[np.int64] | None = None
     drop_last: bool = False
     shard: tuple[int, int] = (0, 1)
-    cut: NDArray[np.int64] | None = None
+    block_starts: NDArray[np.int64] | None = None
     window_blocks: int = 1
     reason: str = ""
     mixing: str = ""
 
     def __post_init__(self) -> None:
-        # Not `in`: 0 equals False, and an order for "0" must not depend on who compares how.
+        # `is not False`, because 0 equals False and is not a valid shuffle.
         if self.shuffle is not False and self.shuffle not in ("rows", "chunks"):
             raise OptionError(f"shuffle={self.shuffle!r}; choose 'rows', 'chunks', False or 'auto'")
-        # Plain ints, so that a fingerprint is JSON whatever integers came in.
+        # Plain ints, because NumPy integers in a fingerprint are not JSON.
         object.__setattr__(
             self,
             "batch_size",
@@ -82,11 +83,13 @@ class Plan:
         object.__setattr__(self, "seed", parse_seed(self.seed))
         self._check_shard()
         self._check_steps()
-        if self.shuffle == "chunks" and self.cut is None:
-            raise OptionError("shuffle='chunks' needs to know where chunks begin (cut=)")
+        if self.shuffle == "chunks" and self.block_starts is None:
+            raise OptionError(
+                "shuffle='chunks' needs block_starts=, the positions where chunks begin"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
-        # And nothing that is worked out from them.
+        # Only the fields: cached properties are computed again.
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def _check_shard(self) -> None:
@@ -126,7 +129,7 @@ class Plan:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch; the same on every shard, so that none waits for another for ever."""
+        """Batches in an epoch; equal on all shards, so that none waits for another forever."""
         count = self.shard[1]
         if self.drop_last:
             return (self.num_served // count) // self.batch_size
@@ -140,12 +143,12 @@ class Plan:
         return divmod(step, self.steps_per_epoch)
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """Return the positions [start, stop) in the shard's stream of batch `index` of an epoch."""
+        """Return the positions [start, stop) of batch `index` of an epoch in the shard's stream."""
         start, stop = self.shard_bounds
         count, steps = stop - start, self.steps_per_epoch
 
         def end(number: int) -> int:
-            # A shard one row short of the others still has a row for each of its steps.
+            # A shard with one row less than the others still has a row for each of its steps.
             return min(number * self.batch_size, count - (0 if self.drop_last else steps - number))
 
         return end(index) if index else 0, end(index + 1)
@@ -160,9 +163,9 @@ class Plan:
         return self._rows_at(self._order.positions(epoch, *self.bounds(index)))
 
     def spans(self, step: int) -> list[Span]:
-        """Return the windows a batch draws from, and which of each window's rows it takes.
+        """Return the rows of a batch as spans of windows.
 
-        For plans with a `cut`.
+        For plans with `block_starts`.
         """
         epoch, index = self.locate(step)
         return self._windows.spans(epoch, *self.bounds(index))
@@ -170,25 +173,25 @@ class Plan:
     def window_rows(self, window: Window) -> NDArray[np.int64]:
         """Return the rows of a window, sorted by file position block by block.
 
-        For plans with a `cut`.
+        For plans with `block_starts`.
         """
         return self._rows_at(self._windows.positions(window))
 
     def window_order(self, window: Window) -> NDArray[np.int64]:
         """Return the order in which a window's rows are served: positions in `window_rows`.
 
-        For plans with a `cut`.
+        For plans with `block_starts`.
         """
         return self._windows.order(window)
 
     def num_windows(self, epoch: int) -> int:
-        """Return the number of windows in an epoch. For plans with a `cut`."""
+        """Return the number of windows in an epoch. For plans with `block_starts`."""
         return len(self.window_starts(epoch)) - 1
 
     def window_starts(self, epoch: int) -> NDArray[np.int64]:
         """Return where the windows of an epoch begin, then its end: positions as in `bounds`.
 
-        For plans with a `cut`.
+        For plans with `block_starts`.
         """
         return self._windows.starts(epoch)
 
@@ -198,7 +201,7 @@ class Plan:
         return replace(self, shuffle=False, drop_last=False, reason=reason, mixing="")
 
     def fingerprint(self) -> dict[str, object]:
-        """Return what must be equal for two plans to give the same batches."""
+        """Return the values that are equal for two plans with the same batches, as JSON types."""
         return {
             "num_rows": self.num_rows,
             "batch_size": self.batch_size,
@@ -207,16 +210,16 @@ class Plan:
             "rows": _digest(self.rows_to_serve),
             "drop_last": self.drop_last,
             "shard": list(self.shard),
-            "cut": _digest(self.cut) if self.shuffle == "chunks" else None,
+            "cut": _digest(self.block_starts) if self.shuffle == "chunks" else None,
             "window_blocks": self.window_blocks if self.shuffle == "chunks" else None,
         }
 
     def describe(self) -> str:
-        """Say in words which order this is, why, and how well it mixes."""
-        share = "" if self.shard[1] == 1 else f", shard {self.shard[0]} of {self.shard[1]}"
+        """Describe the order: what it is, why it was chosen, and how well it mixes."""
+        shard = "" if self.shard[1] == 1 else f", shard {self.shard[0]} of {self.shard[1]}"
         steps = self.steps_per_epoch
         dropped = self.num_served - steps * self.batch_size * self.shard[1]
-        size = f"{self.num_served} rows in {steps} batches of {self.batch_size}{share}"
+        size = f"{self.num_served} rows in {steps} batches of {self.batch_size}{shard}"
         lines = [size + (f", {dropped} rows of each epoch dropped" if dropped > 0 else "")]
         lines.append(
             f"  shuffle={self.shuffle!r}: {self._order.describe(self.batch_size)}"
@@ -236,10 +239,12 @@ class Plan:
 
     @cached_property
     def _windows(self) -> Windows:
-        if self.cut is None:
-            raise OptionError("this plan has no windows: nobody said where blocks begin (cut=)")
+        if self.block_starts is None:
+            raise OptionError(
+                "this plan has no windows; pass block_starts= to create it with windows"
+            )
         seed = None if self.shuffle is False else self.seed
-        return Windows(self.cut, self.window_blocks, self.shard_bounds, seed)
+        return Windows(self.block_starts, self.window_blocks, self.shard_bounds, seed)
 
     def _rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         return positions if self.rows_to_serve is None else self.rows_to_serve[positions]

@@ -1,4 +1,4 @@
-"""Parse `rows=`: which rows of a source are served."""
+"""Parse `rows=`, the rows of a source to serve."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def _parse_slice(rows: slice, num_rows: int) -> NDArray[np.int64] | None:
         start, stop, step = rows.indices(num_rows)
     except (TypeError, ValueError) as error:
         raise RowError(f"rows={rows!r} selects nothing sensible: {error}") from error
-    # Not an array of all rows, of which there may be 10^9.
+    # None instead of an array of all rows, of which there may be 10^9.
     return None if (start, stop, step) == (0, num_rows, 1) else np.arange(start, stop, step)

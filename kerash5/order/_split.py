@@ -37,7 +37,7 @@ class Split:
         """Return the split that `to_json` wrote.
 
         Raises:
-            OptionError: The text is no split, or a row is on both sides.
+            OptionError: The text is not a split, or a row is on both sides.
         """
         try:
             values = json.loads(text)
@@ -146,7 +146,8 @@ def count_validation(
         name: Name of the option, for messages.
 
     Raises:
-        OptionError: The value is neither, or one side of the split would be empty.
+        OptionError: The value is neither a fraction nor a number of rows, or one side of the split
+            would be empty.
     """
     is_fraction = isinstance(validation, float | np.floating)
     if not is_whole(validation) and not (is_fraction and 0 < validation < 1):

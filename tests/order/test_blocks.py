@@ -72,7 +72,7 @@ def test_a_cut_parts_selected_rows_exactly_where_the_block_changes(
     rows = np.array(
         sorted(data.draw(st.lists(st.integers(0, blocks.num_rows - 1), min_size=1, max_size=60)))
     )
-    cut = blocks.cut(rows)
+    cut = blocks.block_starts(rows)
     pieces = np.split(blocks.of_rows(rows), cut[1:-1])
     assert (cut[0], cut[-1]) == (0, len(rows))
     assert all(len(np.unique(piece)) == 1 for piece in pieces)
@@ -81,8 +81,8 @@ def test_a_cut_parts_selected_rows_exactly_where_the_block_changes(
 
 @given(blocks())
 def test_the_cut_of_all_rows_is_that_of_each_row_selected(blocks: Blocks) -> None:
-    assert_array_equal(blocks.cut(None), blocks.cut(np.arange(blocks.num_rows)))
+    assert_array_equal(blocks.block_starts(None), blocks.block_starts(np.arange(blocks.num_rows)))
 
 
 def test_a_cut_names_the_blocks_of_two_parts() -> None:
-    assert Blocks(np.array([0, 7, 12]), 3).cut(None).tolist() == [0, 3, 6, 7, 10, 12]
+    assert Blocks(np.array([0, 7, 12]), 3).block_starts(None).tolist() == [0, 3, 6, 7, 10, 12]

@@ -68,7 +68,7 @@ def cases(draw: st.DrawFn, shuffles: tuple[Shuffle, ...] = SHUFFLES, max_shards:
         draw(st.integers(0, 1 << 70)),
         chosen,
         drop_last,
-        cut=blocks.cut(chosen) if is_cut else None,
+        block_starts=blocks.block_starts(chosen) if is_cut else None,
         window_blocks=draw(st.integers(1, 6)),
     )
     plans = tuple(replace(plan, shard=(index, count)) for index in range(count))
@@ -158,7 +158,7 @@ def test_a_caller_who_sorts_a_batch_in_place_changes_no_other(case: Case) -> Non
 
 @given(cases(shuffles=("chunks", False)))
 def test_the_rows_of_a_step_are_those_of_its_window_parts(case: Case) -> None:
-    assume(case.plans[0].cut is not None)
+    assume(case.plans[0].block_starts is not None)
     for plan in case.plans:
         for step in range(2 * plan.steps_per_epoch):
             parts = [
@@ -171,7 +171,7 @@ def test_the_rows_of_a_step_are_those_of_its_window_parts(case: Case) -> None:
 @given(cases(shuffles=("chunks", False)))
 def test_windows_follow_each_other_and_each_serves_all_of_its_rows(case: Case) -> None:
     plan = case.plans[-1]
-    assume(plan.cut is not None and not plan.drop_last)
+    assume(plan.block_starts is not None and not plan.drop_last)
     taken: dict[Window, list[int]] = {}
     order: list[Window] = []
     for step in range(plan.steps_per_epoch):
@@ -205,8 +205,8 @@ def test_a_windows_rows_lie_in_file_order(case: Case) -> None:
 
 @pytest.mark.parametrize("shuffle", ["rows", "chunks"])
 def test_epochs_and_seeds_differ(shuffle: Shuffle) -> None:
-    cut = Blocks(np.array([0, 1000]), 10).cut(None)
-    plan = Plan(1000, 100, shuffle, cut=cut, window_blocks=5)
+    cut = Blocks(np.array([0, 1000]), 10).block_starts(None)
+    plan = Plan(1000, 100, shuffle, block_starts=cut, window_blocks=5)
     orders = [
         *(np.concatenate([plan.rows(10 * epoch + i) for i in range(10)]) for epoch in range(3)),
         np.concatenate([replace(plan, seed=1).rows(i) for i in range(10)]),
@@ -219,7 +219,7 @@ def test_epochs_and_seeds_differ(shuffle: Shuffle) -> None:
 
 def test_chunks_mixes_rows_across_the_blocks_of_a_window() -> None:
     blocks = Blocks(np.array([0, 1000]), 10)
-    plan = Plan(1000, 50, "chunks", cut=blocks.cut(None), window_blocks=20)
+    plan = Plan(1000, 50, "chunks", block_starts=blocks.block_starts(None), window_blocks=20)
     for step in range(20):
         assert len(np.unique(blocks.of_rows(plan.rows(step)))) > 12
 
@@ -232,8 +232,8 @@ def test_golden_orders_stand() -> None:
         *([7, 3, 5, 9], [2, 4, 0, 6], [8, 1]),
         *([7, 9, 8, 2], [1, 6, 5, 0], [3, 4]),
     ]
-    cut = Blocks(np.array([0, 7, 12]), 3).cut(None)
-    plan = Plan(12, 5, "chunks", seed=7, cut=cut, window_blocks=2)
+    cut = Blocks(np.array([0, 7, 12]), 3).block_starts(None)
+    plan = Plan(12, 5, "chunks", seed=7, block_starts=cut, window_blocks=2)
     assert [plan.rows(step).tolist() for step in range(6)] == [
         *([7, 2, 0, 1, 9], [8, 3, 5, 11, 10], [4, 6]),
         *([9, 8, 10, 11, 7], [0, 2, 3, 1, 5], [4, 6]),
@@ -258,7 +258,7 @@ def test_a_billion_rows_are_shuffled_without_an_array_of_that_length() -> None:
 
 def test_a_billion_rows_in_chunks_are_shuffled_without_an_array_of_that_length() -> None:
     blocks = Blocks(np.array([0, 10**9]), 4096)
-    plan = Plan(10**9, 256, "chunks", cut=blocks.cut(None), window_blocks=16)
+    plan = Plan(10**9, 256, "chunks", block_starts=blocks.block_starts(None), window_blocks=16)
     assert measure_peak(plan, [0, 1, 10**6]) < 64 << 20
     rows = np.concatenate([plan.rows(step) for step in range(1000)])
     assert len(np.unique(rows)) == len(rows)
@@ -273,8 +273,8 @@ def test_one_row_more_than_can_be_sorted_is_still_served_once() -> None:
 
 
 def test_many_threads_at_once_get_what_one_gets() -> None:
-    cut = Blocks(np.array([0, 600]), 7).cut(None)
-    plans = [Plan(600, 11, "rows"), Plan(600, 11, "chunks", cut=cut, window_blocks=3)]
+    cut = Blocks(np.array([0, 600]), 7).block_starts(None)
+    plans = [Plan(600, 11, "rows"), Plan(600, 11, "chunks", block_starts=cut, window_blocks=3)]
     for plan in plans:
         expected = [replace(plan).rows(step).tolist() for step in range(400)]
         steps = np.random.default_rng(0).integers(0, 400, 4000).tolist()
@@ -284,8 +284,8 @@ def test_many_threads_at_once_get_what_one_gets() -> None:
 
 
 def test_only_a_few_epochs_and_windows_are_remembered() -> None:
-    cut = Blocks(np.array([0, 600]), 7).cut(None)
-    plan = Plan(600, 11, "chunks", cut=cut, window_blocks=3)
+    cut = Blocks(np.array([0, 600]), 7).block_starts(None)
+    plan = Plan(600, 11, "chunks", block_starts=cut, window_blocks=3)
     for step in range(10 * plan.steps_per_epoch):
         plan.rows(step)
     assert len(plan._windows._epochs) == 2
@@ -301,8 +301,8 @@ def test_the_position_of_a_step_is_its_epoch_and_index() -> None:
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 def test_the_given_order_serves_every_row_in_order_and_drops_none(shuffle: Shuffle) -> None:
     rows = np.arange(0, 30, 2)
-    cut = Blocks(np.array([0, 30]), 4).cut(rows)
-    plan = Plan(30, 4, shuffle, 5, rows, drop_last=True, cut=cut).in_given_order()
+    cut = Blocks(np.array([0, 30]), 4).block_starts(rows)
+    plan = Plan(30, 4, shuffle, 5, rows, drop_last=True, block_starts=cut).in_given_order()
     served = [plan.rows(step) for step in range(plan.steps_per_epoch)]
     assert_array_equal(np.concatenate(served), rows)
 
@@ -328,8 +328,8 @@ def test_numpy_integers_make_the_same_plan() -> None:
         {"shuffle": False},
         {"drop_last": True},
         {"rows_to_serve": np.arange(9)},
-        {"shuffle": "chunks", "cut": np.array([0, 5, 10])},
-        {"shuffle": "chunks", "cut": np.array([0, 5, 10]), "window_blocks": 2},
+        {"shuffle": "chunks", "block_starts": np.array([0, 5, 10])},
+        {"shuffle": "chunks", "block_starts": np.array([0, 5, 10]), "window_blocks": 2},
     ],
     ids=repr,
 )
@@ -346,8 +346,8 @@ def test_a_plan_describes_itself_in_words() -> None:
 
 
 def test_a_plan_in_chunks_says_how_large_its_windows_are_and_how_well_they_mix() -> None:
-    cut = Blocks(np.array([0, 1000]), 10).cut(None)
-    text = Plan(1000, 50, "chunks", 4, cut=cut, window_blocks=20).describe()
+    cut = Blocks(np.array([0, 1000]), 10).block_starts(None)
+    text = Plan(1000, 50, "chunks", 4, block_starts=cut, window_blocks=20).describe()
     assert "whole chunks in random order (seed 4), 20 at a time mixed row by row" in text
     assert "a window holds up to 200 rows, 20.0% of the epoch or 4 batches" in text
     assert "dropped" not in text

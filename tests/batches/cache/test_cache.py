@@ -65,10 +65,15 @@ def make_plan(
     source: Source, batch_size: int = 5, window_blocks: int = 2, rows: Any = None, **options: Any
 ) -> tuple[Plan, Blocks]:
     blocks = Blocks(source.part_starts, source.block_rows)
-    cut = blocks.cut(rows)
+    block_starts = blocks.block_starts(rows)
     options = {"shuffle": "chunks", **options}
     plan = Plan(
-        NUM_ROWS, batch_size, rows_to_serve=rows, cut=cut, window_blocks=window_blocks, **options
+        NUM_ROWS,
+        batch_size,
+        rows_to_serve=rows,
+        block_starts=block_starts,
+        window_blocks=window_blocks,
+        **options,
     )
     return plan, blocks
 
@@ -555,7 +560,7 @@ def test_threads_share_the_chunks_that_rows_are_cut_into(
     expected = tiled.read(np.arange(NUM_ROWS))
     monkeypatch.setattr(Source, "load_rows_to", counting)
     blocks = Blocks(tiled.part_starts, 32)
-    plan = Plan(NUM_ROWS, 10, "chunks", cut=blocks.cut(None), window_blocks=1)
+    plan = Plan(NUM_ROWS, 10, "chunks", block_starts=blocks.block_starts(None), window_blocks=1)
     store = WindowRows(tiled, plan, blocks, most=most)
     for step, loaded in walk(store, range(2 * plan.steps_per_epoch), threads):
         for name in ("x", "y"):
