@@ -129,7 +129,7 @@ class Batches:
             FileChangedError: A file changed since it was opened.
             DamagedFileError: Bytes could not be read or decoded.
         """
-        return self._transformed(step, self._make(step, self._store.take(step)))
+        return self._transformed(step, self._make(step, self._store.read(step)))
 
     def _make(self, step: int, loaded: Mapping[str, np.ndarray]) -> Batch:
         finished = self.source.finish_rows(loaded, lambda: self.plan.rows(step))
@@ -145,13 +145,13 @@ class Batches:
         if self._transform is None:
             return batch
         num_rows = count_rows(batch)  # the function may change the batch
-        made = self._transform.apply(batch, lambda: self._make(step, self._store.take(step)))
+        made = self._transform.apply(batch, lambda: self._make(step, self._store.read(step)))
         self._result.check(made, num_rows)
         return made
 
     @clocked("batch")
-    def _hand_out(self, step: int) -> Batch:
-        return self._transformed(step, self._make(step, self._store.hand_out(step)))
+    def _view(self, step: int) -> Batch:
+        return self._transformed(step, self._make(step, self._store.view(step)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch in order, read ahead on threads.
@@ -245,14 +245,14 @@ class Batches:
         coming = iter(steps)
         stop = threading.Event()
         # Handing a batch from one thread to another takes longer than a slice of memory.
-        depth = 0 if self._store.hands_out and self._is_light else self._depth
+        depth = 0 if self._store.serves_views and self._is_light else self._depth
         with ThreadPoolExecutor(self._threads, "kerash5-read", obey, (stop,)) as executor:
             try:
                 for step in steps:
                     while len(waiting) < depth and (ahead := next(coming, None)) is not None:
                         waiting.append(executor.submit(self.read, ahead))
                     self._store.advance(step, executor, 0 if depth else self._threads)
-                    yield waiting.popleft().result() if depth else self._hand_out(step)
+                    yield waiting.popleft().result() if depth else self._view(step)
             except BaseException:  # Ctrl-C, or an epoch that is left in its middle
                 stop.set()
                 raise

@@ -212,7 +212,9 @@ def choose_store(plan: Plan, demand: MemoryEstimate, scratch: str | None = None)
         return WindowRows(demand.source, plan, demand.blocks, _keep(demand), demand.num_windows)
     is_text = any(demand.source.columns[name].loaded_dtype.hasobject for name in demand.read)
     if scratch is not None and not is_text:  # a file holds no objects
-        return ResidentRows(demand.source, plan, demand.blocks, scratch=scratch, kept=_keep(demand))
+        return ResidentRows(
+            demand.source, plan, demand.blocks, scratch=scratch, pinned=_keep(demand)
+        )
     return DirectRows(
         demand.source,
         plan,

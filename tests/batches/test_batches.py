@@ -790,7 +790,7 @@ def test_the_windows_fit_the_cache(tmp_path: Path, num_chunks: int, shuffle: Any
     batches = open_plain(tmp_path, w="w", cache=cache, shuffle=shuffle)
     assert isinstance(batches._store, WindowRows)
     most = min(2, num_chunks)
-    assert batches._store._most == most
+    assert batches._store._max_windows == most
     assert most * batches.plan.window_blocks * CHUNK_ROWS * ROW_BYTES <= cache
     for step in (0, 3, 1):
         assert_array_equal(batches.read(step)[0], X[batches.plan.rows(step)])
@@ -851,7 +851,7 @@ def test_a_scratch_folder_changes_no_batch_and_says_what_it_saves(tmp_path: Path
     assert spilled.offer_scratch(tmp_path / "another") is spilled
     ordered = spilled.in_given_order()._store
     assert isinstance(ordered, ResidentRows)
-    assert ordered._held is spilled._store._held  # decoded once for both
+    assert ordered._resident is spilled._store._resident  # decoded once for both
 
 
 @pytest.mark.parametrize("name", ["contiguous", "resident", "windows"])

@@ -1,8 +1,8 @@
-"""Where the rows of batches come from: straight from the file, or from memory within a budget.
+"""Stores of rows: read batches from the file, or from memory within a byte budget.
 
-Three stores, one answer. `DirectRows` reads each batch. `ResidentRows` keeps what was read, where
-all of it fits. `WindowRows` holds the window being served and the next one. What to keep and what
-to drop follows from the plan: nothing is guessed.
+All stores return the same batches. `DirectRows` reads each batch from the file. `ResidentRows`
+reads each row once and caches all of them. `WindowRows` caches the window being served and the next
+one. The plan determines which rows are needed next, so nothing is guessed.
 """
 
 from kerash5.batches.cache._budget import AUTO_CACHE_BYTES, parse_cache, parse_size

@@ -1,4 +1,4 @@
-"""How many bytes of decoded data may be in memory: what `cache=` means."""
+"""Parse `cache=`: the maximum number of bytes of decoded data in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_cache(cache: float | str) -> int:
             "auto": 160 MiB, or a quarter of free memory if that is less.
 
     Raises:
-        OptionError: It is none of these.
+        OptionError: `cache` is none of these.
     """
     free = psutil.virtual_memory().available
     if cache == "auto":
@@ -57,7 +57,7 @@ def parse_size(size: float | str) -> int:
     """Return the bytes of a number or of a text such as "2GB" or "512 MiB".
 
     Raises:
-        OptionError: It is neither.
+        OptionError: `size` is neither.
     """
     found = _parse_bytes(_parse_text(size) if isinstance(size, str) else size)
     if found is None:
@@ -72,7 +72,7 @@ def _parse_bytes(number: object) -> int | None:
 
 
 def _parse_text(text: str) -> float | None:
-    """Return bytes for a text with a unit, the number itself for one without, None for others."""
+    """Return bytes for a text with a unit, its number for one without, None for any other."""
     match = _SIZE.fullmatch(text)
     if match is None or match[2].lower() not in _UNITS:
         return None

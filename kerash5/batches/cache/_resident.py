@@ -1,4 +1,4 @@
-"""The store that keeps what was read: in memory, or on disk where it does not fit the cache."""
+"""The store that reads each row once and caches it, in memory or in a scratch file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kerash5.h5 import Runs, Source
 from kerash5.order._blocks import Blocks
 from kerash5.order._plan import Plan
 
-_ABSENT, _COMING, _HERE = 0, 1, 2  # what is known of a block
-# Decoded bytes that a thread reads at a time: more, and the others wait for it in vain.
+_ABSENT, _COMING, _HERE = 0, 1, 2  # states of a block
+# Decoded bytes that one thread claims at a time; larger claims leave the other threads idle.
 _CLAIM_BYTES: Final = 2 << 20
 
 
 class ResidentBlocks(Shared):
-    """The blocks that have been read, of all that will be; shared by all plans of the same rows."""
+    """The cached blocks of some rows; shared by all plans of these rows."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class ResidentBlocks(Shared):
         rows: NDArray[np.int64] | None,
         scratch: str | None = None,
     ) -> None:
-        self.scratch = scratch  # the folder they are kept in; None: in memory
+        self.scratch = scratch  # folder of the scratch file; None: in memory
         self._source = source
         self._blocks = blocks
         self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
@@ -38,11 +38,11 @@ class ResidentBlocks(Shared):
         self._places = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
         block_bytes = blocks.block_rows * source.row_bytes
         self._most_at_once = max(1, _CLAIM_BYTES // max(1, block_bytes))
-        self._has_all = len(self._touched) == len(blocks)  # each row's place is then its number
+        self._has_all = len(self._touched) == len(blocks)  # then each row's position is its number
         self._setup()
 
     def _setup(self) -> None:
-        self._storage: AbstractStorage | None = None  # made when the first row is read
+        self._storage: AbstractStorage | None = None  # created when the first row is read
         self._state = np.full(len(self._touched), _ABSENT, np.int8)
         self._changed = threading.Condition()
         self.is_complete = False
@@ -57,7 +57,7 @@ class ResidentBlocks(Shared):
         self._setup()
 
     def after_fork(self) -> None:
-        """Keep what was read; what other threads were reading stayed in the parent process."""
+        """Keep the cached blocks; reset those that threads of the parent process were reading."""
         self._changed = threading.Condition()
         self._state[self._state == _COMING] = _ABSENT
         if isinstance(self._storage, ScratchFile):
@@ -65,36 +65,36 @@ class ResidentBlocks(Shared):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are held."""
+        """The names of the cached columns."""
         return tuple(self._source.columns)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes held when everything has been read."""
+        """Bytes of all rows once everything has been read."""
         return int(self._places[-1]) * self._source.row_bytes
 
     def includes(self, rows: NDArray[np.int64] | None) -> bool:
-        """Whether the blocks of these rows (of all rows if None) are among those read here."""
+        """Return whether the blocks of these rows (all rows if None) are cached here."""
         if self._has_all:
             return True
         return rows is not None and bool(np.isin(self._blocks.of_rows(rows), self._touched).all())
 
-    def take(self, rows: NDArray[np.int64]) -> Arrays:
-        """Return rows, reading the blocks that are not here yet.
+    def read(self, rows: NDArray[np.int64]) -> Arrays:
+        """Return rows, reading the blocks that are not cached yet.
 
-        That the files of the others are what they were is for the caller to check.
+        The caller checks that the files of cached blocks are unchanged.
         """
         if self.is_complete and self._has_all and self._storage is not None:
-            return self._storage.take(rows)
+            return self._storage.read(rows)
         blocks = self._blocks.of_rows(rows)
         slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
         if not self.is_complete:
             self._ensure(np.unique(slots))
         places = rows - self._starts[slots] + self._places[slots]
-        return self._known_storage().take(places)
+        return self._known_storage().read(places)
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
-        """Read these blocks, together with the other threads that need them."""
+        """Read these blocks, sharing the work with other threads that need them."""
         self._known_storage()
         while len(mine := self._claim(slots)):
             try:
@@ -108,11 +108,11 @@ class ResidentBlocks(Shared):
             self._changed.wait_for(lambda: not (self._state[slots] == _COMING).any())
             self.is_complete = bool((self._state == _HERE).all())
         if (self._state[slots] == _ABSENT).any():
-            # Another thread failed to read one: fail here too, with the file's own words.
+            # Another thread failed to read one: read it here to raise the same error.
             self._ensure(slots)
 
     def _claim(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return blocks that nobody reads yet, now this thread's; none if there are none."""
+        """Claim blocks that no thread reads yet for this thread, and return them, possibly none."""
         with self._changed:
             mine = slots[np.flatnonzero(self._state[slots] == _ABSENT)[: self._most_at_once]]
             self._state[mine] = _COMING
@@ -137,15 +137,15 @@ class ResidentBlocks(Shared):
 
 @final
 class ResidentRows(AbstractRows):
-    """Keeps every block it has read: in memory, or in a scratch file where they do not fit it.
+    """Caches every block it has read, in memory or in a scratch file.
 
     Args:
         source: The columns.
         plan: The order.
         blocks: Rows that are best read together.
-        held: What other plans have read already.
+        resident: The blocks that other plans have read already.
         scratch: The folder for the scratch file; None for memory.
-        kept: Some columns of the source that are kept in memory all the same.
+        pinned: The columns of the source that are in memory even if `scratch` is given.
     """
 
     def __init__(
@@ -153,57 +153,59 @@ class ResidentRows(AbstractRows):
         source: Source,
         plan: Plan,
         blocks: Blocks,
-        held: ResidentBlocks | None = None,
+        resident: ResidentBlocks | None = None,
         *,
         scratch: str | None = None,
-        kept: ResidentBlocks | None = None,
+        pinned: ResidentBlocks | None = None,
     ) -> None:
         self._source = source
-        self._kept = kept
+        self._pinned = pinned
         self._plan = plan
         self._blocks = blocks
-        read = [name for name in source.columns if kept is None or name not in kept.names]
-        self._held = held or ResidentBlocks(
+        read = [name for name in source.columns if pinned is None or name not in pinned.names]
+        self._resident = resident or ResidentBlocks(
             source.select(**{name: name for name in read}), blocks, plan.rows_to_serve, scratch
         )
 
-    def take(self, step: int) -> Arrays:
+    def read(self, step: int) -> Arrays:
         """Return the loaded rows of one batch."""
         rows = self._plan.rows(step)
         self._source.check_unchanged(rows)
-        if self._kept is None:
-            return self._held.take(rows)
-        found = self._held.take(rows) | self._kept.take(rows)
+        if self._pinned is None:
+            return self._resident.read(rows)
+        found = self._resident.read(rows) | self._pinned.read(rows)
         return {name: found[name] for name in self._source.columns}
 
     def is_in_memory(self) -> bool:
-        """Whether all blocks have been read, into memory."""
-        return self._held.is_complete and not self.is_spilled
+        """Return whether all blocks have been read into memory."""
+        return self._resident.is_complete and not self.is_spilled
 
     @property
     def is_spilled(self) -> bool:
-        """Whether rows are kept in a scratch file."""
-        return self._held.scratch is not None
+        """Whether rows are cached in a scratch file."""
+        return self._resident.scratch is not None
 
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
-        """Do nothing: everything is kept, and batches read what they miss."""
+        """Do nothing: everything is cached, and batches read missing blocks."""
 
     def release(self) -> None:
-        """Do nothing: what is held is within the budget, and will be wanted again."""
+        """Do nothing: the cached rows are within the budget, and the next epoch needs them."""
 
     def includes(self, rows: NDArray[np.int64] | None) -> bool:
-        """Whether these rows (all rows if None) are among those this store keeps."""
-        return self._held.includes(rows) and (self._kept is None or self._kept.includes(rows))
+        """Return whether this store caches these rows (all rows if None)."""
+        return self._resident.includes(rows) and (
+            self._pinned is None or self._pinned.includes(rows)
+        )
 
     def with_plan(self, plan: Plan) -> ResidentRows:
-        """Return a store for another plan over the same rows; both share what was read."""
-        return ResidentRows(self._source, plan, self._blocks, self._held, kept=self._kept)
+        """Return a store for another plan over the same rows; both use the same cached blocks."""
+        return ResidentRows(self._source, plan, self._blocks, self._resident, pinned=self._pinned)
 
     def describe(self) -> str:
-        """Say in words where rows come from."""
-        size = f"{self._held.num_bytes / 1e6:.1f} MB decoded"
+        """Describe where rows come from."""
+        size = f"{self._resident.num_bytes / 1e6:.1f} MB decoded"
         if self.is_spilled:
-            kept = f"; {' and '.join(self._kept.names)} in memory" if self._kept else ""
-            where = f"a scratch file in {self._held.scratch!r}"
-            return f"rows are decoded once into {where} ({size}){kept}"
+            pinned = f"; {' and '.join(self._pinned.names)} in memory" if self._pinned else ""
+            where = f"a scratch file in {self._resident.scratch!r}"
+            return f"rows are decoded once into {where} ({size}){pinned}"
         return f"rows stay in memory once read ({size}, within the cache)"

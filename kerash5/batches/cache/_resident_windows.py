@@ -1,6 +1,6 @@
-"""Which windows are in memory, and which threads wait for which.
+"""The windows in memory, and the threads that wait for windows.
 
-What loads them is `_window_loader`.
+`_window_loader` loads them.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from kerash5.order._orders import Span, Window
 
 @final
 class ResidentWindows:
-    """Decides which windows are in memory, at most `max_windows`.
+    """Admits and evicts windows; at most `max_windows` are in memory.
 
     A thread that needs a further window blocks until an unpinned one can be evicted. A thread uses
-    one window at a time, and the earliest window that somebody waits for is admitted first, so that
-    none waits for ever. The memory of a window serves the next one, as soon as its last batch is
-    gone.
+    one window at a time, and the earliest window that a thread waits for is admitted first, so that
+    no thread waits forever. The memory of a window is reused for the next one once its last batch
+    has been freed.
 
     Args:
-        source: The columns that windows hold.
-        max_windows: How many windows there is memory for.
+        source: The columns of the windows.
+        max_windows: Maximum number of windows in memory.
     """
 
     def __init__(self, source: Source, max_windows: int) -> None:
         self._source = source
         self._max_windows = max_windows
         self.changed = threading.Condition()  # guards this object and every window in it
-        # Whether the loader has nothing left to begin. A window that leaves unsets it.
+        # Whether the loader has nothing left to begin. Evicting a window resets it.
         self.is_settled = False
-        self.memory = Memory(most_free=0)  # made anew when the first window comes
+        self.memory = Memory(most_free=0)  # replaced when the first window is admitted
         self._windows: dict[Window, ResidentWindow] = {}
         self._max_rows = 0
-        self._wanted: Counter[Window] = Counter()  # by threads that have not taken their rows yet
-        self._starting: list[int] = []  # steps of which it is not known yet what they want
+        self._wanted: Counter[Window] = Counter()  # by threads that have not read their rows yet
+        self._starting: list[int] = []  # steps whose windows are not known yet
 
     def __contains__(self, window: Window) -> bool:
         return window in self._windows
 
     def numbers(self) -> list[Window]:
-        """Return the windows that are in memory or on their way there."""
+        """Return the windows that are in memory or being loaded."""
         return list(self._windows)
 
     def get(self, window: Window) -> ResidentWindow | None:
-        """Return a window, not pinned; None where it is not in memory. Call with `changed` held."""
+        """Return a window, not pinned; None if not in memory. Requires the lock `changed`."""
         return self._windows.get(window)
 
     def register(self, step: int, find_spans: Callable[[int], list[Span]]) -> list[Span]:
-        """Return the spans of a step, and let everybody know which windows it wants.
+        """Return the spans of a step, and register the windows that it needs.
 
-        At once: a later step, on a faster thread, would take the place of an earlier one's window.
+        The step is registered before its spans are computed. Otherwise a faster thread with a later
+        step could have its window admitted instead of the one of the earlier step.
         """
         with self.changed:
             self._starting.append(step)
@@ -72,16 +73,16 @@ class ResidentWindows:
         return spans
 
     def unregister(self, windows: Collection[Window]) -> None:
-        """Note that a thread has its rows of these windows."""
+        """Record that a thread has read its rows of these windows."""
         with self.changed:
             self._wanted.subtract(windows)
-            self._wanted += Counter()  # drops what nobody wants
+            self._wanted += Counter()  # drops zero counts
             self.changed.notify_all()
 
     def pin(
         self, window: Window, step: int, find_contents: Callable[[Window], Contents]
     ) -> ResidentWindow:
-        """Wait until a window is resident; return it, pinned. It may still have to be loaded."""
+        """Wait until a window is resident, then pin and return it. It may not be loaded yet."""
         with self.changed:
             self.changed.wait_for(
                 lambda: (
@@ -101,14 +102,14 @@ class ResidentWindows:
     def try_pin(
         self, window: Window, keep: Window, find_contents: Callable[[Window], Contents]
     ) -> ResidentWindow | None:
-        """Return a window, pinned; None where there is no room for it now.
+        """Pin and return a window; None if it cannot be admitted now.
 
-        Call with `changed` held.
+        Requires the lock `changed`.
 
         Args:
             window: The window.
-            keep: A window that is not evicted for it.
-            find_contents: Returns what it consists of.
+            keep: A window that must not be evicted for it.
+            find_contents: Returns the contents of a window.
         """
         found = self._windows.get(window)
         if found is None:
@@ -118,37 +119,37 @@ class ResidentWindows:
         return found
 
     def unpin(self, resident: ResidentWindow) -> None:
-        """Let a window be evicted again."""
+        """Unpin a window, so that it can be evicted."""
         with self.changed:
             resident.pins -= 1
             self.changed.notify_all()
 
     def discard(self, window: Window, resident: ResidentWindow) -> None:
-        """Drop a window that failed to load, pinned or not. Call with `changed` held."""
+        """Remove a window that failed to load, pinned or not. Requires the lock `changed`."""
         self.is_settled = False
         if self._windows.get(window) is resident:
             self._windows.pop(window)
         self.changed.notify_all()
 
     def keep_only(self, windows: Collection[Window]) -> None:
-        """Evict all other windows that nobody uses or waits for. Call with `changed` held."""
+        """Evict all other windows that no thread uses or waits for. Requires the lock `changed`."""
         for window in self.numbers():
             if window not in windows and window not in self._wanted:
                 self._evict(window)
 
     def clear(self) -> None:
-        """Evict the windows that nobody uses, and release their memory."""
+        """Evict all unpinned windows, and release their memory."""
         with self.changed:
             for window in self.numbers():
                 self._evict(window)
             self.memory.clear()
 
     def _make_room(self, window: Window, keep: Window | None = None) -> bool:
-        """Return whether a window may come in now, evicting one that nobody needs before it.
+        """Return whether a window can be admitted now; evict one that is not needed sooner.
 
-        Room is left for earlier windows that others wait for. The earliest of all that are waited
-        for can therefore always come in: what is in memory is in use, and soon is not, or is only
-        wanted later.
+        One free slot is reserved for each earlier window that a thread waits for. So the earliest
+        of these can always be admitted: each window in memory is either pinned for a short time, or
+        only needed later.
         """
         idle = [
             other
@@ -166,12 +167,12 @@ class ResidentWindows:
         return True
 
     def _evict(self, window: Window) -> None:
-        """Drop a window unless it is in use."""
+        """Remove a window unless it is pinned."""
         resident = self._windows[window]
         if resident.pins == 0:
             self.is_settled = False
             del self._windows[window]
-            # A thread that has just unpinned it may still have a name for it.
+            # A thread that has just unpinned it may still have a reference to it.
             resident.arrays = {}
             self.changed.notify_all()
 
@@ -182,12 +183,12 @@ class ResidentWindows:
         return resident
 
     def _allocate(self, num_rows: int) -> Arrays:
-        """Return arrays with room for a window, and memory that has room for any other."""
+        """Return arrays for a window, in memory that is large enough to be reused for any other."""
         if num_rows > self._max_rows:
             self._max_rows = num_rows
             columns = self._source.columns.values()
             window = sum(round_up(num_rows * column.loaded_row_bytes) for column in columns)
-            # No more than the windows take, although callers may bring back a whole epoch at once.
+            # Limited to the size of the windows, although callers may free a whole epoch at once.
             self.memory = Memory(most_free=self._max_windows * window)
         return {
             name: self.memory.empty((self._max_rows, *c.stored_shape), c.loaded_dtype)[:num_rows]

@@ -1,6 +1,6 @@
-"""Where rows that were read once are kept: in memory, or in a file of our own.
+"""Storage for cached rows: in memory, or in a scratch file.
 
-A shelf has places for so many rows, and knows nothing of which rows they are: see `_resident`.
+A storage has a fixed number of row positions; `_resident` maps row numbers to them.
 """
 
 from __future__ import annotations
@@ -26,37 +26,39 @@ from kerash5.h5.reading._buffers import empty
 
 _LOG: Final = logging.getLogger("kerash5")
 _TINY_ROW_BYTES: Final = 64
-_MOST_AT_ONCE: Final = 32 << 20  # decoded bytes of a block that threads may hold one each
+_MOST_AT_ONCE: Final = (
+    32 << 20
+)  # decoded bytes of a block; larger ones are loaded by one thread at a time
 
 
 class AbstractStorage(ABC):
-    """Keeps rows at places 0 to `num_rows`, each written once; any threads, any places."""
+    """Stores rows at positions 0 to `num_rows` - 1, each written once; thread-safe."""
 
     @abstractmethod
     def put(self, source: Source, runs: Runs) -> None:
-        """Load runs of rows of the source to their places."""
+        """Load runs of rows of the source to their positions."""
 
     @abstractmethod
-    def take(self, places: NDArray[np.int64]) -> Arrays:
-        """Return the rows at some places, the caller's to keep."""
+    def read(self, places: NDArray[np.int64]) -> Arrays:
+        """Return the rows at some positions, as new arrays."""
 
 
 @final
 class MemoryStorage(AbstractStorage):
-    """Keeps rows in arrays."""
+    """Stores rows in arrays."""
 
     def __init__(self, source: Source, num_rows: int) -> None:
         self._arrays = source.allocate(num_rows)
 
     def put(self, source: Source, runs: Runs) -> None:
-        """Load rows into their places."""
+        """Load runs of rows to their positions."""
         source.load_runs(runs, self._arrays)
 
-    def take(self, places: NDArray[np.int64]) -> Arrays:
+    def read(self, places: NDArray[np.int64]) -> Arrays:
         """Return the rows at some places."""
         found = {}
         for name, array in self._arrays.items():
-            # `np.take` lets the GIL go, and having it back can take longer than copying labels.
+            # `np.take` releases the GIL; acquiring it again can take longer than copying labels.
             is_tiny = array.nbytes <= _TINY_ROW_BYTES * len(array)
             found[name] = array[places] if is_tiny else gather_rows(array, places)
         return found
@@ -64,11 +66,11 @@ class MemoryStorage(AbstractStorage):
 
 @final
 class ScratchFile(AbstractStorage):
-    """Keeps rows in a file that has no name, so that nothing stays behind however a process ends.
+    """Stores rows in an unlinked file, which is removed however the process ends.
 
-    One column lies after another, and rows as in memory, so that a batch is a few system calls.
-    The room is asked for at once: a disk that is too full says so before anything is written. A
-    forked child uses the same file, in which it can only write what is there or will be.
+    The columns follow one another, with rows as in memory, so that reading a batch takes a few
+    system calls. All space is allocated first, so that a full disk is reported before anything is
+    written. A forked child uses the same file; it writes the same bytes to the same positions.
     """
 
     def __init__(self, source: Source, num_rows: int, folder: str) -> None:
@@ -89,17 +91,17 @@ class ScratchFile(AbstractStorage):
         )
 
     def put(self, source: Source, runs: Runs) -> None:
-        """Load rows, and write them to their places."""
+        """Load runs of rows, and write them to their positions."""
         for start, stop, place in runs:
             is_large = (stop - start) * source.row_bytes > _MOST_AT_ONCE
             with self._large if is_large else nullcontext():
                 self._put(place, source, start, stop)
 
     def after_fork(self) -> None:
-        """Begin with an open lock: who held it stayed in the parent process."""
+        """Create a new lock: a thread of the parent process may have had the old one."""
         self._large = threading.Lock()
 
-    def take(self, places: NDArray[np.int64]) -> Arrays:
+    def read(self, places: NDArray[np.int64]) -> Arrays:
         """Return the rows at some places."""
         found = {}
         for name, (shape, dtype) in self._types.items():
@@ -131,7 +133,7 @@ class _OwnFile:
             raise self._explain(error) from error
 
     def read(self, offsets: NDArray[np.int64], size: int, out: NDArray[np.uint8]) -> None:
-        """Read pieces of one size to one after another in `out`."""
+        """Read ranges of `size` bytes at `offsets`, shape (n,), one after another into `out`."""
         places = np.arange(len(offsets)) * size
         unread = np.arange(len(offsets))
         if size <= MOST_BYTES:
@@ -148,7 +150,7 @@ class _OwnFile:
                 place, offset = place[count:], offset + count
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write bytes to their place."""
+        """Write bytes at an offset."""
         try:
             while data:
                 count = os.pwrite(self._descriptor, data[:MOST_BYTES], offset)
@@ -161,7 +163,9 @@ class _OwnFile:
         if hasattr(os, "posix_fallocate") and self._num_bytes:
             try:
                 os.posix_fallocate(self._descriptor, 0, self._num_bytes)
-            except OSError as error:  # a file system that cannot promise room; writing will tell
+            except (
+                OSError
+            ) as error:  # the file system cannot preallocate; a full disk raises on writing
                 if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
                     raise
 
@@ -184,7 +188,7 @@ class _OwnFile:
 
 def _open_nameless(folder: str) -> int:
     if hasattr(os, "O_TMPFILE"):
-        with suppress(OSError):  # some file systems cannot
+        with suppress(OSError):  # not supported by some file systems
             return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     descriptor, name = tempfile.mkstemp(prefix=".kerash5-scratch-", dir=folder)
     Path(name).unlink()

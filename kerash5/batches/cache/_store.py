@@ -1,4 +1,4 @@
-"""What every store can do, and what its threads share in a process that may fork."""
+"""The interface of stores, and the base class of objects that threads share across a fork."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ Arrays = dict[str, np.ndarray]
 
 
 def gather_rows(array: np.ndarray, places: NDArray[np.int64]) -> np.ndarray:
-    """Return the rows at some places, all of which are there, in memory that is used again."""
+    """Return rows of an array, in memory that is reused; all positions must be in range."""
     out = empty((len(places), *array.shape[1:]), array.dtype)
-    # With "raise" NumPy would copy twice.
+    # With mode="raise" NumPy would copy twice.
     return np.take(array, places, axis=0, out=out, mode="clip")
 
 
 class AbstractRows(ABC):
-    """Gives the loaded rows of any step; thread-safe."""
+    """Returns the loaded rows of any step; thread-safe."""
 
     @abstractmethod
-    def take(self, step: int) -> Arrays:
-        """Return the loaded rows of one batch, one array per column, the caller's to keep."""
+    def read(self, step: int) -> Arrays:
+        """Return the loaded rows of one batch, one new array per column."""
 
     @abstractmethod
     def is_in_memory(self) -> bool:
-        """Whether every batch is now a gather in memory, so that reading ahead gains nothing."""
+        """Return whether all rows are in memory, so that reading ahead gains nothing."""
 
-    def hand_out(self, step: int) -> Arrays:
-        """Return what `take` does; it may be a view of more memory than its own."""
-        return self.take(step)
+    def view(self, step: int) -> Arrays:
+        """Return the rows of `read`, possibly as views, which keep a larger array in memory."""
+        return self.read(step)
 
     @property
-    def hands_out(self) -> bool:
-        """Whether `advance` does the work on threads, and `hand_out` next to none."""
+    def serves_views(self) -> bool:
+        """Whether `advance` loads rows on threads, so that `view` only returns views of them."""
         return False
 
     @abstractmethod
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
-        """Learn that no step before `oldest` will come again; read in the background what will.
+        """Free rows that only steps before `oldest` need; read those of later steps ahead.
 
         Args:
-            oldest: The first step that is still to come, or is taken now.
-            executor: Its threads may be used.
-            helpers: How many of them, if `hand_out` is called next; 0 where other threads call
-                `take`, a few steps ahead.
+            oldest: The earliest step that will still be read.
+            executor: Its threads read ahead.
+            helpers: Number of threads to use if `view` is called next; 0 if other threads call
+                `read` for the next steps.
         """
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of what the next epoch can do without."""
+        """Free the memory that the next epoch does not need."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in words where rows come from."""
+        """Describe where rows come from."""
 
 
 class Shared(ABC):
-    """What several threads of a process hold in common, and a forked child inherits half-done."""
+    """An object that threads share, and that a fork may copy in the middle of a change."""
 
     def _share(self) -> None:
-        """Have `after_fork` called in every forked child."""
+        """Register this object, so that `after_fork` is called in every forked child."""
         _SHARED.add(self)
 
     @abstractmethod
     def after_fork(self) -> None:
-        """Undo what the threads of the parent process, which are not here, had begun."""
+        """Reset what threads of the parent process had begun; they do not exist in the child."""
 
 
 _SHARED: Final[WeakSet[Shared]] = WeakSet()

@@ -1,4 +1,4 @@
-"""The store that reads each batch when it is due."""
+"""The store that reads each batch from the file when it is requested."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kerash5.order._plan import Plan
 
 @final
 class DirectRows(AbstractRows, Shared):
-    """Reads each batch when it is asked for.
+    """Reads each batch from the file when it is requested.
 
     Args:
         source: The columns.
         plan: The order.
-        reason: Why nothing better can be done, in words.
-        kept: Some columns of the source that stay in memory, such as labels: a row of one byte
-            costs a read as much as one of thousands.
-        one_at_a_time: Have one thread read at a time, for each holds a decoded chunk that is larger
-            than the cache.
+        reason: Why rows are not cached, as text.
+        pinned: Columns of the source that stay in memory, such as labels: reading a row of one byte
+            costs as much as reading one of thousands.
+        one_at_a_time: Let one thread read at a time, because each needs memory for a decoded chunk
+            that is larger than the cache.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class DirectRows(AbstractRows, Shared):
         source: Source,
         plan: Plan,
         reason: str,
-        kept: ResidentBlocks | None = None,
+        pinned: ResidentBlocks | None = None,
         *,
         one_at_a_time: bool = False,
     ) -> None:
         self._names = tuple(source.columns)
         self._plan = plan
         self._reason = reason
-        self._kept = kept
-        read = [name for name in self._names if kept is None or name not in kept.names]
+        self._pinned = pinned
+        read = [name for name in self._names if pinned is None or name not in pinned.names]
         self._source = source.select(**{name: name for name in read})
         self._one_at_a_time = one_at_a_time
         self._turn = threading.Lock()
@@ -55,30 +55,30 @@ class DirectRows(AbstractRows, Shared):
         self._share()
 
     def after_fork(self) -> None:
-        """Start over in a forked child, where another thread's lock would never open."""
+        """Create a new lock in a forked child, where a lock of another thread is never released."""
         self._turn = threading.Lock()
 
-    def take(self, step: int) -> Arrays:
+    def read(self, step: int) -> Arrays:
         """Return the loaded rows of one batch."""
         rows = self._plan.rows(step)
         with self._turn if self._one_at_a_time else nullcontext():
             found = self._source.load_rows(rows)  # checks the files
-        if self._kept is None:
+        if self._pinned is None:
             return found
-        found |= self._kept.take(rows)
+        found |= self._pinned.read(rows)
         return {name: found[name] for name in self._names}
 
     def is_in_memory(self) -> bool:
-        """Return False: each batch is read."""
+        """Return False, because each batch is read."""
         return False
 
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
-        """Do nothing: there is nothing to drop or fetch."""
+        """Do nothing: there is nothing to free or to read ahead."""
 
     def release(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: nothing is cached."""
 
     def describe(self) -> str:
-        """Say in words where rows come from."""
-        kept = f"; {' and '.join(self._kept.names)} in memory" if self._kept else ""
-        return f"each batch is read when it is due, {self._reason}{kept}"
+        """Describe where rows come from."""
+        pinned = f"; {' and '.join(self._pinned.names)} in memory" if self._pinned else ""
+        return f"each batch is read when it is due, {self._reason}{pinned}"

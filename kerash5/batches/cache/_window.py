@@ -1,4 +1,4 @@
-"""One window in memory: its rows, what is still to be loaded of them, and how parts leave it."""
+"""One window in memory: its rows, what is still to be loaded, and how batches are read from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kerash5.order._plan import Plan
 
 Part = tuple[Arrays, NDArray[np.int64]]  # some rows of a batch, and their numbers
 
-_FEWEST_PIECES: Final = 8  # that a window is loaded in
+_FEWEST_PIECES: Final = 8  # of a window
 _SHARE_OF_REST: Final = 5  # a piece is a fifth of what is left, so that the last ones are small
 
 
@@ -35,13 +35,15 @@ class Piece:
 
 @dataclass(slots=True, eq=False)
 class ResidentWindow:
-    """A window in memory, or on its way there. It stays as long as somebody has it pinned."""
+    """A window that is in memory or being loaded. It is not evicted while it is pinned."""
 
-    arrays: Arrays  # its rows in the order they are served in, or as `order` says
-    rows: NDArray[np.int64]  # their numbers, in the order they are served in
-    order: NDArray[np.int64] | None  # where they are in the arrays; None: one after another
-    waiting: list[Piece]  # what is still to be loaded
-    given: set[int] = field(default_factory=set)  # starts of the spans that are the caller's now
+    arrays: Arrays  # its rows in the order of serving, or as in `order`
+    rows: NDArray[np.int64]  # row numbers in the order of serving
+    order: NDArray[np.int64] | None  # their indices in the arrays; None: 0, 1, 2, ...
+    waiting: list[Piece]  # pieces still to be loaded
+    viewed: set[int] = field(
+        default_factory=set
+    )  # starts of the spans whose views the caller may have changed
     pins: int = 1
     is_here: bool = False
     has_failed: bool = False
@@ -50,9 +52,9 @@ class ResidentWindow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What a window consists of."""
+    """The rows of a window, and the pieces it is loaded in."""
 
-    rows: NDArray[np.int64]  # in the order they are served in
+    rows: NDArray[np.int64]  # row numbers in the order of serving
     order: NDArray[np.int64] | None  # as in `ResidentWindow`
     pieces: list[Piece]  # the last one first
 
@@ -67,14 +69,14 @@ def next_window(plan: Plan, window: Window) -> Window:
 def find_contents(
     plan: Plan, blocks: Blocks, num_shards: int, window: Window, *, in_order: bool
 ) -> Contents:
-    """Find out what a window consists of.
+    """Return the contents of a window.
 
     Args:
         plan: The order.
         blocks: Rows that are best read together.
         num_shards: Maximum number of threads that can load one block together.
-        window: One of the plan's.
-        in_order: Rows are loaded to the order they are served in; else to that of the file.
+        window: A window of the plan.
+        in_order: Load rows in the order of serving; else in that of the file.
     """
     rows, order = plan.window_rows(window), plan.window_order(window)
     places = np.arange(len(order))
@@ -94,7 +96,7 @@ def find_contents(
 
 
 def _thin_out(stops: list[int]) -> list[int]:
-    """Choose stops so that each piece is a share of what is left, and no thread waits for long."""
+    """Return fewer stops: each piece is a fraction of the rest, so that the last ones are small."""
     chosen, left = [], len(stops)
     while left:
         left -= -(-left // _SHARE_OF_REST)
@@ -104,7 +106,7 @@ def _thin_out(stops: list[int]) -> list[int]:
 
 @final
 class Prefetcher:
-    """Finds out what a window consists of before it comes in: who lets it in holds up the others.
+    """Computes the contents of the next window outside the lock, which blocks all readers.
 
     Args:
         find: Returns the contents of a window.
@@ -116,18 +118,18 @@ class Prefetcher:
         self._known: tuple[Window, Contents] | None = None
 
     def look_at(self, window: Window) -> None:
-        """Be ready to tell what this window consists of; who asks at the same time waits."""
+        """Compute the contents of this window; concurrent calls wait for it."""
         with self._lock:
             if self._known is None or self._known[0] != window:
                 self._known = window, self._find(window)
 
     @property
     def is_looking(self) -> bool:
-        """Whether some thread is finding out right now."""
+        """Whether a thread is computing contents now."""
         return self._lock.locked()
 
     def tell(self, window: Window) -> Contents:
-        """Return what a window consists of, and forget it: its pieces are loaded once."""
+        """Return the contents of a window, and drop them: its pieces are loaded once."""
         known, contents = self._known or (None, None)
         if contents is None or known != window:
             return self._find(window)
@@ -135,18 +137,18 @@ class Prefetcher:
         return contents
 
 
-def view_part(held: ResidentWindow, span: Span) -> Part:
-    """Return rows of a window that is in the order of serving, without a copy."""
+def view_part(resident: ResidentWindow, span: Span) -> Part:
+    """Return rows of a window and their numbers without a copy; it is in the order of serving."""
     part = slice(span.start, span.stop)
-    return {name: array[part] for name, array in held.arrays.items()}, held.rows[part]
+    return {name: array[part] for name, array in resident.arrays.items()}, resident.rows[part]
 
 
-def copy_part(held: ResidentWindow, span: Span) -> Part:
-    """Return rows of a window that are the caller's to keep, and their numbers."""
-    rows, found = held.rows[span.start : span.stop], {}
-    for name, array in held.arrays.items():
-        if held.order is not None:
-            found[name] = gather_rows(array, held.order[span.start : span.stop])
+def copy_part(resident: ResidentWindow, span: Span) -> Part:
+    """Return copies of rows of a window, and their numbers."""
+    rows, found = resident.rows[span.start : span.stop], {}
+    for name, array in resident.arrays.items():
+        if resident.order is not None:
+            found[name] = gather_rows(array, resident.order[span.start : span.stop])
             continue
         found[name] = out = empty((len(rows), *array.shape[1:]), array.dtype)
         as_copied(out)[:] = as_copied(array)[span.start : span.stop]

@@ -1,4 +1,4 @@
-"""Who loads a window: the thread that needs it, and helpers that read the next one ahead."""
+"""Loading of windows: by the threads that need them, and ahead by helper threads."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kerash5.order._plan import Plan
 
 @final
 class WindowLoader:
-    """Loads windows piece by piece, on all threads that need or help with one.
+    """Loads windows in pieces, on all threads that need the window or help to load it.
 
     Args:
-        source: The columns that windows hold.
+        source: The columns of the windows.
         plan: The order; it has windows.
-        windows: Those that are in memory.
-        prefetcher: Finds what a window consists of; asked before `windows.changed` is locked.
-        max_ahead: How many windows `advance` loads, the one being served included.
+        windows: The windows in memory.
+        prefetcher: Computes the contents of windows, before `windows.changed` is locked.
+        max_ahead: How many windows `advance` loads, including the one being served.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class WindowLoader:
         self._windows = windows
         self._prefetcher = prefetcher
         self._max_ahead = max_ahead
-        self._helpers: list[tuple[Future[None], Window]] = []  # and what each helps with
+        self._helpers: list[tuple[Future[None], Window]] = []  # with the window that each loads
         self._served: tuple[Window | None, Executor | None] = None, None  # by `advance`, last
         self._failed: Window | None = None
 
     def advance(self, current: Window, executor: Executor, helpers: int) -> None:
-        """Evict the windows before `current`; have it, and the one after it, loaded.
+        """Evict the windows before `current`, and load it and the one after it on threads.
 
         Args:
             current: The window being served.
-            executor: Its threads load.
-            helpers: How many of them; 0 where the thread that takes a step loads its window.
+            executor: Its threads load the windows.
+            helpers: How many threads to use; 0 if the thread that reads a step loads its window.
         """
         windows = self._windows
         is_same = self._served == (current, executor)
@@ -60,13 +60,13 @@ class WindowLoader:
                 self._served, windows.is_settled = (current, executor), False
                 windows.keep_only({current, following})
             wanted = [current, following][: self._max_ahead]
-            if not helpers:  # whoever takes the step loads its window
+            if not helpers:  # the thread that reads the step loads its window
                 if current not in windows:
                     return
                 wanted = wanted[1:]
             due = self._first_not_here(wanted)
             windows.is_settled = due is None
-            # What failed to load is tried again by who needs it.
+            # A window that failed to load is retried by the thread that needs it.
             if due is None or due == self._failed:
                 return
             self._helpers = [each for each in self._helpers if not each[0].done()]
@@ -74,30 +74,32 @@ class WindowLoader:
             for _ in range(num_there, max(1, helpers)):
                 future = executor.submit(self._read_ahead, current, due)
                 self._helpers.append((future, due))
-            # Helpers stay until all of it is loaded.
+            # Helpers run until the whole window is loaded.
             windows.is_settled = due == wanted[-1]
 
     def _first_not_here(self, windows: list[Window]) -> Window | None:
         known = ((window, self._windows.get(window)) for window in windows)
-        return next((window for window, held in known if held is None or held.waiting), None)
+        return next(
+            (window for window, resident in known if resident is None or resident.waiting), None
+        )
 
     def stop(self) -> None:
-        """Let helpers that have not begun load nothing. Called with `windows.changed` held."""
+        """Make helpers that have not begun do nothing. Requires the lock `windows.changed`."""
         self._served = None, None
 
     def _read_ahead(self, current: Window, window: Window) -> None:
-        """Load a window, with whoever else loads it."""
+        """Load a window, together with other threads that load it."""
         if window not in self._windows:
             self._prefetcher.look_at(window)
         with self._windows.changed:
-            if self._served[0] != current:  # it took so long to come to this that it is over
+            if self._served[0] != current:  # the task started too late: another window is served
                 return
             resident = self._windows.try_pin(window, current, self._prefetcher.tell)
             if resident is None:
                 self._windows.is_settled = False
                 return
         try:
-            # After an error, whoever needs the window meets it again.
+            # After an error, the thread that needs the window raises it again.
             self.load(window, resident, looks_at=next_window(self._plan, window))
         finally:
             self._windows.unpin(resident)
@@ -107,12 +109,12 @@ class WindowLoader:
     ) -> None:
         """Load pieces of a pinned window until none is left, then wait for those of other threads.
 
-        Where another thread failed, `resident.has_failed` is set and nothing is raised.
+        If another thread failed, `resident.has_failed` is set and nothing is raised.
 
         Args:
             window: Which window it is.
             resident: The window.
-            looks_at: In between, find out what this window consists of.
+            looks_at: A window whose contents are computed in between.
         """
         changed = self._windows.changed
         while (piece := self._claim(resident)) is not None:

@@ -1,4 +1,4 @@
-"""The store that holds the window being served and the next one, for data larger than the cache."""
+"""The store that caches the window being served and the next one: data larger than the cache."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from kerash5.order._blocks import Blocks
 from kerash5.order._orders import Span, Window
 from kerash5.order._plan import Plan
 
-# What a window knows of a row beside its data, numbers and places: 24 bytes. That much is known of
-# a third window, too, for each two that are in memory.
+# A window has 24 bytes of index per row: row numbers and positions. For every two windows in memory
+# the index of a third exists, too.
 INDEX_BYTES: Final = 36
 
 
 @final
 class WindowRows(AbstractRows, Shared):
-    """Holds two windows of a plan that has windows: the one being served, and the next.
+    """Caches two windows of a plan: the one being served, and the next.
 
-    Whole rows are decoded to their place in the order of serving, so that a batch is a slice, which
-    `hand_out` gives away without a copy: it is the caller's to keep and to change, so who asks for
-    it again has the rows read again.
+    Whole rows are decoded to their position in the order of serving, so that a batch is a slice.
+    `view` returns this slice without a copy. The caller may change it, so if the same batch is
+    requested again, its rows are read again.
 
-    Which windows are in memory is for `ResidentWindows` to decide, and `WindowLoader` loads them.
+    `ResidentWindows` admits and evicts windows, and `WindowLoader` loads them.
 
     Args:
         source: The columns.
         plan: The order; it has windows.
         blocks: Rows that are best read together.
-        kept: Some columns of the source that stay in memory instead.
-        most: How many windows there is room for: 2, or 1, which is then loaded by all threads
-            together, piece by piece, while nothing is served.
+        pinned: Columns of the source that stay in memory instead.
+        max_windows: Maximum number of windows in memory: 2 or 1. A single window is loaded by all
+            threads together, in pieces, while nothing is served.
     """
 
     def __init__(
@@ -56,31 +56,31 @@ class WindowRows(AbstractRows, Shared):
         source: Source,
         plan: Plan,
         blocks: Blocks,
-        kept: ResidentBlocks | None = None,
-        most: int = 2,
+        pinned: ResidentBlocks | None = None,
+        max_windows: int = 2,
     ) -> None:
         self._names = tuple(source.columns)
         self._plan = plan
         self._blocks = blocks
-        self._kept = kept
-        self._most = most
-        read = [name for name in self._names if kept is None or name not in kept.names]
+        self._pinned = pinned
+        self._max_windows = max_windows
+        read = [name for name in self._names if pinned is None or name not in pinned.names]
         self._source = source.select(**{name: name for name in read})
         self._setup()
 
     def _setup(self) -> None:
-        shards, in_order = self._source.num_shards, self.hands_out
+        shards, in_order = self._source.num_shards, self.serves_views
         find = partial(find_contents, self._plan, self._blocks, shards, in_order=in_order)
         self._prefetcher = Prefetcher(find)
-        self._windows = ResidentWindows(self._source, self._most)
+        self._windows = ResidentWindows(self._source, self._max_windows)
         self._loader = WindowLoader(
-            self._source, self._plan, self._windows, self._prefetcher, max_ahead=self._most
+            self._source, self._plan, self._windows, self._prefetcher, max_ahead=self._max_windows
         )
-        self._last_spans: tuple[int, list[Span]] = (-1, [])  # a step, and what it draws from
+        self._last_spans: tuple[int, list[Span]] = (-1, [])  # a step, and its spans
         self._share()
 
     def __getstate__(self) -> dict[str, object]:
-        names = ("_names", "_source", "_plan", "_blocks", "_kept", "_most")
+        names = ("_names", "_source", "_plan", "_blocks", "_pinned", "_max_windows")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -88,23 +88,23 @@ class WindowRows(AbstractRows, Shared):
         self._setup()
 
     def after_fork(self) -> None:
-        """Begin anew: the threads that load and use windows stayed in the parent process."""
+        """Start again without windows: their threads do not exist in a forked child."""
         self._setup()
 
-    def take(self, step: int) -> Arrays:
-        """Return the loaded rows of one batch, reading the windows it draws from if need be."""
-        return self._take(step, gives=False)
+    def read(self, step: int) -> Arrays:
+        """Return the loaded rows of one batch, reading its windows if necessary."""
+        return self._read(step, as_view=False)
 
-    def hand_out(self, step: int) -> Arrays:
-        """Return what `take` does, as a view where one will do: it keeps its window's memory."""
+    def view(self, step: int) -> Arrays:
+        """Return the rows of `read`, as views of their window's memory where possible."""
         spans = self._spans(step)
         if len(spans) == 1 and (part := self._view_now(spans[0])) is not None:
             self._check_files(step)
-            return self._with_kept(*part)
-        return self._take(step, gives=True)
+            return self._with_pinned(*part)
+        return self._read(step, as_view=True)
 
     def _spans(self, step: int) -> list[Span]:
-        # Whoever serves asks twice. No lock: a thread sees a whole pair, and whichever will do.
+        # Each step is requested twice. No lock: a thread sees a complete pair, and either is right.
         known_step, spans = self._last_spans
         if known_step != step:
             spans = self._plan.spans(step)
@@ -112,105 +112,105 @@ class WindowRows(AbstractRows, Shared):
         return spans
 
     def _view_now(self, span: Span) -> Part | None:
-        """Return a view of rows that are here; None where that takes any more than this.
+        """Return views of rows that are loaded; None if the rows must be loaded or copied.
 
-        Most batches are such, and each moment that they hold the GIL is one that other threads do
-        not decode in.
+        This is the path of most batches. It is short because other threads cannot decode while it
+        has the GIL.
         """
         with self._windows.changed:
-            held = self._windows.get(span.window)
-            if held is None or not held.is_here or not self._may_give(held, span):
+            resident = self._windows.get(span.window)
+            if resident is None or not resident.is_here or not self._may_view(resident, span):
                 return None
-            held.given.add(span.start)
-            return view_part(held, span)
+            resident.viewed.add(span.start)
+            return view_part(resident, span)
 
-    def _may_give(self, held: ResidentWindow, span: Span) -> bool:
-        """Whether rows may leave as a view of their window's memory.
+    def _may_view(self, resident: ResidentWindow, span: Span) -> bool:
+        """Return whether rows can be returned as views of their window's memory.
 
-        Not near the end: a loop holds its last batch when it asks for the next one, and would hold
-        all this window's memory while another takes its place.
+        Near the end of the window they cannot: a loop still has its last batch when it requests the
+        next one, and a view would keep the memory of the whole window while another is loaded.
         """
-        is_near_end = len(held.rows) - span.stop < self._plan.batch_size
-        return held.order is None and not is_near_end and span.start not in held.given
+        is_near_end = len(resident.rows) - span.stop < self._plan.batch_size
+        return resident.order is None and not is_near_end and span.start not in resident.viewed
 
     def _check_files(self, step: int) -> None:
-        # Finding out which rows these are costs more than looking at one file.
+        # Computing the rows costs more than checking a single file.
         several = len(self._source.paths) > 1
         self._source.check_unchanged(self._plan.rows(step) if several else None)
 
-    def _take(self, step: int, *, gives: bool) -> Arrays:
+    def _read(self, step: int, *, as_view: bool) -> Arrays:
         spans = self._windows.register(step, self._plan.spans)
         wanted = [span.window for span in spans]
         try:
             self._check_files(step)
             parts = []
             for span in spans:
-                parts.append(self._part(span, step, gives=gives))
+                parts.append(self._part(span, step, as_view=as_view))
                 self._windows.unregister([wanted.pop(0)])
         finally:
             self._windows.unregister(wanted)
-        return self._with_kept(*(parts[0] if len(parts) == 1 else join_parts(parts)))
+        return self._with_pinned(*(parts[0] if len(parts) == 1 else join_parts(parts)))
 
-    def _with_kept(self, found: Arrays, rows: NDArray[np.int64]) -> Arrays:
-        """Add the columns that stay in memory, and put all of them in order."""
-        if self._kept is None:
+    def _with_pinned(self, found: Arrays, rows: NDArray[np.int64]) -> Arrays:
+        """Return the columns with the pinned ones added, in the order of the source."""
+        if self._pinned is None:
             return found
-        found |= self._kept.take(rows)
+        found |= self._pinned.read(rows)
         return {name: found[name] for name in self._names}
 
-    def _part(self, span: Span, step: int, *, gives: bool) -> Part:
-        # A call of its own: a name for the last window would keep its memory while we wait for the
-        # next one.
-        held = self._pin(span.window, step)
+    def _part(self, span: Span, step: int, *, as_view: bool) -> Part:
+        # A separate function, because a local reference to the last window would keep its memory
+        # while this thread waits for the next one.
+        resident = self._pin(span.window, step)
         try:
-            if gives and (part := self._view_now(span)) is not None:
+            if as_view and (part := self._view_now(span)) is not None:
                 return part
-            if span.start in held.given:  # to somebody who may have changed it
-                rows = held.rows[span.start : span.stop]
+            if span.start in resident.viewed:  # a caller has this view and may have changed it
+                rows = resident.rows[span.start : span.stop]
                 return self._source.load_rows(rows), rows
-            return copy_part(held, span)
+            return copy_part(resident, span)
         finally:
-            self._windows.unpin(held)
+            self._windows.unpin(resident)
 
     def is_in_memory(self) -> bool:
-        """Return False: windows come and go."""
+        """Return False, because windows are evicted."""
         return False
 
     @property
-    def hands_out(self) -> bool:
-        """Whether a batch is a slice of what `advance` has loaded.
+    def serves_views(self) -> bool:
+        """Whether a batch is a slice of the window that `advance` has loaded.
 
-        Chunks that cut rows into tiles are not decoded to the order of serving: scattering small
-        pieces of rows takes NumPy longer than gathering the rows afterwards.
+        If chunks divide rows into tiles, rows are not decoded in the order of serving: in NumPy,
+        scattering small tiles takes longer than gathering the rows afterwards.
         """
         return self._source.num_shards == 1
 
     def advance(self, oldest: int, executor: Executor, helpers: int = 0) -> None:
-        """Drop the windows before step `oldest`; load the one it is in, and the one after it."""
+        """Evict the windows before step `oldest`; load its window and the next one on threads."""
         self._loader.advance(self._spans(oldest)[0].window, executor, helpers)
 
     def release(self) -> None:
-        """Drop the windows and their memory."""
+        """Evict the windows and free their memory."""
         with self._windows.changed:
             self._windows.clear()
             self._loader.stop()
 
     def describe(self) -> str:
-        """Say in words where rows come from."""
-        kept = f"; {' and '.join(self._kept.names)} in memory" if self._kept else ""
-        if self._most == 1:
+        """Describe where rows come from."""
+        pinned = f"; {' and '.join(self._pinned.names)} in memory" if self._pinned else ""
+        if self._max_windows == 1:
             return (
                 "one window is in memory at a time, for the cache has no room for two; all threads "
-                f"decode it together{kept}"
+                f"decode it together{pinned}"
             )
         return (
             "two windows are in memory at a time: the one being served, and the next one being "
-            f"read{kept}"
+            f"read{pinned}"
         )
 
     def _pin(self, window: Window, step: int) -> ResidentWindow:
-        """Return a window that stays until it is unpinned, loaded with whoever else waits."""
-        held = self._windows.pin(window, step, self._prefetcher.tell)
-        self._loader.load(window, held)
-        # Another thread failed to load it: fail here too, with the file's own words.
-        return self._pin(window, step) if held.has_failed else held
+        """Pin, load and return a window; other threads that wait for it help to load it."""
+        resident = self._windows.pin(window, step, self._prefetcher.tell)
+        self._loader.load(window, resident)
+        # Another thread failed to load it: load it here to raise the same error.
+        return self._pin(window, step) if resident.has_failed else resident

@@ -189,7 +189,7 @@ def test_both_sides_of_a_split_share_what_is_held_in_memory(tmp_path: Path) -> N
     stores = [part._batches._store for part in (data.train, data.validation)]
     assert isinstance(stores[0], ResidentRows)
     assert isinstance(stores[1], ResidentRows)
-    assert stores[0]._held is stores[1]._held
+    assert stores[0]._resident is stores[1]._resident
 
 
 def test_a_split_that_does_not_fit_divides_the_budget(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def make_half_direct(source: Source, **options: Any) -> DirectRows:
 
 
 def make_one_window(source: Source, **options: Any) -> WindowRows:
-    return WindowRows(source, *make_plan(source, **options), most=1)
+    return WindowRows(source, *make_plan(source, **options), max_windows=1)
 
 
 def make_half_windows(source: Source, **options: Any) -> WindowRows:
@@ -115,7 +115,7 @@ def make_half_spilled(source: Source, **options: Any) -> ResidentRows:
     plan, blocks = make_plan(source, **options)
     kept = ResidentBlocks(source.select(y="y"), blocks, plan.rows_to_serve)
     folder = str(Path(source.paths[0]).parent)
-    return ResidentRows(source, plan, blocks, scratch=folder, kept=kept)
+    return ResidentRows(source, plan, blocks, scratch=folder, pinned=kept)
 
 
 STORES: Final = {
@@ -136,22 +136,22 @@ def assert_rows(loaded: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> 
 
 
 def walk(
-    store: AbstractRows, steps: range, threads: int, *, hands_out: bool = False
+    store: AbstractRows, steps: range, threads: int, *, as_views: bool = False
 ) -> Generator[tuple[int, Any], None, None]:
     """Take steps as `Batches` does: a few in flight, and the store told of the oldest."""
     with ThreadPoolExecutor(threads) as executor:
-        if hands_out:
+        if as_views:
             for step in steps:
                 store.advance(step, executor, threads)
-                yield step, store.hand_out(step)
+                yield step, store.view(step)
             return
-        futures = [executor.submit(store.take, step) for step in steps[: threads + 1]]
+        futures = [executor.submit(store.read, step) for step in steps[: threads + 1]]
         for step in steps:
             store.advance(step, executor)
             yield step, futures.pop(0).result()
             coming = step + threads + 1
             if coming in steps:
-                futures.append(executor.submit(store.take, coming))
+                futures.append(executor.submit(store.read, coming))
 
 
 class Counted:
@@ -240,7 +240,7 @@ def test_every_store_gives_the_plans_rows(source: Source, data: st.DataObject) -
     steps = st.integers(0, 3 * plan.steps_per_epoch)
     for step in data.draw(st.lists(steps, min_size=1, max_size=6)):
         for store in stores:
-            assert_rows(store.take(step), plan.rows(step))
+            assert_rows(store.read(step), plan.rows(step))
 
 
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES)
@@ -249,7 +249,7 @@ def test_a_row_that_is_asked_for_twice_comes_twice(
 ) -> None:
     # As many rows as lie between the first and the last, and yet not all of those between.
     store = make(source, rows=np.array([0, 0, 2, 66, 67, 67]), shuffle=False, batch_size=6)
-    assert_rows(store.take(0), np.array([0, 0, 2, 66, 67, 67]))
+    assert_rows(store.read(0), np.array([0, 0, 2, 66, 67, 67]))
 
 
 @pytest.mark.timeout(60)
@@ -274,13 +274,13 @@ def test_threads_that_ask_for_anything_at_once_get_the_plans_rows(
     store = make(source)
     steps = np.random.default_rng(1).integers(0, 90, 600).tolist()
     with ThreadPoolExecutor(8) as executor:
-        for step, loaded in zip(steps, executor.map(store.take, steps), strict=True):
+        for step, loaded in zip(steps, executor.map(store.read, steps), strict=True):
             assert_rows(loaded, plan.rows(step))
 
 
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES)
-@pytest.mark.parametrize("first", ["take", "hand_out"])
-@pytest.mark.parametrize("second", ["take", "hand_out"])
+@pytest.mark.parametrize("first", ["read", "view"])
+@pytest.mark.parametrize("second", ["read", "view"])
 def test_a_batch_is_the_callers_to_write_on(
     source: Source, make: Callable[..., AbstractRows], first: str, second: str
 ) -> None:
@@ -301,7 +301,7 @@ def test_what_is_handed_out_stays_what_it_was(
     plan, _ = make_plan(source, batch_size)
     steps = range(3 * plan.steps_per_epoch)
     for step, loaded in list(
-        walk(make(source, batch_size=batch_size), steps, threads, hands_out=True)
+        walk(make(source, batch_size=batch_size), steps, threads, as_views=True)
     ):
         assert_rows(loaded, plan.rows(step))
 
@@ -314,10 +314,10 @@ def test_a_pickled_store_gives_the_same_and_carries_no_data(
     store = make(source)
     empty = len(pickle.dumps(store))
     for step in range(plan.steps_per_epoch):
-        store.take(step)
+        store.read(step)
     text = pickle.dumps(store)
     assert len(text) == empty
-    assert_rows(pickle.loads(text).take(3), plan.rows(3))
+    assert_rows(pickle.loads(text).read(3), plan.rows(3))
 
 
 def test_stores_say_in_words_where_rows_come_from(source: Source) -> None:
@@ -335,7 +335,7 @@ def test_stores_say_in_words_where_rows_come_from(source: Source) -> None:
 @pytest.mark.parametrize("batch_size", [3, 16, 50])
 @pytest.mark.parametrize("rows", [None, np.arange(0, NUM_ROWS, 3)], ids=["all", "a third"])
 @pytest.mark.parametrize("most", [1, 2])
-@pytest.mark.parametrize("hands_out", [False, True])
+@pytest.mark.parametrize("as_views", [False, True])
 def test_no_more_windows_are_held_than_there_is_room_for(  # noqa: PLR0917  what it crosses
     source: Source,
     memory: Counted,
@@ -343,12 +343,12 @@ def test_no_more_windows_are_held_than_there_is_room_for(  # noqa: PLR0917  what
     batch_size: int,
     threads: int,
     most: int,
-    hands_out: bool,
+    as_views: bool,
 ) -> None:
     options = {"batch_size": batch_size, "rows": rows}
     plan, blocks = make_plan(source, **options)
-    store = WindowRows(source, plan, blocks, most=most)
-    for _ in walk(store, range(2 * plan.steps_per_epoch), threads, hands_out=hands_out):
+    store = WindowRows(source, plan, blocks, max_windows=most)
+    for _ in walk(store, range(2 * plan.steps_per_epoch), threads, as_views=as_views):
         pass
     assert 0 < memory.peak <= most * 2 * BLOCK_BYTES
 
@@ -358,10 +358,10 @@ def test_no_more_windows_are_held_than_there_is_room_for(  # noqa: PLR0917  what
 def test_no_more_windows_are_held_when_threads_ask_for_anything(
     source: Source, memory: Counted, most: int
 ) -> None:
-    store = WindowRows(source, *make_plan(source), most=most)
+    store = WindowRows(source, *make_plan(source), max_windows=most)
     steps = np.random.default_rng(2).integers(0, 90, 400).tolist()
     with ThreadPoolExecutor(8) as executor:
-        list(executor.map(store.take, steps))
+        list(executor.map(store.read, steps))
     assert 0 < memory.peak <= most * 2 * BLOCK_BYTES
 
 
@@ -427,7 +427,7 @@ def test_the_next_window_is_read_once_the_first_is_there_after_a_jump(source: So
     for step in (0, first_step_of(make_plan(source)[0], 4)):
         store.advance(step, executor)
         assert not executor.calls  # whoever takes the step loads its window
-        store.take(step)
+        store.read(step)
         for _ in range(2):
             store.advance(step, executor)
         assert len(executor.calls) == 1
@@ -438,11 +438,11 @@ def test_the_next_window_is_read_once_the_first_is_there_after_a_jump(source: So
 
 def test_what_is_released_is_gone(source: Source, memory: Counted) -> None:
     store = make_windows(source)
-    store.take(0)
+    store.read(0)
     assert memory.live > 0
     store.release()
     assert memory.live == 0
-    assert_rows(store.take(0), make_plan(source)[0].rows(0))
+    assert_rows(store.read(0), make_plan(source)[0].rows(0))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -452,7 +452,7 @@ def test_each_block_is_loaded_once_per_epoch(
 ) -> None:
     # Windows of 64 rows, wider than the batches in flight.
     plan, blocks = make_plan(source, window_blocks=8)
-    store = WindowRows(source, plan, blocks, most=most)
+    store = WindowRows(source, plan, blocks, max_windows=most)
     for _ in walk(store, range(plan.steps_per_epoch), threads):
         pass
     following = plan.window_rows(next_window(plan, plan.spans(plan.steps_per_epoch - 1)[-1].window))
@@ -504,15 +504,15 @@ def test_an_error_reaches_everyone_who_waits_and_is_forgotten_when_it_has_passed
     for method in ("load_runs", "load_rows_to"):
         monkeypatch.setattr(Source, method, breaking(getattr(Source, method)))
     with ThreadPoolExecutor(8) as executor:
-        for future in [executor.submit(store.take, 0) for _ in range(40)]:
+        for future in [executor.submit(store.read, 0) for _ in range(40)]:
             assert isinstance(future.exception(), DamagedFileError)
     is_broken = False
-    assert_rows(store.take(0), plan.rows(0))
+    assert_rows(store.read(0), plan.rows(0))
 
 
-@pytest.mark.parametrize("hands_out", [False, True])
+@pytest.mark.parametrize("as_views", [False, True])
 def test_memory_is_used_again(
-    source: Source, monkeypatch: pytest.MonkeyPatch, hands_out: bool
+    source: Source, monkeypatch: pytest.MonkeyPatch, as_views: bool
 ) -> None:
     monkeypatch.setattr(_buffers, "_SMALLEST", 0)
     lent: list[NDArray[Any]] = []  # held, so that no other array comes to lie where one was
@@ -525,7 +525,7 @@ def test_memory_is_used_again(
 
     monkeypatch.setattr(_buffers._Loan, "__init__", lending)
     store, steps = make_windows(source), make_plan(source)[0].steps_per_epoch
-    for _ in walk(store, range(3 * steps), threads=2, hands_out=hands_out):
+    for _ in walk(store, range(3 * steps), threads=2, as_views=as_views):
         pass
     assert 2 <= len(lent) <= 3 * 2  # by chance twice where a window failed to wait
 
@@ -561,7 +561,7 @@ def test_threads_share_the_chunks_that_rows_are_cut_into(
     monkeypatch.setattr(Source, "load_rows_to", counting)
     blocks = Blocks(tiled.part_starts, 32)
     plan = Plan(NUM_ROWS, 10, "chunks", block_starts=blocks.block_starts(None), window_blocks=1)
-    store = WindowRows(tiled, plan, blocks, most=most)
+    store = WindowRows(tiled, plan, blocks, max_windows=most)
     for step, loaded in walk(store, range(2 * plan.steps_per_epoch), threads):
         for name in ("x", "y"):
             assert_array_equal(loaded[name], expected[name][plan.rows(step)])
@@ -578,7 +578,7 @@ def test_a_resident_store_loads_only_blocks_with_rows_to_serve(
     plan, _ = make_plan(source, rows=rows, batch_size=4)
     store = make_resident(source, rows=rows, batch_size=4)
     assert not store.is_in_memory()
-    assert_rows(store.take(0), plan.rows(0))
+    assert_rows(store.read(0), plan.rows(0))
     assert store.is_in_memory()
     assert ranges == {(0, 8): 1, (68, 76): 1, (148, 150): 1}
     assert memory.peak == 18 * ROW_BYTES
@@ -590,7 +590,7 @@ def test_a_resident_store_loads_each_block_once_however_many_ask(
 ) -> None:
     store = make_resident(source, batch_size=50)
     with ThreadPoolExecutor(8) as executor:
-        list(executor.map(store.take, [0, 1, 2] * 20))
+        list(executor.map(store.read, [0, 1, 2] * 20))
     assert set(ranges.values()) == {1}
     assert sum(stop - start for start, stop in ranges) == NUM_ROWS
 
@@ -600,12 +600,12 @@ def test_another_plan_shares_what_is_resident(
 ) -> None:
     store = make_resident(source)
     for step in range(30):
-        store.take(step)
+        store.read(step)
     ranges.clear()
     plan = make_plan(source)[0].in_given_order()
     other = store.with_plan(plan)
     assert other.is_in_memory()
-    assert_rows(other.take(2), plan.rows(2))
+    assert_rows(other.read(2), plan.rows(2))
     assert not ranges
 
 
@@ -653,7 +653,7 @@ def test_spilled_blocks_are_decoded_once_and_leave_no_file(
     store, plan = make_spilled(source), make_plan(source)[0]
     before = sorted(folder_of(source).iterdir())
     for step in range(3 * plan.steps_per_epoch):
-        assert_rows(store.take(step), plan.rows(step))
+        assert_rows(store.read(step), plan.rows(step))
         assert sorted(folder_of(source).iterdir()) == before
     assert set(ranges.values()) == {1}
     assert memory.peak == BLOCK_BYTES  # one block at a time
@@ -668,10 +668,10 @@ def test_a_spilled_store_that_is_gone_holds_no_file(source: Source) -> None:
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir()))
 
-    make_direct(source).take(0)
+    make_direct(source).read(0)
     before = count()
     store = make_spilled(source)
-    store.take(0)
+    store.read(0)
     assert count() == before + 1
     del store
     assert count() == before
@@ -687,7 +687,7 @@ def test_a_file_system_without_nameless_files_will_do(
     monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
     before = sorted(folder_of(source).iterdir())
     store, plan = make_spilled(source), make_plan(source)[0]
-    assert_rows(store.take(0), plan.rows(0))
+    assert_rows(store.read(0), plan.rows(0))
     assert sorted(folder_of(source).iterdir()) == before
 
 
@@ -703,9 +703,9 @@ def test_a_full_disk_says_so_and_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, refuse, raising=False)
         with pytest.raises(FileError, match=r"no room for 0\.0 MB .* on a larger disk"):
-            store.take(0)
+            store.read(0)
     assert sorted(folder_of(source).iterdir()) == before
-    assert_rows(store.take(0), plan.rows(0))  # once there is room
+    assert_rows(store.read(0), plan.rows(0))  # once there is room
 
 
 def test_a_limit_on_file_sizes_says_so(source: Source) -> None:
@@ -714,26 +714,26 @@ def test_a_limit_on_file_sizes_says_so(source: Source) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         with pytest.raises(FileError, match=r"no room for .* MB of decoded rows"):
-            make_spilled(source).take(0)
+            make_spilled(source).read(0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_scratch_file_that_lost_its_end_is_an_error(source: Source) -> None:
     store = make_spilled(source, batch_size=NUM_ROWS)
-    store.take(0)
-    shelf = store._held._storage
-    assert isinstance(shelf, ScratchFile)
-    os.truncate(shelf._file._descriptor, 10)
+    store.read(0)
+    storage = store._resident._storage
+    assert isinstance(storage, ScratchFile)
+    os.truncate(storage._file._descriptor, 10)
     with pytest.raises(DamagedFileError, match=r"the scratch file in .* ends early"):
-        store.take(1)
+        store.read(1)
 
 
 def test_a_spilled_file_is_announced_in_the_log(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "kerash5"):
-        make_spilled(source).take(0)
+        make_spilled(source).read(0)
     assert "decoded once into a scratch file in" in caplog.text
 
 
@@ -753,7 +753,7 @@ def test_a_column_that_is_kept_is_read_once(
     monkeypatch.setattr(Source, "load_rows", counting)
     store, plan = make_half_direct(source), make_plan(source)[0]
     for step in range(2 * plan.steps_per_epoch):
-        assert list(store.take(step)) == ["x", "y"]
+        assert list(store.read(step)) == ["x", "y"]
     assert set(read) == {("x",)}
     assert set(ranges.values()) == {1}
 
@@ -771,7 +771,7 @@ def test_only_the_files_of_a_batch_are_looked_at(
     source = Source(tmp_path / "*.h5", x="x", y="y")
     store = make(source, shuffle=False, window_blocks=3)
     for step in range(30):  # all is read, where it is kept
-        store.take(step)
+        store.read(step)
     looked_at = []
     check = H5File.check_unchanged
 
@@ -780,12 +780,12 @@ def test_only_the_files_of_a_batch_are_looked_at(
         check(file)
 
     monkeypatch.setattr(H5File, "check_unchanged", counting)
-    store.take(29)
+    store.read(29)
     assert set(looked_at) == {str(tmp_path / "9.h5")}
     (tmp_path / "9.h5").write_bytes(b"something else")
-    store.take(26)
+    store.read(26)
     with pytest.raises(FileChangedError, match=r"9\.h5' had .* bytes and has 14"):
-        store.take(27)
+        store.read(27)
 
 
 # Forks
@@ -812,13 +812,13 @@ def test_a_child_forked_while_threads_read_is_not_stuck(
 
     for method in ("load_runs", "load_rows", "load_rows_to"):
         monkeypatch.setattr(Source, method, blocking(getattr(Source, method)))
-    reading = threading.Thread(target=store.take, args=(0,))
+    reading = threading.Thread(target=store.read, args=(0,))
     reading.start()
     assert is_reading.wait(30)
 
     def check() -> None:
-        assert_rows(store.take(0), plan.rows(0))
-        assert_rows(store.take(9), plan.rows(9))
+        assert_rows(store.read(0), plan.rows(0))
+        assert_rows(store.read(9), plan.rows(9))
 
     child = multiprocessing.get_context("fork").Process(target=check)
     child.start()
@@ -836,10 +836,10 @@ def test_a_child_keeps_what_was_resident_before_the_fork(
 ) -> None:
     store = make_resident(source)
     for step in range(30):
-        store.take(step)
+        store.read(step)
     ranges.clear()
-    store._held.after_fork()
-    store.take(4)
+    store._resident.after_fork()
+    store.read(4)
     assert not ranges
 
 
@@ -900,7 +900,7 @@ def test_the_folder_of_a_source_is_not_written_to(source: Source) -> None:
     folder = Path(source.paths[0]).parent
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     for make in STORES.values():
-        make(source).take(0)
+        make(source).read(0)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -910,7 +910,7 @@ def test_what_callers_bring_back_at_once_is_not_kept_beyond_the_windows(
     monkeypatch.setattr(_buffers, "_SMALLEST", 0)
     plan, _ = make_plan(source, window_blocks=4)
     store = make_windows(source, window_blocks=4)
-    batches = list(walk(store, range(plan.steps_per_epoch), threads=2, hands_out=True))
+    batches = list(walk(store, range(plan.steps_per_epoch), threads=2, as_views=True))
     assert len(batches) == plan.steps_per_epoch
     del batches
     gc.collect()
