@@ -1,4 +1,4 @@
-"""Rows of chunked data, sorted into the bands of chunks that hold them: these are numbers."""
+"""Assign row numbers to bands of chunks. Nothing here reads: rows and bands are numbers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 
 class BandPart(NamedTuple):
-    """Rows of one band of chunks, and where they go."""
+    """Rows of one band of chunks, and their output positions."""
 
     band: int
-    inside: slice | NDArray[np.int64]  # counted from the first of the band
+    inside: slice | NDArray[np.int64]  # row indices from the first row of the band
     places: slice | NDArray[np.int64]
 
 
 def split_bands(
     rows: NDArray[np.int64], places: NDArray[np.int64] | None, band_rows: int
 ) -> list[BandPart]:
-    """Cut rows, and where they go, into those of each band, as slices where they are neighbours."""
+    """Split rows and their output positions by band; consecutive numbers become slices."""
     is_ascending = _is_ascending(rows)
     if not is_ascending:
         order = np.argsort(rows, kind="stable")
@@ -33,19 +33,19 @@ def split_bands(
         pairs = zip(rows.tolist(), places.tolist(), strict=True)
         return [BandPart(row, one, slice(place, place + 1)) for row, place in pairs]
     parts, low, count = [], 0, len(rows)
-    # Chunk by chunk: NumPy lets the GIL go to look at more than 500 rows at once, and each time
-    # another thread may take it.
+    # One chunk at a time: NumPy releases the GIL for more than 500 elements, and another thread may
+    # take it each time.
     while low < count:
         first = int(rows[low])
         band = first // band_rows
         end = (band + 1) * band_rows
-        high = low + end - first  # if the rest of the chunk follows, and no row twice
+        high = low + end - first  # if the rest of the chunk follows without repeats
         is_run = is_ascending and high <= count and int(rows[high - 1]) == end - 1
         if not is_run:
             high = bisect_left(rows, end, low, count)
             is_run = _is_run(rows[low:high])
         goes = places[low:high]
-        # Rows in file order are copied once from a slice, and twice from a list of places.
+        # NumPy copies rows once with a slice, and twice with an array of positions.
         if not is_run:
             part = BandPart(band, rows[low:high] - band * band_rows, goes)
         else:
@@ -60,7 +60,7 @@ def split_bands(
 
 
 def _is_run(numbers: NDArray[np.int64]) -> bool:
-    """Whether each number is one more than that before it."""
+    """Return whether each number is the previous one plus 1."""
     has_ends = int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1
     return has_ends and _is_ascending(numbers)
 

@@ -1,11 +1,11 @@
-"""Many places of one file with one system call: a batch of rows read as fast as the kernel copies.
+"""Read many byte ranges of one file with one system call, so that a batch is read at copy speed.
 
-A `pread` per row costs Python several microseconds a row, and two threads that want the GIL back
-256 times a batch stand in each other's way. Linux takes a whole list of reads at once (`io_submit`,
-its native asynchronous I/O, which on ordinary files is done when the call returns), without the
-GIL. Nothing is mapped, so a file that is cut short is a short read here and no SIGBUS, and what was
-read counts once in memory. Where the call is missing or forbidden, everything is left unread, and
-the caller reads with `pread`. Nothing here knows about rows or data sets: see `_contiguous`.
+A `pread` per row costs Python several microseconds a row, and two threads that acquire the GIL 256
+times per batch delay each other. Linux accepts a list of reads in one call without the GIL
+(`io_submit`, its native asynchronous I/O; on ordinary files the reads are complete when it
+returns). Nothing is mapped, so a truncated file gives a short read here instead of a SIGBUS, and
+the bytes are in memory once. If the call is missing or forbidden, nothing is read, and the caller
+uses `pread`. Nothing here knows about rows or data sets: see `_contiguous`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES: Final = 1 << 30  # of one place; Linux reads at most 2,147,479,552 bytes at a time
+MOST_BYTES: Final = 1 << 30  # of one range; Linux reads at most 2,147,479,552 bytes at a time
 
 # io_setup, io_destroy, io_submit, io_getevents: arch/*/syscall*.tbl and asm-generic/unistd.h
 _NUMBERS: Final = {"x86_64": (206, 207, 209, 208), "aarch64": (0, 1, 2, 4)}
@@ -57,19 +57,19 @@ def gather(
     *,
     flags: int = 0,
 ) -> NDArray[np.int64]:
-    """Read bytes from many places of a file to many places of an array.
+    """Read byte ranges of a file to positions of an array.
 
     Args:
         descriptor: The file, open for reading.
-        offsets: Where each run of bytes lies in the file, shape (n,).
-        sizes: Bytes of each run, shape (n,), at most `MOST_BYTES`.
-        out: Shape (bytes,), C-contiguous.
-        places: Where each run goes in `out`, shape (n,); they do not overlap.
-        flags: Of preadv2, such as `os.RWF_NOWAIT`.
+        offsets: Offset of each range in the file, shape (n,).
+        sizes: Bytes of each range, shape (n,), at most `MOST_BYTES`.
+        out: Output buffer, shape (bytes,), C-contiguous.
+        places: Start of each range in `out`, shape (n,); ranges do not overlap.
+        flags: Flags of preadv2, such as `os.RWF_NOWAIT`.
 
     Returns:
-        The runs that were not read, or not to their end: ascending numbers. All of them, where the
-        operating system does not do this.
+        Ascending indices of the ranges that were not read completely: all of them if the operating
+        system has no such call.
     """
     _check_places(sizes, out, places)
     found = np.full(len(offsets), -1, np.int64)
@@ -83,7 +83,7 @@ def gather(
             context.prepare(descriptor, offsets[part], sizes[part], addresses[part], flags)
             context.read(found[part])
     except BaseException:
-        context.destroy()  # waits for what is under way: nobody writes to `out` after this
+        context.destroy()  # waits for pending reads, so that none writes to `out` later
         raise
     _FREE.append(context)
     return np.flatnonzero(found != sizes)
@@ -92,7 +92,7 @@ def gather(
 def _check_places(
     sizes: NDArray[np.int64], out: NDArray[np.uint8], places: NDArray[np.int64]
 ) -> None:
-    # The kernel believes addresses. A wrong one would overwrite what is not ours.
+    # The kernel does not check addresses; a wrong one would overwrite other memory.
     is_sound = len(sizes) == 0 or (
         np.minimum.reduce(sizes) >= 0
         and np.minimum.reduce(places) >= 0
@@ -109,7 +109,7 @@ def _address(array: np.ndarray) -> int:
 
 
 class _Context:
-    """A queue of reads of the kernel's, and their descriptions; used by one thread at a time."""
+    """A kernel queue of reads, and their requests; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._number = ctypes.c_ulong(0)
@@ -117,7 +117,7 @@ class _Context:
             raise OSError(ctypes.get_errno(), "io_setup")
         requests = np.zeros(_MOST_READS, _IOCB)
         requests["data"] = np.arange(_MOST_READS)
-        # Looking a field up costs as much as filling it.
+        # Views of the fields, because looking a field up takes as long as filling it.
         self._descriptors, self._buffers = requests["descriptor"], requests["buffer"]
         self._sizes, self._offsets = requests["num_bytes"], requests["offset"]
         self._flags = requests["rw_flags"]
@@ -135,7 +135,7 @@ class _Context:
         addresses: NDArray[np.int64],
         flags: int,
     ) -> None:
-        """Describe what is read next: sizes[i] bytes from offsets[i] on to addresses[i]."""
+        """Prepare the next requests: read sizes[i] bytes at offsets[i] to addresses[i]."""
         count = len(offsets)
         self._descriptors[:count] = descriptor
         self._flags[:count] = flags
@@ -144,20 +144,20 @@ class _Context:
         self._offsets[:count] = offsets
 
     def read(self, found: NDArray[np.int64]) -> None:
-        """Do all reads; `found` becomes the bytes each has read, or an error's negative number.
+        """Execute all requests; set `found` to the bytes read, or to negative error numbers.
 
-        Where a read is not even begun, its number stays as it was.
+        The values of requests that were not begun stay unchanged.
         """
         count = len(found)
         submitted = 0
         while submitted < count:
-            # Less than asked for where a request is bad; the rest is left to the caller.
+            # Fewer are submitted if a request is invalid; the caller reads the rest.
             pointers = self._pointers_at + submitted * self._pointers.itemsize
             taken = _KERNEL.submit(self._number, count - submitted, pointers)
             if taken <= 0:
                 break
             submitted += taken
-        # Nearly always all is there, and the GIL need not be let go and waited for to see it.
+        # Nearly always all reads are complete; `look` collects them without releasing the GIL.
         left = submitted - self._take_events(_KERNEL.look, 0, submitted, found)
         while left:
             left -= self._take_events(_KERNEL.wait, left, left, found)
@@ -173,15 +173,15 @@ class _Context:
         return count
 
     def destroy(self) -> None:
-        """Wait for all reads, and give the queue back to the kernel."""
+        """Wait for all reads, and free the queue of the kernel."""
         _KERNEL.destroy(self._number)
 
 
-_FREE: Final[list[_Context]] = []  # append and pop are one step each, so there is no lock
+_FREE: Final[list[_Context]] = []  # no lock: append and pop are atomic
 
 
 class _Kernel:
-    """The system calls, and whether this system has them; found out by trying, once."""
+    """The system calls; `numbers` is None if this system does not have them."""
 
     def __init__(self) -> None:
         self.numbers = _NUMBERS.get(platform.machine()) if sys.platform == "linux" else None
@@ -196,14 +196,14 @@ class _Kernel:
         self.destroy = _system_call(library, destroy, number)
         self.submit = _system_call(library, submit, number, size, place)
         self.wait = _system_call(library, getevents, number, size, size, place, place)
-        # The same, for when it returns at once: this one keeps the GIL.
+        # The same call without releasing the GIL, for when it returns at once.
         library = ctypes.PyDLL(None, use_errno=True)
         self.look = _system_call(library, getevents, number, size, size, place, place)
 
 
 def _system_call(library: ctypes.CDLL, number: int, *types: type) -> Callable[..., int]:
-    """Return a system call; it gives -1 where it fails, and leaves its errno."""
-    call = library["syscall"]  # a new function each time it is asked for, with types of its own
+    """Return a function for a system call; on failure it returns -1 and sets errno."""
+    call = library["syscall"]  # each lookup creates a new function with its own types
     call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, *types]
     return partial(call, number)
 
@@ -212,18 +212,18 @@ _KERNEL: Final = _Kernel()
 
 
 def _borrow() -> _Context | None:
-    """Return a queue that nobody uses; None where there are none."""
+    """Return an unused queue; None if the system has none."""
     with suppress(IndexError):
         return _FREE.pop()
     if _KERNEL.numbers is None:
         return None
     try:
         return _Context()
-    except OSError:  # forbidden, not built in, or the machine has given all its queues away
+    except OSError:  # forbidden, not built in, or all queues of the machine are in use
         _KERNEL.numbers = None
         return None
 
 
-# A queue belongs to the process that made it.
+# A queue belongs to the process that created it.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_FREE.clear)

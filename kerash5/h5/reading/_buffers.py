@@ -1,8 +1,8 @@
-"""Memory for batches, used again as soon as nobody holds the batch.
+"""Memory for batches, reused once a batch has been freed.
 
-A fresh array of a few MB is new pages from the kernel, each of them cleared on its first touch, and
-given back when the array goes: on reading threads that took as long as decoding into it. A batch is
-the caller's to keep all the same: its memory comes back only when the last view of it is gone.
+A new array of a few MB consists of new pages, which the kernel clears on first use and reclaims
+when the array is freed. On reading threads that took as long as decoding into the array. A caller
+can keep a batch as long as it likes: its memory is reused only after the last view is freed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import DTypeLike
 
-_SMALLEST: Final = 128 << 10  # bytes; below it the C library keeps memory by itself
-_GRAIN: Final = 64 << 10  # sizes are rounded up to it: a short last batch fits where another was
+_SMALLEST: Final = 128 << 10  # bytes; the C library reuses smaller blocks itself
+_GRAIN: Final = (
+    64 << 10
+)  # sizes are rounded up to this, so that a short last batch can reuse the memory of others
 
 
 def round_up(num_bytes: int) -> int:
-    """Return how much memory is taken for an array of so many bytes."""
+    """Return the bytes allocated for an array of `num_bytes`."""
     return -(-num_bytes // _GRAIN) * _GRAIN
 
 
 @final
 class Memory:
-    """Lends arrays, and takes their memory back when they are gone.
+    """Allocates arrays, and reuses their memory after they are freed.
 
-    There is no lock: the collector may give memory back at any moment, in any thread, and a child
-    may be forked at any moment. Each step is one step of a dict or a list.
+    There is no lock, because the garbage collector may return memory and a child may be forked at
+    any time, in any thread. Each operation is one atomic operation of a dict or a list.
 
     Args:
-        most_free: Bytes that may lie about unused.
+        most_free: Maximum number of unused bytes to keep.
     """
 
     def __init__(self, most_free: int) -> None:
@@ -51,19 +53,19 @@ class Memory:
         return np.asarray(_Loan(memory, self))[:num_bytes].view(kind).reshape(shape)
 
     def give_back(self, memory: np.ndarray) -> None:
-        """Keep memory for the next who asks, if there is not too much of it."""
+        """Store memory for reuse, unless more than `most_free` bytes would be unused."""
         free = sum(size * len(same) for size, same in list(self._free.items()))
         if free + memory.size <= self._most_free:
             self._free.setdefault(memory.size, []).append(memory)
 
     def clear(self) -> None:
-        """Let go of what is free."""
+        """Free all unused memory."""
         self._free.clear()
 
 
 @final
 class _Loan:
-    """Lends memory to arrays, all of which hold this; it goes with the last of them."""
+    """The base object of arrays; it returns their memory when the last of them is freed."""
 
     __slots__ = ("_memory", "_owner")
 

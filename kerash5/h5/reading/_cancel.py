@@ -1,8 +1,8 @@
-"""Ending reads that nobody waits for any more, between one chunk and the next.
+"""Cancel reads whose result is no longer needed, between two chunks.
 
-A thread that reads ahead obeys an event; whoever waits for it sets that event, on Ctrl-C or when an
-epoch is left in its middle, and the thread is free within one chunk instead of one batch. Threads
-that obey none, such as the one that trains, are never stopped.
+A thread that reads ahead checks an event. The thread that waits for it sets the event, on Ctrl-C or
+when an epoch is left early, and the read ends within one chunk instead of one batch. Threads
+without an event, such as the training thread, are never stopped.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ _THIS_THREAD: Final = threading.local()
 
 
 class ReadingStopped(BaseException):
-    """Ends a read whose result nobody will take."""
+    """Raised to end a read whose result is not needed."""
 
 
 def obey(stop: threading.Event) -> None:
-    """Let reads of this thread end once `stop` is set."""
+    """Make reads of this thread end once `stop` is set."""
     _THIS_THREAD.stop = stop
 
 
 def check_stop() -> None:
-    """Raise `ReadingStopped` if this thread shall read no more. Called between chunks."""
+    """Raise `ReadingStopped` if the event of this thread is set. Called between chunks."""
     stop: threading.Event | None = getattr(_THIS_THREAD, "stop", None)
     if stop is not None and stop.is_set():
         raise ReadingStopped

@@ -1,10 +1,10 @@
 """The fast readers of chunked data: stored bytes to decoded rows, without HDF5's filter pipeline.
 
-`MappedReader` takes the bytes straight from the file, at the offsets of a chunk map. `DirectReader`
-asks `read_direct_chunk` for them, under h5py's lock, and needs no offsets. Both decode outside
-h5py's lock, so that threads decode side by side; small chunks alone are decoded by one thread at a
-time. Both return what h5py returns or raise an error: see `h5/storage/_chunk_map` for what they
-refuse, and `_readers` for the reference reader.
+`MappedReader` reads the bytes straight from the file, at the offsets of a chunk map. `DirectReader`
+reads them with `read_direct_chunk`, under h5py's lock, and needs no offsets. Both decode outside
+h5py's lock, so that threads decode in parallel; only small chunks are decoded by one thread at a
+time. Both return what h5py returns, or raise an error: `h5/storage/_chunk_map` defines which data
+sets they do not read, and `_readers` has the reference reader.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from kerash5.h5.storage._layout import Layout
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
 _GROUP_BYTES: Final = 1 << 20  # stored bytes fetched at a time
-# Read through a gap between two chunks up to this: a second system call costs more than the bytes.
+# Gaps between two chunks up to this size are read, too: a second system call takes longer.
 _GAP_BYTES: Final = 16 << 10
 
-_SMALL_READ: Final = 8 << 10  # bytes of a read that is better done together with others
+_SMALL_READ: Final = 8 << 10  # bytes of a read; smaller ones are faster in one group
 
-# Decoding less than this is over so soon that two threads wait for each other's GIL all the time:
-# in the best quarter of 36 rounds, one thread at a time decodes 6 to 34 % more rows per second.
+# Smaller chunks decode so fast that two threads mostly wait for the GIL of each other: in the best
+# quarter of 36 rounds, one thread at a time decodes 6 to 34 % more rows per second.
 _SMALL_BYTES: Final = 64 << 10
 
 Stored = tuple[np.ndarray | None, int]  # bytes (None: never written), filter mask
 
 
 class ChunkedReader(AbstractReader):
-    """Reads chunk by chunk; how the stored bytes are had is left to its children."""
+    """Reads and decodes chunks; subclasses read the stored bytes."""
 
     def __init__(self, file: H5File, path: str, layout: Layout) -> None:
-        chunks = cast("tuple[int, ...]", layout.chunks)  # `why_not_*` refuses None
+        chunks = cast("tuple[int, ...]", layout.chunks)  # `why_not_*` excludes None
         self._file = file
         self._path = path
         self._pipeline = Pipeline(layout.filters, layout.chunk_bytes, layout.element_bytes)
@@ -69,8 +69,8 @@ class ChunkedReader(AbstractReader):
         self._fill = (
             None if layout.fill_bytes is None else np.frombuffer(layout.fill_bytes, self._copied_as)
         )
-        # A band of chunks holds whole rows. Where each of them lies in a row: (start, stop) along
-        # the other axes.
+        # A band of chunks contains whole rows. A tile is the part of a row in
+        # one chunk: (start, stop) along the other axes.
         axes = zip(self.row_shape, self.chunks[1:], strict=True)
         edges = [
             [(low, min(low + size, length)) for low in range(0, length, size)]
@@ -85,15 +85,15 @@ class ChunkedReader(AbstractReader):
     def _fetch(self, chunks: Sequence[int]) -> Iterator[Sequence[Stored]]:
         """Yield the stored bytes of these chunks, numbered in C order of the grid, in groups.
 
-        The bytes of a group are valid until the next group is asked for.
+        The bytes of a group are valid until the next group is requested.
         """
 
     @abstractmethod
     def _locate(self, chunk: int) -> str:
-        """Say in words where the stored bytes of a chunk lie."""
+        """Describe where the stored bytes of a chunk are."""
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places; whole chunks are decoded there."""
+        """Read runs of rows to their positions; whole chunks are decoded into `out`."""
         size, bands = self.chunks[0], []
         for start, stop, place in runs:
             for band in range(start // size, -(-stop // size)):
@@ -111,7 +111,7 @@ class ChunkedReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for; each chunk is decoded once."""
+        """Read rows in the requested order; each chunk is decoded once."""
         count = len(self._tiles)
         tiles = range(count * shard[0] // shard[1], count * (shard[0] + 1) // shard[1])
         if tiles:
@@ -125,7 +125,7 @@ class ChunkedReader(AbstractReader):
         whole = slice(0, self.chunks[0]) if self._holds_whole_rows else None
         spare: np.ndarray | None = None
         for group in self._fetch([part.band * count + tile for part, tile in pairs]):
-            # Around decoding alone: threads that wait for a disk or a network wait side by side.
+            # Not around reading: threads can wait for a disk or a network in parallel.
             with _TURN.lock if self._is_small else nullcontext():
                 for stored, ((band, inside, places), tile) in zip(group, due, strict=False):
                     if isinstance(places, slice) and inside == whole:
@@ -141,9 +141,9 @@ class ChunkedReader(AbstractReader):
         """Decode chunks, numbered in C order of the grid, and call `visit` with each.
 
         Args:
-            numbers: Of the chunks.
-            visit: Called with the place in `numbers` and the chunk, shape `chunks`, which is the
-                next one's memory afterwards; what lies outside the data set is anything.
+            numbers: Numbers of the chunks.
+            visit: Called with the index in `numbers` and the decoded chunk, shape `chunks`. The
+                array is reused for the next chunk; values outside the data set are undefined.
         """
         spare, due = self._new_chunk(), iter(range(len(numbers)))
         for group in self._fetch(numbers):
@@ -163,14 +163,14 @@ class ChunkedReader(AbstractReader):
         target: np.ndarray,
         places: slice | NDArray[np.int64],
     ) -> None:
-        """Copy rows of a decoded chunk to the part of their rows that it holds."""
+        """Copy the tile of rows in a decoded chunk to the output rows."""
         if self._holds_whole_rows:
             target[places] = chunk[inside]
             return
         bounds = self._tiles[tile]
-        kept = tuple(slice(0, high - low) for low, high in bounds)
-        held = tuple(slice(low, high) for low, high in bounds)
-        target[(places, *held)] = chunk[(inside, *kept)]
+        source = tuple(slice(0, high - low) for low, high in bounds)
+        tile_slices = tuple(slice(low, high) for low, high in bounds)
+        target[(places, *tile_slices)] = chunk[(inside, *source)]
 
     @clocked("decode")
     def _decode(self, number: int, stored: Stored, out: np.ndarray) -> None:
@@ -186,7 +186,7 @@ class ChunkedReader(AbstractReader):
             raise self._damaged(number, complaint) from error
 
     def _damaged(self, number: int, complaint: str) -> DamagedFileError:
-        """Return the error about a chunk, unless the file is no longer the one that was opened."""
+        """Return the error for a damaged chunk; raise if the file has changed."""
         self._file.check_unchanged()
         return DamagedFileError(
             f"{self._path!r} in {self._file.path!r} is damaged: chunk {self._coordinates(number)} "
@@ -194,14 +194,14 @@ class ChunkedReader(AbstractReader):
         )
 
     def _coordinates(self, number: int) -> tuple[int, ...]:
-        """Return the first element of a chunk, as HDF5 names chunks."""
+        """Return the coordinates of the first element of a chunk, which identify it in HDF5."""
         band, tile = divmod(number, len(self._tiles))
         return (band * self.chunks[0], *(low for low, _ in self._tiles[tile]))
 
 
 @final
 class MappedReader(ChunkedReader):
-    """Reads stored chunks straight from the file. Made only where `why_not_mapped` is None."""
+    """Reads stored chunks straight from the file. Created only if `why_not_mapped` is None."""
 
     def __init__(self, file: H5File, path: str, layout: Layout, chunk_map: ChunkMap) -> None:
         super().__init__(file, path, layout)
@@ -210,7 +210,7 @@ class MappedReader(ChunkedReader):
         self._misplaced = frozenset(misplaced.tolist())
 
     def describe(self) -> str:
-        """Say in words how the rows are reached."""
+        """Describe how the rows are read."""
         return "straight from the file (chunk map), decoded on threads"
 
     def _locate(self, chunk: int) -> str:
@@ -231,14 +231,14 @@ class MappedReader(ChunkedReader):
         num_joined = np.count_nonzero(offsets[1:] == offsets[:-1] + sizes[:-1])
         is_small = sizes.sum() < _SMALL_READ * len(sizes)
         stored = zip(offsets.tolist(), sizes.tolist(), masks, strict=True)
-        # One by one, each is in the processor's cache when it is decoded; for small ones and for
-        # neighbours more calls cost more than that gains.
+        # Read one by one, each chunk is still in the processor's cache when it is decoded. For
+        # small and for adjacent chunks the additional calls cost more than that gains.
         if is_small or 2 * num_joined > len(sizes):
             return self._fetch_groups(stored)
         return self._fetch_each(list(stored))
 
     def _fetch_each(self, stored: list[tuple[int, int, int]]) -> Iterator[Sequence[Stored]]:
-        """Yield stored chunks one by one, all of them in the same memory."""
+        """Yield stored chunks one by one, in the same memory."""
         data = np.empty(max((size for _, size, _ in stored), default=0), np.uint8)
         places = [(offset, size) for offset, size, _ in stored if offset >= 0]
         reads = read_in_turn(self._file, self._path, places, data)
@@ -251,7 +251,7 @@ class MappedReader(ChunkedReader):
 
     def _fetch_groups(self, stored: Iterable[tuple[int, int, int]]) -> Iterator[Sequence[Stored]]:
         group = _Group()
-        # Lists, not arrays: each of a dozen NumPy calls costs as much as a dozen steps of this.
+        # Lists, not arrays: each of a dozen NumPy calls takes as long as a dozen iterations.
         for offset, size, mask in stored:
             if not group.takes(offset, size, mask):
                 yield self._fetch_group(group)
@@ -277,13 +277,13 @@ class MappedReader(ChunkedReader):
 
 
 class _Turn:
-    """Whose turn it is to decode small chunks."""
+    """The lock for decoding small chunks."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
     def forget(self) -> None:
-        """Start over in a forked child, where another thread's lock would never open."""
+        """Create a new lock in a forked child, where a lock of another thread is never released."""
         self.lock = threading.Lock()
 
 
@@ -293,18 +293,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Group:
-    """Stored chunks that are fetched together: not too many bytes, neighbours with one read."""
+    """Stored chunks that are read together, up to `_GROUP_BYTES`; adjacent ones with one read."""
 
     def __init__(self) -> None:
         self.num_bytes = 0
-        self.offsets: list[int] = []  # of each read: where in the file,
-        self.sizes: list[int] = []  # how many bytes,
-        self.places: list[int] = []  # and where in memory
-        self.chunks: list[tuple[int | None, int, int]] = []  # place (None: no bytes), bytes, mask
-        self._end = -1  # of the last read, in the file
+        self.offsets: list[int] = []  # of each read: offset in the file
+        self.sizes: list[int] = []  # of each read: bytes
+        self.places: list[int] = []  # of each read: position in memory
+        self.chunks: list[
+            tuple[int | None, int, int]
+        ] = []  # position (None: no bytes), bytes, mask
+        self._end = -1  # end of the last read in the file
 
     def takes(self, offset: int, size: int, mask: int) -> bool:
-        """Add a chunk if there is room for it; at offset -1 are those that were never written."""
+        """Add a chunk, and return True, if the group is not full; offset -1: never written."""
         if offset < 0:
             self.chunks.append((None, 0, 0))
             return True
@@ -334,7 +336,7 @@ class DirectReader(ChunkedReader):
         self._may_miss_some = layout.may_be_extensible_array
 
     def describe(self) -> str:
-        """Say in words how the rows are reached, and why not straight from the file."""
+        """Describe how the rows are read, and why not straight from the file."""
         return f"chunk by chunk through HDF5, decoded on threads ({self._reason})"
 
     def _locate(self, chunk: int) -> str:

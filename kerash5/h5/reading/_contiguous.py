@@ -21,7 +21,7 @@ from kerash5.h5.storage._layout import Layout
 
 
 def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:
-    """Say why a data set cannot be read straight from the file at one offset; None if it can."""
+    """Return why a data set cannot be read straight from the file at one offset; None if it can."""
     end = (layout.offset or 0) + layout.num_stored_bytes
     reasons = (
         (not hasattr(os, "preadv"), "this operating system has no preadv"),
@@ -75,7 +75,7 @@ class ContiguousReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for, neighbours with one system call."""
+        """Read rows in the requested order, adjacent ones with one system call."""
         if not len(rows) or shard[0]:
             return
         is_new = rows[1:] - rows[:-1] != 1
@@ -86,7 +86,7 @@ class ContiguousReader(AbstractReader):
         self._read(rows[first], np.diff(edges), out, first if places is None else places[first])
 
     def describe(self) -> str:
-        """Say in words how the rows are reached."""
+        """Describe how the rows are read."""
         return "straight from the file (contiguous)"
 
     def read_pieces(

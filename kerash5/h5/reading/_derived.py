@@ -1,7 +1,7 @@
-"""Rows made of the rows of another reader: some values of each, or others computed from them.
+"""Rows derived from the rows of another reader: selected values, or values computed from them.
 
-A `RowFunction` says what becomes of rows, and a `DerivedReader` applies it. Both pickle. What the
-functions are: see `h5/columns/_functions`.
+A `RowFunction` transforms rows, and a `DerivedReader` applies it. Both can be pickled.
+`h5/columns/_functions` has the functions.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._readers import AbstractReader, as_copied
 from kerash5.h5.reading._runs import Runs
 
-_SLAB_BYTES: Final = 32 << 20  # of rows of the base, read at a time
+_SLAB_BYTES: Final = 32 << 20  # bytes of rows of the base that are read at a time
 
 
 class UnfitRowError(ValueError):
-    """Says what is wrong with one of the rows that a function was applied to.
+    """A row that a function cannot be applied to.
 
     Args:
-        place: Its place among them.
-        words: What is wrong, as a sentence that begins with its verb.
+        place: Index of the row in the array passed to the function.
+        words: What is wrong, as a predicate that begins with its verb.
     """
 
     def __init__(self, place: int, words: str) -> None:
@@ -36,20 +36,20 @@ class UnfitRowError(ValueError):
 
 
 class RowFunction(ABC):
-    """Makes rows of rows, each of its own row alone. No state but its description: it pickles."""
+    """Transforms each row on its own. It is immutable and can be pickled."""
 
-    row_shape: tuple[int, ...]  # of what it makes
+    row_shape: tuple[int, ...]  # of the results
     dtype: np.dtype
-    categories: tuple[str, ...] | None = None  # names of the class ids that it makes
-    selects_values = False  # what it makes are values of the base
+    categories: tuple[str, ...] | None = None  # names of the resulting class ids
+    selects_values = False  # whether the results are values of the base
 
     @abstractmethod
     def apply(self, rows: np.ndarray) -> np.ndarray:
-        """Return shape (n, *row_shape) for rows of the base, shape (n, ...), n perhaps 0."""
+        """Return the results, shape (n, *row_shape), for base rows of shape (n, ...), n >= 0."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Return a few words about what it makes of a row."""
+        """Describe the transformation of a row in a few words."""
 
 
 @final
@@ -58,7 +58,7 @@ class DerivedReader(AbstractReader):
 
     Args:
         base: The other reader.
-        function: What is applied.
+        function: The function to apply.
         where: The column and its file, for messages about a row.
     """
 
@@ -78,7 +78,7 @@ class DerivedReader(AbstractReader):
         self.categories = base.categories if function.selects_values else function.categories
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places."""
+        """Read runs of rows to their positions in `out`."""
         read_runs_together([(self, out)], runs)
 
     def read_rows(
@@ -88,20 +88,20 @@ class DerivedReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for."""
+        """Read rows in the requested order."""
         if shard[0] == 0:
             read_rows_together([(self, out)], rows, places)
 
     def describe(self) -> str:
-        """Say in words how the rows are reached, and what is made of them."""
+        """Describe how the rows are read and transformed."""
         return f"{self.base.describe()}; {self.function.describe()}"
 
     def apply(self, rows: np.ndarray, numbers: Callable[[], NDArray[np.int64]]) -> np.ndarray:
-        """Return what becomes of rows of the root.
+        """Return the transformed rows of the root reader.
 
         Args:
-            rows: Of the reader that stands at the root of this one.
-            numbers: Returns those of the rows, for what the function refuses.
+            rows: Rows of the root reader (`root_of`), shape (n, ...).
+            numbers: Returns the row numbers, shape (n,), for messages about a row.
         """
         if isinstance(self.base, DerivedReader):
             rows = self.base.apply(rows, numbers)
@@ -112,21 +112,21 @@ class DerivedReader(AbstractReader):
             raise ColumnError(f"row {row} of {self._where} {error}") from error
 
 
-Target = tuple[AbstractReader, np.ndarray]  # a reader, and where its rows go
+Target = tuple[AbstractReader, np.ndarray]  # a reader, and its output buffer
 
 
 def root_of(reader: AbstractReader) -> AbstractReader:
-    """Return the reader whose rows another one is made of; itself, if it is made of none."""
+    """Return the reader whose rows a reader is derived from; itself if it is not derived."""
     while isinstance(reader, DerivedReader):
         reader = reader.base
     return reader
 
 
 def read_runs_together(targets: Sequence[Target], runs: Runs) -> None:
-    """Read runs of rows by readers of one root, whose rows are read once.
+    """Read runs of rows for readers of the same root, whose rows are read once.
 
     Args:
-        targets: The readers, each with the array that `read_runs` takes.
+        targets: The readers, each with the `out` of `read_runs`.
         runs: The rows.
     """
     root = root_of(targets[0][0])
@@ -146,12 +146,12 @@ def read_runs_together(targets: Sequence[Target], runs: Runs) -> None:
 def read_rows_together(
     targets: Sequence[Target], rows: NDArray[np.int64], places: NDArray[np.int64] | None = None
 ) -> None:
-    """Read rows in the order asked for by readers of one root, whose rows are read once.
+    """Read rows in the requested order for readers of the same root, whose rows are read once.
 
     Args:
-        targets: The readers, each with the array that `read_rows` takes.
-        rows: As there.
-        places: As there.
+        targets: The readers, each with the `out` of `read_rows`.
+        rows: As in `read_rows`.
+        places: As in `read_rows`.
     """
     root = root_of(targets[0][0])
     most = _most_rows(root)
@@ -183,18 +183,18 @@ def _numbers_of(runs: Runs) -> NDArray[np.int64]:
 
 
 def _split_runs(runs: Runs, most: int) -> list[Runs]:
-    """Return the same runs in groups of at most `most` rows; long ones are cut."""
+    """Return the same runs in groups of at most `most` rows; longer runs are split."""
     lengths = runs.stops - runs.starts
     if int(lengths.sum()) <= most:
         return [runs] if len(runs) else []
-    cut = [
+    pieces = [
         (low, min(low + most, stop), place + low - start)
         for start, stop, place in runs
         for low in range(start, stop, most)
     ]
     groups: list[list[tuple[int, int, int]]] = [[]]
     count = 0
-    for run in cut:
+    for run in pieces:
         if count + run[1] - run[0] > most and groups[-1]:
             groups.append([])
             count = 0

@@ -1,7 +1,7 @@
-"""Reading bytes of a file at given places: all of them, or an error that says what is missing.
+"""Read byte ranges of a file completely, or raise an error that names what is missing.
 
-One pool of descriptors per process serves, so that ten thousand files need no ten thousand of them.
-What the bytes mean is for readers to know: see `_contiguous` and `_chunk_readers`.
+A process has one pool of descriptors, so that ten thousand files do not need ten thousand of them.
+The readers interpret the bytes: see `_contiguous` and `_chunk_readers`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from kerash5.h5.storage._file import H5File
 
 _MAX_DESCRIPTORS: Final = 64
 _MAX_PREAD: Final = 1 << 30  # one call returns at most 2,147,479,552 bytes on Linux
-_FEW: Final = 4  # runs that are not worth a list of them
-_AT_ONCE: Final = getattr(os, "RWF_NOWAIT", None)  # read what is in memory, and wait for no disk
+_FEW: Final = 4  # ranges; so few are faster with a call each
+_AT_ONCE: Final = getattr(
+    os, "RWF_NOWAIT", None
+)  # read only cached bytes, without waiting for a disk
 
 
 @clocked("read")
@@ -36,15 +38,15 @@ def read_places(
     out: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> None:
-    """Fill places of an array with bytes of a file: out[places[i]] on from offsets[i] on.
+    """Read byte ranges of a file: sizes[i] bytes at offsets[i] to out[places[i]] and after it.
 
     Args:
         file: The file.
         path: The data set, for the message.
         offsets: Bytes from the start of the file, shape (n,).
-        sizes: Bytes of each run, shape (n,).
-        out: Shape (bytes,), C-contiguous.
-        places: Where each run goes, shape (n,); they do not overlap.
+        sizes: Bytes of each range, shape (n,).
+        out: Output buffer, shape (bytes,), C-contiguous.
+        places: Start of each range in `out`, shape (n,); ranges do not overlap.
 
     Raises:
         DamagedFileError: The file ends before; the message names data set `path`.
@@ -58,7 +60,7 @@ def read_places(
         if len(left):
             descriptor.announce(zip(offsets[left].tolist(), sizes[left].tolist(), strict=True))
             left = left[descriptor.gather(offsets[left], sizes[left], out, places[left])]
-    # What was not read, or not to its end: here it is read, or it is clear why not.
+    # Ranges that were not read completely are read here, or raise an error.
     memory = out.data
     for number in left.tolist():
         place, size = int(places[number]), int(sizes[number])
@@ -68,15 +70,15 @@ def read_places(
 def read_in_turn(
     file: H5File, path: str, runs: Sequence[tuple[int, int]], out: NDArray[np.uint8]
 ) -> Iterator[None]:
-    """Read runs of bytes of a file to the front of the same array, each when it is asked for.
+    """Read byte ranges of a file to the front of one array, each when the caller continues.
 
-    For runs that take some time to make use of: they are then still in the processor's cache.
+    Each range is still in the processor's cache while the caller processes it.
 
     Args:
         file: The file.
         path: The data set, for the message.
-        runs: Where each begins in the file, and how many bytes it has.
-        out: Shape (bytes,), C-contiguous, with room for the longest.
+        runs: Offset in the file and number of bytes of each range.
+        out: Output buffer, shape (bytes,), C-contiguous, as large as the largest range.
 
     Raises:
         DamagedFileError: The file ends before; the message names data set `path`.
@@ -95,8 +97,8 @@ def read_in_turn(
 
 @clocked("read")
 def _read(descriptor: _Descriptor, file: H5File, path: str, offset: int, place: memoryview) -> None:
-    # pread, not seek + read: threads share the descriptor. In a loop: one call may return less
-    # than asked.
+    # pread, not seek + read, because threads share the descriptor. A loop, because one call may
+    # return less than requested.
     while place:
         try:
             count = os.preadv(descriptor.number, [place[:_MAX_PREAD]], offset)
@@ -119,7 +121,7 @@ def _explain(error: OSError, what: str) -> FileError:
 
 
 class _Descriptor:
-    """A file descriptor that closes when nobody uses it any more, not before."""
+    """A file descriptor that is closed when its last user has released it."""
 
     def __init__(self, file: H5File) -> None:
         file.check_unchanged()
@@ -127,22 +129,22 @@ class _Descriptor:
             self.number = os.open(file.place, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise _explain(error, repr(file.path)) from error
-        # Again: it may have been replaced between the two calls.
+        # Checked again, because the file may have been replaced between the two calls.
         if not file.identity.is_of(os.fstat(self.number)):
             file.check_unchanged()
-        self.tells_what_is_cached = _AT_ONCE is not None  # until it has failed to
+        self.tells_what_is_cached = _AT_ONCE is not None  # set to False at the first failure
         self.read_at_once(0, memoryview(bytearray(1)))
 
     @clocked("read")
     def read_at_once(self, offset: int, place: memoryview) -> int:
-        """Read what is in memory already; return how many bytes that was, from the first on."""
+        """Read the bytes that are in the page cache; return how many, from the first on."""
         if not self.tells_what_is_cached:
             return 0
         try:
             return os.preadv(self.number, [place[:_MAX_PREAD]], offset, _AT_ONCE or 0)
         except BlockingIOError:
             return 0
-        except OSError:  # not on this file system, or not with this kernel; or not at all
+        except OSError:  # not supported by this file system or kernel
             self.tells_what_is_cached = False
             return 0
 
@@ -155,15 +157,15 @@ class _Descriptor:
         *,
         at_once: bool = False,
     ) -> NDArray[np.int64]:
-        """Read many runs with few calls; return the numbers of those that were not read whole."""
+        """Read byte ranges with few calls; return the indices of those not read completely."""
         flags = (_AT_ONCE or 0) if at_once else 0
         return _batched_pread.gather(self.number, offsets, sizes, out, places, flags=flags)
 
     def announce(self, runs: Iterable[tuple[int, int]]) -> None:
-        """Tell the kernel what will be read, so that a disk works on all of it at once.
+        """Announce byte ranges to the kernel, so that a disk reads all of them concurrently.
 
-        Seen to make scattered rows of 9 kB come 4 to 8 times as fast from a cold file. From memory
-        they come a fifth slower, so it is told only what is not there.
+        Measured: scattered rows of 9 kB are read 4 to 8 times as fast from a file that is not
+        cached, and a fifth slower from a cached one. So only uncached ranges are announced.
         """
         if hasattr(os, "posix_fadvise"):
             for offset, size in runs:
@@ -185,7 +187,7 @@ class _DescriptorPool:
         self._open: OrderedDict[H5File, _Descriptor] = OrderedDict()
 
     def get(self, file: H5File) -> _Descriptor:
-        """Return a descriptor; it stays open as long as the caller holds it."""
+        """Return a descriptor; it stays open as long as the caller has a reference to it."""
         with self._lock:
             descriptor = self._open.pop(file, None) or _Descriptor(file)
             self._open[file] = descriptor
@@ -194,7 +196,7 @@ class _DescriptorPool:
             return descriptor
 
     def forget(self) -> None:
-        """Start over in a forked child, where another thread's lock would never open."""
+        """Create a new lock in a forked child, where a lock of another thread is never released."""
         self._lock = threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""Encoded images, such as JPEG and PNG, as arrays. Pillow decodes them, and is optional."""
+"""Decode images, such as JPEG and PNG, to arrays with Pillow, which is optional."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kerash5._errors import BackendError, ColumnError
 from kerash5.h5.reading._derived import RowFunction, UnfitRowError
 from kerash5.h5.reading._readers import AbstractReader
 
-# Modes of Pillow whose arrays are what they look like; others are converted to RGB first, as a
-# palette, CMYK or YCbCr are.
+# Modes of Pillow whose arrays are the pixel values. Others (palette, CMYK, YCbCr) are converted to
+# RGB first.
 _PLAIN: Final = ("L", "LA", "RGB", "RGBA", "I", "I;16", "F")
 _LOSSLESS: Final = {("L", "RGB"), ("L", "RGBA"), ("RGB", "RGBA")}  # conversions of modes
 
@@ -32,11 +32,11 @@ class ImageFunction(RowFunction):
 
     Args:
         base: The reader of encoded rows: arrays of bytes of any length, or bytes of one length.
-        resize: The height and width that images get; None: they agree.
+        resize: Height and width to resize images to; None: all have the same size.
         where: The column and its file, for messages.
 
     Raises:
-        ColumnError: Rows are no bytes, or the first is no image.
+        ColumnError: Rows are not bytes, or the first is not an image.
         BackendError: Pillow is not installed.
     """
 
@@ -62,7 +62,7 @@ class ImageFunction(RowFunction):
         self.row_shape, self.dtype = array.shape, array.dtype
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
-        """Return the images."""
+        """Return the decoded images, shape (n, *row_shape)."""
         out = np.empty((len(rows), *self.row_shape), self.dtype)
         for place, row in enumerate(rows):
             image = self._open(row, place)
@@ -96,13 +96,13 @@ class ImageFunction(RowFunction):
         return image
 
     def describe(self) -> str:
-        """Return what is done with a row."""
+        """Describe the decoding of a row."""
         resized = "" if self._resize is None else f", resized to {self._resize}"
         return f"decoded as images{resized}"
 
 
 def _why_no_bytes(base: AbstractReader) -> str | None:
-    """Return why rows are no encoded images; None if they may be."""
+    """Return why rows cannot be encoded images; None if they can."""
     inner = h5py.check_vlen_dtype(base.dtype)
     if inner is not None:
         is_bytes = inner.kind in "iu" and inner.itemsize == 1 and not base.row_shape

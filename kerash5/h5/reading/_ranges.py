@@ -1,8 +1,8 @@
-"""Rows whose values lie one after another in flat data sets, each row in a range of its own.
+"""Rows whose values are ranges of flat data sets.
 
-Offsets say where each row begins: row i has the values [offsets[i], offsets[i + 1]). `PaddedReader`
-makes rows of one length of them, and `CsrReader` dense rows of a sparse matrix. A block of rows is
-one range of each flat data set.
+Row i has the values [offsets[i], offsets[i + 1]). `PaddedReader` pads them to rows of one length,
+and `CsrReader` reads dense rows of a sparse matrix. A block of rows is one range of each flat data
+set.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._runs import Runs
 
 _MAX_VALUES: Final = 4 << 20  # read from a flat data set at a time
-_MAX_BYTES: Final = 32 << 20  # of dense rows made at a time
+_MAX_BYTES: Final = 32 << 20  # bytes of dense rows that are created at a time
 
 
 class _RangeReader(AbstractReader):
-    """Reads rows from ranges of flat data sets; what is made of those is left to its children.
+    """Reads rows from ranges of flat data sets; subclasses make rows of the ranges.
 
     Args:
-        flat: The readers of the flat data sets, each value of which is a row to them.
-        offsets: Where each row begins, and the last one ends; shape (num_rows + 1,), ascending, and
-            none beyond the flat data sets.
-        row_shape: Of the rows that are made.
-        dtype: Of them.
+        flat: The readers of the flat data sets; each value is one of their rows.
+        offsets: Start of each row, then the end of the last; shape (num_rows + 1,), ascending, and
+            within the flat data sets.
+        row_shape: Shape of the resulting rows.
+        dtype: Type of the resulting rows.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class _RangeReader(AbstractReader):
 
     @abstractmethod
     def _fill(self, rows: NDArray[np.int64], out: np.ndarray) -> None:
-        """Make rows with these ascending numbers, shape (len(rows), *row_shape)."""
+        """Read rows with these ascending numbers to `out`, shape (len(rows), *row_shape)."""
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places."""
+        """Read runs of rows to their positions in `out`."""
         for start, stop, place in runs.joined():
             rows = np.arange(start, stop)
             for low, high in self._slabs(rows):
@@ -70,7 +70,7 @@ class _RangeReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for."""
+        """Read rows in the requested order."""
         if shard[0] or not len(rows):
             return
         order = np.argsort(rows, kind="stable")
@@ -82,7 +82,7 @@ class _RangeReader(AbstractReader):
             out[goes[low:high]] = dense
 
     def _slabs(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Cut rows into slabs of not too many values."""
+        """Yield bounds of slabs of at most `_MAX_VALUES` values and `_MAX_BYTES` bytes."""
         most_rows = max(1, _MAX_BYTES // max(1, self.row_bytes))
         ends = np.cumsum(self._offsets[rows + 1] - self._offsets[rows])
         low, before = 0, 0
@@ -112,7 +112,7 @@ def gather_ranges(
         return out
     places = np.cumsum(lengths) - lengths
     if flat.block_rows > 1 and (starts[1:] != stops[:-1]).any():
-        # By their numbers: so a chunk that several ranges lie in is decoded once.
+        # By row numbers, so that a chunk with several ranges is decoded once.
         flat.read_rows(np.repeat(starts - places, lengths) + np.arange(total), out)
     else:
         flat.read_runs(Runs(starts, stops, places).joined(), out)
@@ -124,10 +124,10 @@ class PaddedReader(_RangeReader):
     """Reads rows of any length, each padded or truncated to one length.
 
     Args:
-        values: Their values, one row after another.
+        values: The values of all rows, one row after another.
         offsets: As in `_RangeReader`.
-        pad_to: The length.
-        pad_value: What short rows end with.
+        pad_to: The length of the rows.
+        pad_value: The value that short rows are padded with.
     """
 
     def __init__(
@@ -159,9 +159,9 @@ class CsrReader(_RangeReader):
     """Reads dense rows of a sparse matrix that is stored row by row (CSR).
 
     Args:
-        data: The values that are stored.
-        indices: The column of each.
-        indptr: Where each row's begin in both, as in `_RangeReader`.
+        data: The stored values.
+        indices: The column of each stored value.
+        indptr: Start of each row in both, as `offsets` in `_RangeReader`.
         num_columns: Values in a dense row.
         what: The matrix and its file, for messages.
     """
@@ -193,14 +193,14 @@ class CsrReader(_RangeReader):
         flat[...] = np.zeros((), self.dtype)
         if (places[1:] > places[:-1]).all():
             flat[places] = data
-        else:  # not sorted, or twice the same: those are summed up
+        else:  # unsorted or repeated columns; repeated ones are summed
             np.add.at(flat, places, data)
 
     def describe(self) -> str:
         """Say in words how the rows are reached."""
         stored = int(self._offsets[-1] - self._offsets[0])
-        share = stored / max(1, self.num_rows * self.row_shape[0])
+        fraction = stored / max(1, self.num_rows * self.row_shape[0])
         return (
             f"{self._flat[0].describe()}; dense rows of a sparse matrix (CSR, {stored} values, "
-            f"{share:.2g} of all)"
+            f"{fraction:.2g} of all)"
         )

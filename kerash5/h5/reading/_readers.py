@@ -1,7 +1,8 @@
 """Readers: row numbers in, rows out, for one data set of one file.
 
-`H5pyReader` is the truth: it asks h5py for everything. The faster readers live in `_contiguous` and
-must return the same bytes. Nothing here knows about columns or batches: see `h5/_source`.
+`H5pyReader` is the reference reader: it reads everything with h5py. The faster readers, in
+`_contiguous` and `_chunk_readers`, return the same bytes. Nothing here knows about columns or
+batches: see `h5/_source`.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ from kerash5.h5.storage._file import H5File
 from kerash5.h5.storage._layout import Layout, load_filters
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
-# Read at a time; and through the gaps of a chunk only while the rows between cost less than this.
+# Bytes read at a time. Rows in the gaps of a chunk are read only if the chunk is not larger.
 _SLAB_BYTES: Final = 32 << 20
-_BAND_BYTES: Final = 256 << 20  # of rows that lie along another axis than the first
-# Of a contiguous data set whose rows lie along another axis, so many bytes are read at each place:
-# a page of memory, for less costs a disk as much.
+_BAND_BYTES: Final = 256 << 20  # the same, if another axis than the first counts rows
+# Bytes read per range of a contiguous data set if another axis counts rows: one page of memory,
+# because reading less takes a disk as long.
 _PIECE_BYTES: Final = 4 << 10
 
 
-# Which object holds the rows, whatever its name: the file's device and inode, the object's address.
+# Identity of the object of the rows, independent of names: device and inode of the file, address.
 Origin: TypeAlias = tuple[int, int, int]
 
 
 class AbstractReader(ABC):
     """Reads rows of one data set.
 
-    A reader has no state but its description: it pickles, and any thread of any process may use it.
+    A reader is immutable: it can be pickled and used by any thread of any process.
     """
 
     num_rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype
-    block_rows: int  # rows that are stored, and so best read, together
-    is_direct: bool  # single rows cost no more than their own bytes
+    block_rows: int  # rows that are stored together, and best read together
+    is_direct: bool  # whether reading a single row reads no more than its bytes
     num_shards: int = 1  # into how many shards threads can split one block
-    other_files: tuple[H5File, ...] = ()  # that the rows come from, besides the reader's own
-    origin: Origin | None = None  # None: of no data set
-    named_by: str | None = None  # the data set of the names of its numbers, where an attribute says
-    object_bytes: int = 0  # of what a value refers to, about, where values are objects
-    categories: tuple[str, ...] | None = None  # names of the class ids that the rows are
+    other_files: tuple[H5File, ...] = ()  # other files that contain the rows
+    origin: Origin | None = None  # None: not from a data set
+    named_by: str | None = None  # data set with the category names, from an attribute
+    object_bytes: int = 0  # approximate bytes of the object of a value, if values are objects
+    categories: tuple[str, ...] | None = None  # names of the class ids, if rows are class ids
 
     @property
     def row_bytes(self) -> int:
@@ -60,7 +61,7 @@ class AbstractReader(ABC):
 
     @abstractmethod
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places in `out`, shape (n, *row_shape), C-contiguous."""
+        """Read runs of rows to their positions in `out`, shape (n, *row_shape), C-contiguous."""
 
     def read_range(self, start: int, stop: int, out: np.ndarray) -> None:
         """Read rows [start, stop) into `out`, shape (stop - start, *row_shape), C-contiguous."""
@@ -74,12 +75,12 @@ class AbstractReader(ABC):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for, repeats allowed.
+        """Read rows in the requested order, repeats allowed.
 
         Args:
-            rows: Their numbers, shape (n,).
-            out: Where they go, shape (m, *row_shape), C-contiguous.
-            places: Row i goes to out[places[i]], no two to the same; None: one after another.
+            rows: Row numbers, shape (n,).
+            out: Output buffer, shape (m, *row_shape), C-contiguous.
+            places: Row i is read to out[places[i]], shape (n,), without repeats; None: to out[i].
             shard: (index, count); read only the `index`-th of `count` slices of the chunks, so that
                 threads can split one block. A reader that cannot split its rows reads all of them
                 for index 0, and none for the others.
@@ -87,7 +88,7 @@ class AbstractReader(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Say in words how the rows are reached."""
+        """Describe how the rows are read."""
 
 
 def block_rows_along(layout: Layout, axis: int) -> int:
@@ -101,7 +102,7 @@ def block_rows_along(layout: Layout, axis: int) -> int:
 
 
 def describe_axis(layout: Layout, axis: int) -> str:
-    """Say in words what a single row costs that lies along another axis than the first."""
+    """Describe the cost of a single row if another axis than the first counts rows."""
     block = block_rows_along(layout, axis)
     if layout.chunks is None:
         count = math.prod(layout.shape[:axis])
@@ -114,7 +115,7 @@ def describe_axis(layout: Layout, axis: int) -> str:
 
 
 def as_copied(rows: np.ndarray) -> np.ndarray:
-    """Return a view that is copied byte by byte: NumPy skips what lies between fields."""
+    """Return a view that is copied byte by byte, because NumPy skips the bytes between fields."""
     if rows.dtype.names is None or rows.dtype.hasobject:
         return rows
     return rows.view(f"V{rows.dtype.itemsize}")
@@ -122,14 +123,14 @@ def as_copied(rows: np.ndarray) -> np.ndarray:
 
 @final
 class H5pyReader(AbstractReader):
-    """Reads through h5py: slow when shuffled, and right by definition.
+    """Reads with h5py: slow for shuffled rows, and correct by definition.
 
     Args:
         file: The file.
-        path: Of the data set in it.
-        layout: Of the data set.
-        reason: Why no faster reader is taken, in words.
-        fields: Read these fields of a compound alone; None: all of it.
+        path: Path of the data set in the file.
+        layout: Layout of the data set.
+        reason: Why no faster reader is used, as text.
+        fields: Read only these fields of a compound; None: all fields.
         axis: Which axis of the data set counts rows, from 0.
     """
 
@@ -156,16 +157,16 @@ class H5pyReader(AbstractReader):
             self.dtype = np.dtype([(name, layout.dtype[name]) for name in fields])
         self.block_rows = block_rows_along(layout, axis)
         self.is_direct = False
-        # Along another axis a block of rows is a band of chunks, each decoded once only if the band
-        # is read at once.
+        # Along another axis a block of rows is a band of chunks. Each chunk is decoded only once if
+        # the band is read at once.
         self._slab_bytes = _SLAB_BYTES if axis == 0 else _BAND_BYTES
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places."""
+        """Read runs of rows to their positions in `out`."""
         if not len(runs):
             return
         with self._file.open() as file:
-            # Walked and checked by find_dataset when the reader was made.
+            # `find_dataset` checked the links when the reader was created.
             dataset = file[self._path]
             for start, stop, place in runs.joined():
                 low, shift = start, place - start
@@ -181,7 +182,7 @@ class H5pyReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for, each chunk at most once."""
+        """Read rows in the requested order, each chunk at most once."""
         if shard[0]:
             return
         ordered, back = np.unique(rows, return_inverse=True)
@@ -198,11 +199,11 @@ class H5pyReader(AbstractReader):
             np.take(found, back, axis=0, out=out)
 
     def describe(self) -> str:
-        """Say in words how the rows are reached, and why not faster."""
+        """Describe how the rows are read, and why no faster reader is used."""
         return f"h5py ({self._reason})"
 
     def _slab_end(self, start: int) -> int:
-        """Return where to end a slab from a row on: where a chunk ends, if one is not too large."""
+        """Return the end of the slab that starts at a row: the end of a chunk, unless too large."""
         row_bytes = max(1, self.row_bytes)
         most = max(1, _SLAB_BYTES // row_bytes)
         if self.block_rows * row_bytes > self._slab_bytes:
@@ -211,9 +212,9 @@ class H5pyReader(AbstractReader):
         return start - start % self.block_rows + most
 
     def _slabs(self, ordered: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Cut sorted rows where the chunk changes.
+        """Split sorted rows where the chunk changes.
 
-        If a chunk is too large to read whole, cut them at every gap.
+        If a chunk is too large to read whole, split them at every gap.
         """
         if self.block_rows > 1 and self.block_rows * self.row_bytes <= self._slab_bytes:
             breaks = np.flatnonzero(np.diff(ordered // self.block_rows)) + 1
@@ -235,8 +236,8 @@ class H5pyReader(AbstractReader):
     def _read_slab(self, dataset: h5py.Dataset, start: int, stop: int, out: np.ndarray) -> None:
         check_stop()
         try:
-            load_filters(self._foreign_filters)  # again: this may be another process
-            # Reading by slice, then copying, serves every type; read_direct refuses strings and
+            load_filters(self._foreign_filters)  # repeated, because this may be another process
+            # Reading a slice and copying it works for every type; read_direct rejects strings and
             # sub-arrays.
             asked = dataset if self._fields is None else dataset.fields(list(self._fields))
             found = asked[(slice(None),) * self._axis + (slice(start, stop),)]
@@ -258,7 +259,7 @@ class H5pyReader(AbstractReader):
 
 @final
 class ConstantReader(AbstractReader):
-    """Gives every row the same value: the label of a group of rows."""
+    """Reads the same value for every row, such as the label of a group of rows."""
 
     def __init__(self, value: np.ndarray, num_rows: int) -> None:
         self._value = value
@@ -269,7 +270,7 @@ class ConstantReader(AbstractReader):
         self.is_direct = True
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Fill the places of the runs with the value."""
+        """Fill the positions of the runs with the value."""
         for start, stop, place in runs:
             out[place : place + stop - start] = self._value
 
@@ -280,10 +281,10 @@ class ConstantReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Fill the places of the rows with the value."""
+        """Fill the positions of the rows with the value."""
         if shard[0] == 0:
             out[slice(None) if places is None else places] = self._value
 
     def describe(self) -> str:
-        """Say what the value is."""
+        """Describe the value."""
         return f"the constant {self._value!s}"

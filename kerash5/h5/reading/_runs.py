@@ -1,7 +1,7 @@
-"""Runs of rows, and where each goes: what is read together. Nothing here reads: these are numbers.
+"""Runs of rows and their output positions, to be read in one call. Nothing here reads.
 
-A list of runs costs Python what one of them does. Chunks of 600 kB decode in 170 us, and asking for
-each by itself took another 90 us, most of it with the GIL that the other threads wait for.
+One call for many runs costs as much Python time as a call for one. Chunks of 600 kB decode in 170
+us; a call for each took another 90 us, mostly with the GIL, while other threads waited for it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Rows [starts[i], stops[i]) each, which go to places[i] and after it; none is empty.
+    """Runs of rows [starts[i], stops[i]), read to positions places[i] and after it; none is empty.
 
     Args:
         starts: The first row of each run, shape (n,).
         stops: The row after its last, shape (n,).
-        places: Where the first row goes, shape (n,); the runs do not overlap there.
+        places: Output position of the first row of each run, shape (n,); runs do not overlap there.
     """
 
     starts: NDArray[np.int64]
@@ -29,7 +29,7 @@ class Runs:
 
     @classmethod
     def one(cls, start: int, stop: int) -> Runs:
-        """Return the rows [start, stop), from place 0 on; no run where there are none."""
+        """Return the run [start, stop) at output position 0; no run if it is empty."""
         bounds = np.array([[start, stop, 0]] if start < stop else np.empty((0, 3)), np.int64)
         return cls(*bounds.T)
 
@@ -46,11 +46,11 @@ class Runs:
         return Runs(self.starts[chosen], self.stops[chosen], self.places[chosen])
 
     def counted_from(self, row: int) -> Runs:
-        """Return the same runs with rows counted from another one."""
+        """Return the same runs with row numbers relative to `row`."""
         return Runs(self.starts - row, self.stops - row, self.places)
 
     def joined(self) -> Runs:
-        """Return fewer, longer runs: neighbours in both the file and the target become one."""
+        """Return fewer, longer runs: join runs that are adjacent in the file and the output."""
         lengths = self.stops - self.starts
         is_new = (self.starts[1:] != self.stops[:-1]) | (
             self.places[1:] != self.places[:-1] + lengths[:-1]

@@ -1,4 +1,4 @@
-"""Which reader a data set gets: the fastest whose rules it meets, or in words why not."""
+"""Select the fastest reader that can read a data set, and state why no faster one can."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def open_part(
     """Open one data set of one file with the fastest reader that it qualifies for.
 
     Args:
-        path: The data set.
+        path: Path of the data set.
         file: The file.
-        allow_external: Let its data lie outside the file's folder.
-        reader: "auto"; "direct" to have no offset of the file trusted; "h5py" for h5py alone.
-        fields: Those wanted of a compound; where others hold no numbers, these alone are read.
+        allow_external: Allow data outside the folder of the file.
+        reader: "auto"; "direct" to use no file offsets; "h5py" to use only h5py.
+        fields: Fields to use of a compound; if others are not numeric, only these are read.
         axis: Which axis of the data set counts rows; negative ones count from the last.
-        ragged: Let rows be arrays of any length; they are read as objects.
+        ragged: Allow rows of variable length, which are read as objects.
 
     Raises:
-        KerasH5Error: There is no such data set, it is no column, or it is damaged.
+        KerasH5Error: The data set does not exist, cannot be a column, or is damaged.
     """
     with explained(path, file), file.open() as handle:
         found = find_dataset(handle, path, allow_external=allow_external)
@@ -77,7 +77,7 @@ def open_part(
 
 @contextmanager
 def explained(path: str, file: H5File) -> Iterator[None]:
-    """Say of what HDF5 raises that an object of a file is damaged."""
+    """Convert errors of HDF5 about an object of a file to `DamagedFileError`."""
     try:
         yield
     except KerasH5Error:
@@ -92,14 +92,14 @@ def explained(path: str, file: H5File) -> Iterator[None]:
 def read_vlen_lengths(
     path: str, file: H5File, *, allow_external: bool = False
 ) -> NDArray[np.int64] | None:
-    """Return how long each array of a variable-length data set is, without reading one.
+    """Return the length of each array of a variable-length data set, without reading the arrays.
 
-    HDF5 stores 16 bytes for each: the length, and where in the file its values lie (HDF5 file
-    format, "Variable-length type" and "Global heap").
+    HDF5 stores 16 bytes per array: its length, and the address of its values (HDF5 file format,
+    "Variable-length type" and "Global heap").
 
     Returns:
-        The lengths, in the shape of the data set; None where they cannot be read straight from
-        the file, or the data set is none.
+        The lengths, in the shape of the data set; None if they cannot be read straight from the
+        file, or the data set has no variable length.
     """
     with file.open() as handle:
         dataset = find_dataset(handle, path, allow_external=allow_external).dataset
@@ -126,7 +126,7 @@ def read_vlen_lengths(
 
 
 def _find_axis(axis: int, layout: Layout, where: str) -> int:
-    """Return an axis that HDF5 knows of, counted from the first."""
+    """Return the axis as a number >= 0, after checking that the data set has it."""
     if not -layout.rank <= axis < layout.rank:
         raise ColumnError(
             f"axis={axis} of {where}, which has the shape {layout.shape[: layout.rank]}; choose an "
@@ -138,7 +138,7 @@ def _find_axis(axis: int, layout: Layout, where: str) -> int:
 def _open_by_h5py(
     path: str, file: H5File, layout: Layout, fields: tuple[str, ...] | None, axis: int
 ) -> H5pyReader:
-    """Return the reader of what h5py alone reads: other axes, and some fields without the rest."""
+    """Return the reader for what only h5py can read: other axes, or some of the fields."""
     tops, reason = None, "it holds no plain numbers"
     if axis:
         reason = describe_axis(layout, axis)
@@ -152,9 +152,9 @@ def check_fields(fields: Iterable[str], dtype: np.dtype, where: str) -> None:
     """Raise `ColumnError` if a type lacks one of some fields.
 
     Args:
-        fields: Their names.
+        fields: Names of the fields.
         dtype: The type.
-        where: What has it, for the message.
+        where: The data set and its file, for the message.
     """
     if dtype.names is None:
         raise ColumnError(
@@ -169,12 +169,12 @@ def check_fields(fields: Iterable[str], dtype: np.dtype, where: str) -> None:
 
 
 def split_field(field: str, dtype: np.dtype) -> list[str]:
-    """Return the names that lead to a field: cut at dots, unless a name has them in it."""
+    """Return the names on the path to a field: split at dots, unless a name contains them."""
     return [field] if field in (dtype.names or ()) else field.split(".")
 
 
 def _find_names(dataset: h5py.Dataset) -> str | None:
-    """Return the data set that AnnData before 0.8 names the categories of codes by."""
+    """Return the data set with category names that AnnData before 0.8 stores in an attribute."""
     if dataset.dtype.kind not in "iu" or dataset.ndim != 1 or "categories" not in dataset.attrs:
         return None
     target = dataset.attrs["categories"]
@@ -183,10 +183,10 @@ def _find_names(dataset: h5py.Dataset) -> str | None:
 
 
 def _find_origin(dataset: h5py.Dataset) -> Origin | None:
-    # Links may have led to another file than the one that was opened.
+    # The data set may be in another file than the one that was opened, behind a link.
     try:
         stat = os.stat(h5py.h5f.get_name(dataset.id))
-    except FileNotFoundError:  # removed meanwhile, which reading will report
+    except FileNotFoundError:  # removed meanwhile; reading raises the error
         return None
     return stat.st_dev, stat.st_ino, h5py.h5o.get_info(dataset.id).addr
 
@@ -215,9 +215,9 @@ def _choose(
 
 
 def _check_sizes(path: str, file: H5File, layout: Layout) -> None:
-    """Refuse chunks that no filter made smaller, and that are: their filters are lost.
+    """Raise if chunks without filters do not have their nominal size: their filters are lost.
 
-    HDF5 reads on behind them, past the end of the file if need be.
+    HDF5 would read beyond such chunks, even past the end of the file.
     """
     nominal = layout.num_written_chunks * layout.chunk_bytes
     if layout.dtype_is_exact and not layout.filters and layout.num_stored_bytes != nominal:
@@ -228,7 +228,7 @@ def _check_sizes(path: str, file: H5File, layout: Layout) -> None:
 
 
 def _map(path: str, file: H5File, dataset: h5py.Dataset, layout: Layout) -> ChunkMap | None:
-    """Return the map of the chunks, or None if a look at some of them shows that it is wrong."""
+    """Return the map of the chunks; None if a check of some chunks shows that it is wrong."""
     chunk_map = read_chunk_map(dataset, layout)
     if cross_check(dataset, chunk_map):
         return chunk_map

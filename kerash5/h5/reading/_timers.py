@@ -1,7 +1,7 @@
-"""Where the time of reading goes: seconds by kind of work, counted only while somebody asks.
+"""Measure the time of reading: seconds by kind of work, counted only inside `counted_seconds`.
 
-Off, a function that is clocked costs one more call (about 0.1 us). The seconds are those of all
-threads together, so they may exceed the time that has passed.
+Outside it, a clocked function costs one more call (about 0.1 us). The seconds are summed over all
+threads, so they may exceed the elapsed time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COUNTERS: Final[list[dict[str, float]]] = []
 
 @contextmanager
 def counted_seconds() -> Iterator[dict[str, float]]:
-    """Lend a dict of seconds by kind of work, which grows while the block runs."""
+    """Yield a dict of seconds by kind of work, which is updated while the block runs."""
     seconds: dict[str, float] = {}
     with _LOCK:
         _COUNTERS.append(seconds)
@@ -34,7 +34,7 @@ def counted_seconds() -> Iterator[dict[str, float]]:
 
 
 def clocked(kind: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Count the seconds of a function under this kind of work."""
+    """Return a decorator that adds the seconds of a function to this kind of work."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
