@@ -1,11 +1,11 @@
-"""Cast arrays, or say which value the new type cannot hold.
+"""Cast arrays, or raise an error that names a value that the new type cannot represent.
 
-What a cast may do without a word is what the field takes for granted: round a float to fewer
-digits, and an integer to a float. What it may not do: wrap or clip an integer, drop a fraction or
-an imaginary part, make a number of NaN or infinity, or overflow to infinity.
+A cast may round a float to fewer digits, and an integer to a float. Any other loss raises an error:
+a wrapped or clipped integer, a lost fraction or imaginary part, NaN or infinity as an integer, and
+overflow to infinity.
 
 `cast` checks blocks that fit the processor's cache by their extremes, and only where the types
-alone do not prove the cast; `find_misfits` looks at every value, and says what is right.
+alone do not prove the cast; `find_misfits` checks every value and is the reference.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _BLOCK: Final = 131_072
 
 
 class MisfitError(ValueError):
-    """Says which value does not fit a type.
+    """A value that does not fit a type.
 
     Args:
-        place: Its place in the flat array.
+        place: Index of the value in the flat array.
         value: The value.
         dtype: The type.
     """
@@ -49,7 +49,7 @@ def why_not_cast(stored: np.dtype, wanted: np.dtype) -> str | None:
 
 
 def may_lose(stored: np.dtype, wanted: np.dtype) -> bool:
-    """Whether some value of a number type does not fit another, so that casts need a look."""
+    """Return whether some values of a number type do not fit another and must be checked."""
     if stored.kind not in _NUMBERS or np.can_cast(stored, wanted, "safe"):
         return False
     if stored.kind in "biu" and wanted.kind in "fc":  # rounded; only float16 is soon exceeded
@@ -88,7 +88,7 @@ def cast_rows(
         rows: Shape (n, *row_shape).
         dtype: The type, which `check_types` allows.
         path: The column, for messages.
-        locate: Returns the words for one of the rows, likewise.
+        locate: Returns the name of one of the rows, for messages.
 
     Raises:
         ColumnError: A value does not fit the type.
@@ -116,7 +116,7 @@ def find_misfits(values: np.ndarray, dtype: np.dtype) -> NDArray[np.bool_]:
     """Return for each value of a number type whether it does not fit another.
 
     Args:
-        values: Any shape.
+        values: The values, any shape.
         dtype: A number type.
 
     Returns:
@@ -161,7 +161,7 @@ def _find_unfit_for_int(values: np.ndarray, dtype: np.dtype) -> NDArray[np.bool_
 
 
 def _fit(some: np.ndarray, there: np.ndarray) -> bool:
-    """Whether all values of a block fit, by its extremes; False also where these do not tell.
+    """Return whether all values of a block fit, by its extremes; False also if undecided.
 
     Args:
         some: The values, at least one.
@@ -202,7 +202,7 @@ def _max_int(dtype: np.dtype) -> int:
 
 
 def _range_of(value: np.generic, dtype: np.dtype) -> str:
-    """Say what a type holds, as an answer to a value that it does not."""
+    """Return which values a type can represent, for the message about one that it cannot."""
     if np.iscomplexobj(value) and dtype.kind != "c":
         if np.imag(value) != 0:
             return "it has no imaginary part"

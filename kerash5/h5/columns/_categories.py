@@ -1,7 +1,8 @@
 """Columns that are class ids with names in the file: categorical groups and HDF5 enums.
 
-A reader of such a column gives ids, has their names as `categories`, and gives -1 for what is none
-of them. Parts, or two data sets, may count their categories differently: names decide.
+A reader of such a column returns ids, has their names as `categories`, and returns -1 for rows
+without a category. Parts, or two data sets, may number their categories differently; the ids are
+assigned by name.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ _NAMED_ROWS: Final = 5  # in a message
 
 
 def is_categorical(group: h5py.Group) -> bool:
-    """Whether a group holds codes and the categories that they stand for, as AnnData writes it."""
+    """Return whether a group has codes and their categories, as AnnData writes them."""
     return all(isinstance(group.get(name), h5py.Dataset) for name in ("codes", "categories"))
 
 
 def open_categorical(
     file: H5File, path: str, *, allow_external: bool, reader: Reader
 ) -> tuple[str, AbstractReader]:
-    """Open a categorical group; its reader gives codes and has their names.
+    """Return a reader of the codes of a categorical group, with their names as `categories`.
 
     Raises:
-        ColumnError: Its codes are no integers.
+        ColumnError: Its codes are not integers.
     """
     layout, codes = open_part(f"{path}/codes", file, allow_external=allow_external, reader=reader)
     if codes.dtype.kind not in "iu":
@@ -133,7 +134,7 @@ def check_codes(
         ids: Shape (n, ...).
         path: The column, for messages.
         class_names: The names by id.
-        locate: Returns the words for one of the rows.
+        locate: Returns the name of one of the rows, for messages.
     """
     if ids.dtype.kind == "u" or not (ids < 0).any():
         return
@@ -148,12 +149,12 @@ def check_codes(
 
 @final
 class RecodeFunction(RowFunction):
-    """Makes ids of stored codes; -1 of codes that have none.
+    """Maps stored codes to ids; to -1 if a code has none.
 
     Args:
-        codes: Ascending, shape (n,).
-        ids: Of each.
-        row_shape: Of the rows.
+        codes: The codes, ascending, shape (n,).
+        ids: The id of each code.
+        row_shape: Shape of the rows.
         categories: The names by id.
         names: Of the codes, for messages; where it may be that labels= lacks some.
     """
@@ -193,5 +194,5 @@ class RecodeFunction(RowFunction):
         return np.asarray(np.where(is_known, ids, -1))
 
     def describe(self) -> str:
-        """Return how many categories there are."""
+        """Describe the number of categories."""
         return f"codes as ids of {self._count} categories"

@@ -40,8 +40,8 @@ def read_cf(file: H5File, path: str, *, allow_external: bool) -> dict[str, Any]:
     """Return the attributes of a data set that say what its stored values stand for.
 
     Args:
-        file: That holds it.
-        path: Of a data set in it.
+        file: The file.
+        path: Path of a data set in the file.
         allow_external: As in `Source`.
 
     Raises:
@@ -63,16 +63,16 @@ def read_cf(file: H5File, path: str, *, allow_external: bool) -> dict[str, Any]:
 
 @final
 class UnpackFunction(RowFunction):
-    """Unpacks values, and makes NaN of what is missing.
+    """Unpacks values, and replaces missing ones with NaN.
 
     Args:
-        attributes: Those of the data set, at least one.
-        row_shape: Of the rows.
-        dtype: Of the rows: numbers.
+        attributes: The attributes of the data set, at least one.
+        row_shape: Shape of the rows.
+        dtype: Type of the rows; a number type.
         where: The column and its file, for messages.
 
     Raises:
-        ColumnError: An attribute is no number, or the rows are none.
+        ColumnError: An attribute or the rows are not numbers.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ def _choose_dtype(stored: np.dtype, numbers: Mapping[str, np.ndarray]) -> np.dty
 
 
 def _as_stored(values: np.ndarray, stored: np.dtype) -> list[Any]:
-    """Return missing values in the stored type; those it cannot hold mark nothing."""
+    """Return missing values in the stored type, without those it cannot represent."""
     found: list[Any] = []
     for value in values:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -177,7 +177,7 @@ def _find_bounds(numbers: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
 
 
 def _is_unpacked(numbers: Mapping[str, np.ndarray], stored: np.dtype) -> bool:
-    """Whether a valid range is meant for unpacked values (NetCDF Users Guide, valid_range)."""
+    """Return whether a valid range applies to unpacked values (NetCDF Users Guide)."""
     scales = [numbers[name].dtype for name in _SCALE if name in numbers]
     valid = [numbers[name].dtype for name in _VALID if name in numbers]
     if not scales or not valid:

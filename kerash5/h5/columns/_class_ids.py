@@ -48,7 +48,7 @@ class Labels:
 
 
 def is_text_type(dtype: np.dtype) -> bool:
-    """Whether values of a stored type are text."""
+    """Return whether values of a stored type are text."""
     return dtype.kind in "SO" or h5py.check_string_dtype(dtype) is not None
 
 

@@ -1,4 +1,4 @@
-"""`Column`: which data set, and what to make of its rows, as the user says it. Opens no file."""
+"""`Column`: the user's definition of a data set and the options of its rows. Opens no file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kerash5.h5.storage._handles import name_dataset
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a file: a data set and what to make of its rows.
+    """A column of a file: a data set, and how to transform its rows.
 
     Args:
         path: The data set's path in the file, such as "image" or "train/images"; or the open
@@ -41,7 +41,7 @@ class Column:
         labels: How stored values become class ids: a sequence of values (the id is the position) or
             a mapping of value to id. String columns find their labels by themselves (sorted).
         select: A NumPy index that is applied to each row, such as `slice(-6, -1)`, `(..., 0)` or
-            `[5, 8, 11]`; or its text, "-6:-1". x and y may be cut out of one data set.
+            `[5, 8, 11]`; or its text, "-6:-1". x and y may be selected from one data set.
         field: A field of a compound data set (a table), such as "energy"; one within another by
             dots, "hit.energy"; or a list of fields, which are stacked on a new last axis, in the
             smallest type that holds all their values (else in `dtype`). "table:energy" as the path,
@@ -51,7 +51,7 @@ class Column:
         pad_to: The length that rows of any length (a variable-length data set) are padded or
             truncated to; the shape of a row is (pad_to,). Rows that are truncated are counted in a
             warning.
-        pad_value: What short rows end with.
+        pad_value: The value that short rows are padded with.
         offsets: The data set that says where each row begins in `path`, a flat data set of the
             values of all rows: num_rows + 1 whole numbers, and row i has the values [offsets[i],
             offsets[i + 1]). Named beside `path`, such as "indptr", or from the root.
@@ -128,7 +128,7 @@ class Column:
         return self.dtype == "str" and self.labels is None and self.one_hot is None
 
     def kind_options(self) -> dict[str, Any]:
-        """Return the options that say what a row is, as YAML can hold them; only those given."""
+        """Return the given options that define a row, as YAML types."""
         values = {
             "select": None if self.select is None else format_select(self.select),
             "field": list(self.field) if isinstance(self.field, tuple) else self.field,

@@ -52,8 +52,8 @@ class ResolvedColumn:
     stored_dtype: np.dtype
     labels: Labels | None
     class_names: tuple[str, ...] | None
-    storage: str  # how the first part is stored, in words
-    packing: str = ""  # attributes of the first part that are not applied, in words
+    storage: str  # how the first part is stored, as text
+    packing: str = ""  # attributes of the first part that are not applied, as text
     beside: tuple[H5File, ...] = ()  # the file of each part, where column.file names them
 
     @property
@@ -150,7 +150,7 @@ class ResolvedColumn:
 
         Args:
             loaded: The rows.
-            locate: Returns the words for one of them, for messages.
+            locate: Returns the name of one of the rows, for messages.
 
         Raises:
             LabelError: A label lies outside [0, one_hot), or a row has no category.
@@ -178,10 +178,10 @@ def resolve_columns(
     """Check columns against their files, of which each is opened once.
 
     Args:
-        columns: What the user said, by name.
+        columns: The columns as the user defined them, by name.
         files: The files, whose rows follow one another.
-        allow_external: Let data lie outside the files' folders.
-        reader: As `open_part` has it.
+        allow_external: Allow data outside the folders of the files.
+        reader: As in `open_part`.
 
     Raises:
         ColumnError: A data set is missing, no column, or differs between files (both are named).
@@ -308,10 +308,10 @@ def assemble_column(
     """Make a column of parts that are known to be alike.
 
     Args:
-        column: What the user said.
+        column: The column as the user defined it.
         parts: Its readers.
-        storage: How they are stored, in words.
-        packing: Attributes that are not applied, in words.
+        storage: How the parts are stored, as text.
+        packing: Attributes that are not applied, as text.
         beside: The file of each part, where it lies in others than the source.
     """
     parts, names = unify_categories(column, parts)

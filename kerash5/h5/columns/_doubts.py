@@ -1,6 +1,6 @@
-"""What data may mean besides what is read: packed numbers, and rows that are parts of a sample.
+"""Warn of data that may mean something else: packed numbers, and rows that are parts of a sample.
 
-None of it is a fault, so it is warned of once, where a source is made; what is certain is refused.
+These are not errors, so each is warned of once, when a source is created. Certain errors raise.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from kerash5.h5.storage._file import H5File
 if TYPE_CHECKING:
     from kerash5.h5.columns._columns import ResolvedColumn
 
-MIN_PARTS: Final = 3  # files or groups; two of a length are no pattern
+MIN_PARTS: Final = 3  # files or groups; two of one length are not a pattern
 
 
 def _is_nan(value: object) -> bool:
-    """Say whether a fill value is NaN, which is what missing values would be made."""
+    """Return whether a fill value is NaN, which missing values would become anyway."""
     array = np.asarray(value)
     return array.dtype.kind == "f" and bool(np.isnan(array).all())
 
@@ -33,8 +33,8 @@ def read_packing(file: H5File, path: str, *, allow_external: bool) -> str:
     """Return the attributes of a data set that are not applied, as text; "" without any.
 
     Args:
-        file: That holds it.
-        path: Of a column in it.
+        file: The file.
+        path: Path of a column in the file.
         allow_external: As in `Source`.
 
     Raises:

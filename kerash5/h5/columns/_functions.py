@@ -1,6 +1,6 @@
-"""What columns make of stored rows, one by one: a part of each, its fields, another type.
+"""Functions that columns apply to each stored row: select values, fields, or another type.
 
-How they are applied: see `h5/reading/_derived`.
+`h5/reading/_derived` applies them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class SelectFunction(RowFunction):
     """Applies a NumPy index to each row.
 
     Args:
-        select: As `parse_select` gives it.
-        row_shape: Of the rows it is applied to.
-        dtype: Of them.
+        select: The index, from `parse_select`.
+        row_shape: Shape of the rows it is applied to.
+        dtype: Type of the rows.
         where: The column and its file, for messages.
 
     Raises:
@@ -72,11 +72,11 @@ class SelectFunction(RowFunction):
 
 @final
 class FieldFunction(RowFunction):
-    """Takes one field of a compound, or several of them on a new last axis.
+    """Selects one field of a compound, or stacks several on a new last axis.
 
     Args:
         fields: Their names, nested ones by dots, or the name of one.
-        row_shape: Of the rows.
+        row_shape: Shape of the rows.
         dtype: The compound.
         wanted: The type to stack fields in that have no common one; None: there is none.
         where: The column and its file, for messages.
@@ -143,16 +143,16 @@ class FieldFunction(RowFunction):
 
 @final
 class ComplexFunction(RowFunction):
-    """Makes real numbers of complex ones, or of a compound of two floats.
+    """Converts complex numbers, or a compound of two floats, to real numbers.
 
     Args:
         way: "channels" (real and imaginary part on a new last axis), "magnitude" or "phase".
-        row_shape: Of the rows.
-        dtype: Of them.
+        row_shape: Shape of the rows.
+        dtype: Type of the rows.
         where: The column and its file, for messages.
 
     Raises:
-        ColumnError: The rows are no complex numbers.
+        ColumnError: The rows are not complex numbers.
     """
 
     def __init__(self, way: str, row_shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
@@ -187,7 +187,7 @@ class ComplexFunction(RowFunction):
 
 
 def _is_pair(dtype: np.dtype) -> bool:
-    """Whether a compound is a complex number under names that h5py does not know."""
+    """Return whether a compound is a complex number under names that h5py does not know."""
     names = tuple(name.lower() for name in dtype.names or ())
     is_named = names in {("real", "imag"), ("re", "im"), ("r", "i"), ("real", "imaginary")}
     return is_named and dtype[0] == dtype[1] and dtype[0].kind == "f"
@@ -195,10 +195,10 @@ def _is_pair(dtype: np.dtype) -> bool:
 
 @final
 class CastFunction(RowFunction):
-    """Gives rows another type, which holds every value of theirs or is the one asked for.
+    """Casts rows to another type: a common type of all values, or the requested one.
 
     Args:
-        row_shape: Of the rows.
+        row_shape: Shape of the rows.
         dtype: The type.
         where: The column and its file, for messages.
     """
@@ -251,7 +251,7 @@ def find_common_type(types: list[np.dtype]) -> np.dtype | None:
 
 
 def _holds(common: np.dtype, kind: np.dtype) -> bool:
-    """Whether no value changes, which NumPy does not ask for: to it int64 fits float64."""
+    """Return whether no value changes, which NumPy does not ask for: to it int64 fits float64."""
     if kind.kind in "iu" and common.kind in "fc":
         bits = 8 * kind.itemsize - (kind.kind == "i")
         return bits <= np.finfo(common).nmant + 1

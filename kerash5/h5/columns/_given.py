@@ -78,7 +78,7 @@ def parse_column(name: str, spec: object) -> Column:
     """Return a column as a `Column`.
 
     Raises:
-        OptionError: It is something else.
+        OptionError: It is not valid.
     """
     if isinstance(spec, Column):
         return spec

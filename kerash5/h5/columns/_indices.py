@@ -24,7 +24,7 @@ def parse_select(select: object, path: str) -> Any:  # noqa: ANN401  Index, or a
         path: The column, for messages.
 
     Raises:
-        OptionError: It is something else.
+        OptionError: It is not valid.
     """
     try:
         if isinstance(select, str):
@@ -42,7 +42,7 @@ def parse_select(select: object, path: str) -> Any:  # noqa: ANN401  Index, or a
 
 
 def format_select(select: Any) -> int | list[int] | str:  # noqa: ANN401  as `parse_select` gives it
-    """Return what YAML can hold; `parse_select` reads it back."""
+    """Return an index as a YAML type; `parse_select` reads it back."""
     if isinstance(select, int | list):
         return select
     return _format(select)

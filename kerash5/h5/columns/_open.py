@@ -1,4 +1,4 @@
-"""Which reader the rows of a column get in one file: what is stored, and what is made of it."""
+"""Open the reader of a column in one file: of the stored rows, and of the derived ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpenedColumn(NamedTuple):
     """A column of one file."""
 
     path: str  # of the data set
-    storage: str  # how it is stored, in words
+    storage: str  # how it is stored, as text
     reader: AbstractReader
     truncation: Truncation | None = None  # None: not known, or there is none
 
@@ -51,11 +51,11 @@ def open_column(
     """Open a column of one file.
 
     Args:
-        column: What the user said.
+        column: The column as the user defined it.
         file: The file.
-        allow_external: Let its data lie outside the file's folder.
-        reader: As `open_part` has it.
-        shared: What columns have opened that this one may share; it is added to.
+        allow_external: Allow data outside the folder of the file.
+        reader: As in `open_part`.
+        shared: Readers that other columns have opened, to be reused; new ones are added.
 
     Returns:
         The reader of its rows, and how they are stored.
@@ -129,7 +129,7 @@ def _open_dataset(
 
 
 class _How(TypedDict):
-    """What is passed on as it was given."""
+    """Options that are passed on unchanged."""
 
     allow_external: bool
     reader: Reader

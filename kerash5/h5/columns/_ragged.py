@@ -25,7 +25,7 @@ _OBJECT_BYTES: Final = 64  # of an empty string or array in Python, about
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """How many rows of a part are longer than they are read."""
+    """How many rows of a part are truncated."""
 
     num_rows: int
     longest: int
@@ -88,7 +88,7 @@ def open_with_offsets(
         As `open_vlen`.
 
     Raises:
-        ColumnError: The offsets are none.
+        ColumnError: The offsets are not valid.
     """
     where = f"column {path!r} of {file.path!r}"
     layout, values = open_part(path, file, allow_external=allow_external, reader=reader)
@@ -107,9 +107,9 @@ def read_offsets(
     """Return where rows begin in a flat data set, and the last one ends; shape (num_rows + 1,).
 
     Args:
-        path: Of the offsets.
-        file: That holds them.
-        num_values: In the flat data set.
+        path: Path of the offsets.
+        file: The file.
+        num_values: Number of values in the flat data set.
         allow_external: As in `Source`.
 
     Raises:
@@ -181,9 +181,9 @@ class PadFunction(RowFunction):
 
     Args:
         pad_to: The length.
-        pad_value: What short rows end with.
-        row_shape: Of the rows, whose values are arrays.
-        dtype: Of the values of those.
+        pad_value: The value that short rows are padded with.
+        row_shape: Shape of the rows, whose values are arrays.
+        dtype: Type of the values of these arrays.
         where: The column and its file, for messages.
         warns: Whether to warn, once, of rows that are truncated, for nobody has done so.
     """
@@ -222,5 +222,5 @@ class PadFunction(RowFunction):
         return out.reshape(len(rows), *self.row_shape)
 
     def describe(self) -> str:
-        """Return the length."""
+        """Describe the padding."""
         return f"rows padded to {self._pad_to}"

@@ -37,7 +37,7 @@ class _Found:
 
 
 def is_sparse(group: h5py.Group) -> bool:
-    """Whether a group holds a sparse matrix in compressed rows or columns."""
+    """Return whether a group holds a sparse matrix in compressed rows or columns."""
     return all(name in group for name in ("data", "indices", "indptr"))
 
 
@@ -53,12 +53,12 @@ def open_sparse(
     """Open a sparse matrix, whose rows are made dense as they are read.
 
     Args:
-        column: What the user said.
+        column: The column as the user defined it.
         file: The file.
-        path: Of the group in it.
+        path: Path of the group in the file.
         group: The group, open.
         allow_external: As in `Source`.
-        reader: As `open_part` has it.
+        reader: As in `open_part`.
 
     Returns:
         How it is stored, and the reader.

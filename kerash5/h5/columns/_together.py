@@ -1,6 +1,6 @@
-"""Loading the rows of several columns of one part: what lies in one data set is read once.
+"""Load the rows of several columns of one part; a data set of several columns is read once.
 
-x and y may be cut out of one matrix, or be the same images, or fields of one table.
+x and y may be selected from one matrix, or be the same images, or fields of one table.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Columns = Mapping[str, ResolvedColumn]
 
 
 def group_columns(columns: Columns, part: int) -> tuple[tuple[str, ...], ...]:
-    """Return the names of columns in groups whose rows one reader gives.
+    """Return the names of columns, grouped by the reader of their rows.
 
     Args:
-        columns: By name.
+        columns: The columns by name.
         part: Of which the readers are compared.
     """
     groups: dict[object, list[str]] = {}
@@ -41,7 +41,7 @@ def load_rows(
     places: NDArray[np.int64] | None,
     shard: tuple[int, int],
 ) -> None:
-    """Load rows of one part to their places; arguments as of `AbstractReader.read_rows`."""
+    """Load rows of one part to their positions; arguments as of `AbstractReader.read_rows`."""
     for names in group_columns(columns, part):
         column = columns[names[0]]
         if len(names) > 1:
@@ -57,7 +57,7 @@ def load_rows(
 
 
 def load_runs(columns: Columns, part: int, runs: Runs, out: Mapping[str, np.ndarray]) -> None:
-    """Load runs of rows of one part to their places."""
+    """Load runs of rows of one part to their positions in `out`."""
     for names in group_columns(columns, part):
         column = columns[names[0]]
         if len(names) > 1:
