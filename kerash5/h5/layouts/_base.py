@@ -114,11 +114,11 @@ def check_same_lengths(files: Sequence[H5File], bases: Mapping[str, Base], what:
 
 
 def derive_origin(origins: Sequence[Origin | None], *cut: int) -> Origin | None:
-    """Return what two readers have in common whose row i is one and the same, for each i.
+    """Return an origin that is equal for two readers with the same rows.
 
     Args:
-        origins: Of the data sets that rows are made of, in order.
-        cut: How rows are made of them.
+        origins: The origins of the data sets of the rows, in order.
+        cut: Numbers that define how rows are made of the data sets.
     """
     known = [origin for origin in origins if origin is not None]
     if len(known) < len(origins) or len({origin[:2] for origin in known}) != 1:

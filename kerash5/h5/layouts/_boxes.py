@@ -1,7 +1,7 @@
-"""Boxes out of a volume: those asked for together are read together, each chunk decoded once.
+"""Read boxes of a volume; boxes of one call are read together, and each chunk is decoded once.
 
-A box is a part of the first axes of a data set, of one shape for all; the axes after them stay
-whole. `choose_boxes` takes the way that suits how the volume is read.
+A box is a range along each of the first axes of a data set, with one shape for all boxes; later
+axes are read whole. `choose_boxes` selects the method by the reader of the volume.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class AbstractBoxes(ABC):
         places: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read boxes to their places.
+        """Read boxes to their positions in `out`.
 
         Args:
-            lows: The first corner of each box, shape (n, num_axes).
+            lows: First corner of each box, shape (n, num_axes).
             highs: The corner after its last, shape (n, num_axes); inside the volume.
             out: Shape (m, *box_shape, *rest), C-contiguous. A smaller box fills the beginning.
             places: Box i goes to out[places[i]].
@@ -59,7 +59,7 @@ def choose_boxes(volume: AbstractReader, num_axes: int) -> AbstractBoxes:
 
 @final
 class ChunkBoxes(AbstractBoxes):
-    """Decodes each chunk once for all boxes that it has a part in."""
+    """Decodes each chunk once for all boxes that overlap it."""
 
     def __init__(self, volume: ChunkedReader, num_axes: int) -> None:
         self._volume = volume
@@ -81,7 +81,7 @@ class ChunkBoxes(AbstractBoxes):
         places: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read boxes to their places."""
+        """Read boxes to their positions in `out`."""
         wanted = self._find_chunks(lows, highs)
         chosen = sorted(wanted)
         count = len(chosen)
@@ -158,7 +158,7 @@ class ContiguousBoxes(AbstractBoxes):
         places: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read boxes to their places."""
+        """Read boxes to their positions in `out`."""
         if shard[0] or not out[:1].nbytes:
             return
         box_bytes, most = out[:1].nbytes, max(1, _LINES // math.prod(out.shape[1 : self._num_axes]))
@@ -187,7 +187,7 @@ class ContiguousBoxes(AbstractBoxes):
 
 @final
 class SlabBoxes(AbstractBoxes):
-    """Reads all rows of axis 0 that boxes begin with, and takes the boxes out of them."""
+    """Reads all rows of axis 0 that boxes overlap, and copies the boxes from them."""
 
     def __init__(self, volume: AbstractReader, num_axes: int) -> None:
         self._volume = volume
@@ -203,7 +203,7 @@ class SlabBoxes(AbstractBoxes):
         places: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read boxes to their places."""
+        """Read boxes to their positions in `out`."""
         if shard[0]:
             return
         target = as_copied(out)

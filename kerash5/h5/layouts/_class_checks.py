@@ -20,10 +20,10 @@ _LABELS: Final = frozenset({"label", "labels", "class", "target", "y"})
 def check_classes(
     file: H5File, places: Sequence[str], x: ResolvedColumn, data: str, *, allow_external: bool
 ) -> None:
-    """Refuse groups that are one row each, and warn of those that may be.
+    """Raise for groups that are one row each, and warn of those that may be.
 
     Args:
-        file: That holds them.
+        file: The file.
         places: The paths of the groups, or of the data sets that are the classes.
         x: The rows in them, a part for each.
         data: The data set in a group; "" where the data sets are the classes.

@@ -33,9 +33,9 @@ def join_datasets(file: H5File, path: str, opened: Sequence[Opened]) -> Abstract
     """Return a reader whose row i is the whole data set i.
 
     Args:
-        file: That all of them lie in.
-        path: Of all of them, for messages.
-        opened: Of one shape and type.
+        file: The file of all data sets.
+        path: Path of all data sets, for messages.
+        opened: The data sets, of one shape and type.
     """
     layouts, readers = zip(*opened, strict=True)
     found = _join_mapped(file, path, layouts, readers) or _join_contiguous(file, path, readers)
@@ -115,7 +115,7 @@ class ContiguousDatasetReader(AbstractReader):
         self.is_direct = True
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places."""
+        """Read runs of rows to their positions in `out`."""
         for start, stop, place in runs:
             count = np.arange(stop - start)
             self.read_rows(start + count, out, place + count)
@@ -127,7 +127,7 @@ class ContiguousDatasetReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for with one system call."""
+        """Read rows in the requested order with one system call."""
         size = self.row_bytes
         if not len(rows) or shard[0] or not size:
             return
@@ -142,7 +142,7 @@ class ContiguousDatasetReader(AbstractReader):
         )
 
     def describe(self) -> str:
-        """Say in words how the rows are reached."""
+        """Describe how the rows are read."""
         return "straight from the file (contiguous)"
 
 
@@ -151,7 +151,7 @@ class DatasetReader(AbstractReader):
     """Reads data sets, each a row, by the reader of each.
 
     Args:
-        datasets: Their readers, whose rows are of one number, shape and type.
+        datasets: The readers, whose rows agree in number, shape and type.
     """
 
     def __init__(self, datasets: Sequence[AbstractReader]) -> None:
@@ -170,7 +170,7 @@ class DatasetReader(AbstractReader):
         )
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places."""
+        """Read runs of rows to their positions in `out`."""
         for start, stop, place in runs:
             for row in range(start, stop):
                 self._datasets[row].read_range(0, self.row_shape[0], out[place + row - start])
@@ -182,7 +182,7 @@ class DatasetReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read rows in the order asked for, each once."""
+        """Read rows in the requested order, each once."""
         low, high = self._slice(shard)
         goes = range(len(rows)) if places is None else places.tolist()
         done: dict[int, int] = {}
@@ -196,7 +196,7 @@ class DatasetReader(AbstractReader):
             self._datasets[row].read_range(low, high, out[place, low:high])
 
     def describe(self) -> str:
-        """Say in words how the first data set is reached."""
+        """Describe how the first data set is read."""
         return self._datasets[0].describe()
 
     def _slice(self, shard: tuple[int, int]) -> tuple[int, int]:
@@ -211,11 +211,11 @@ class DatasetReader(AbstractReader):
 
 @final
 class ValueReader(AbstractReader):
-    """Gives values that were read when the source was made: attributes, and single numbers.
+    """Returns values that were read when the source was created: attributes and single numbers.
 
     Args:
-        values: One for each row, shape (num_rows, *row_shape).
-        where: In words where they are from.
+        values: One value for each row, shape (num_rows, *row_shape).
+        where: Where the values are from, as text.
     """
 
     def __init__(self, values: np.ndarray, where: str) -> None:
@@ -228,7 +228,7 @@ class ValueReader(AbstractReader):
         self.is_direct = True
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Copy runs of values to their places."""
+        """Copy runs of values to their positions in `out`."""
         for start, stop, place in runs:
             out[place : place + stop - start] = self._values[start:stop]
 
@@ -239,10 +239,10 @@ class ValueReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Copy values in the order asked for."""
+        """Copy values in the requested order."""
         if shard[0] == 0:
             out[slice(None) if places is None else places] = self._values[rows]
 
     def describe(self) -> str:
-        """Say where the values are from."""
+        """Describe where the values are from."""
         return f"when the source was made ({self._where})"

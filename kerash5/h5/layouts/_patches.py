@@ -61,7 +61,7 @@ def patches_from_volumes(
         x: The data set of the volume, shape (*size, *rest), or a `Column`, whose `shape` is that of
             a patch.
         y: The data set that y is taken from, of the same size, such as a mask of the volume.
-        shape: Of a patch, along the axes of the grid; one number for one axis.
+        shape: Shape of a patch along the axes of the grid; one number for one axis.
         stride: Values from one patch to the next along each axis, or one number for all; None:
             `shape`, so that patches touch.
         border: What becomes of the end of an axis that no whole patch fits into: "drop" leaves it
@@ -149,7 +149,7 @@ class PatchReader(AbstractReader):
         self.num_shards = _MAX_SHARDS if is_large else 1
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of patches to their places."""
+        """Read runs of patches to their positions in `out`."""
         for start, stop, place in runs.joined():
             count = np.arange(stop - start)
             self.read_rows(start + count, out, place + count)
@@ -161,7 +161,7 @@ class PatchReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read patches in the order asked for; what they share is decoded once."""
+        """Read patches in the requested order; chunks of several patches are decoded once."""
         if not len(rows) or (shard[0] and self.num_shards == 1):
             return
         goes = np.arange(len(rows)) if places is None else places
@@ -171,11 +171,11 @@ class PatchReader(AbstractReader):
         self._boxes.read(lows, highs, out, goes, shard if self.num_shards > 1 else (0, 1))
 
     def describe(self) -> str:
-        """Say in words how the values are reached."""
+        """Describe how the values are read."""
         return self._words
 
     def _pad(self, sizes: NDArray[np.int64], out: np.ndarray, places: NDArray[np.int64]) -> None:
-        """Fill with zeros what lies outside the volume, and nothing else: threads do the rest."""
+        """Fill only the values outside the volume with zeros; other threads write the rest."""
         shape = self._grid.shape
         for box in np.flatnonzero((sizes < np.array(shape)).any(axis=1)).tolist():
             for axis, size in enumerate(sizes[box].tolist()):
@@ -225,10 +225,10 @@ def _chunks_touched(length: int, count: int, shape: int, stride: int, chunk: int
     """Return how many chunks along one axis a block touches, on average over its blocks.
 
     Args:
-        length: Patches of the block.
-        count: Patches in all.
-        shape: Of a patch.
-        stride: Of patches.
+        length: Number of patches in the block.
+        count: Number of patches in total.
+        shape: Shape of a patch.
+        stride: Stride of the patches.
         chunk: Values in a chunk.
     """
     first = np.arange(0, count, length)
@@ -238,7 +238,7 @@ def _chunks_touched(length: int, count: int, shape: int, stride: int, chunk: int
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """How volumes are cut into patches; from `_parse_cut`."""
+    """How volumes are divided into patches; from `_parse_cut`."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]

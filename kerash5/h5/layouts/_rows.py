@@ -1,4 +1,4 @@
-"""Rows that lie apart: each in a group of its own, or in a file of its own."""
+"""Sources whose rows are separate groups, or separate files."""
 
 from __future__ import annotations
 

@@ -29,9 +29,9 @@ class WindowReader(AbstractReader):
     """Reads windows of a series.
 
     Args:
-        series: Reads the values.
-        num_rows: Windows.
-        first: The first value of window 0.
+        series: The reader of the values.
+        num_rows: Number of windows.
+        first: Index of the first value of window 0.
         stride: Values from the first of one window to the first of the next.
         length: Values in a window; None for one, without an axis of its own.
         rate: Values from one value of a window to the next.
@@ -63,7 +63,7 @@ class WindowReader(AbstractReader):
         self.origin = derive_origin([series.origin], first, stride, length or 0, rate)
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of windows to their places."""
+        """Read runs of windows to their positions in `out`."""
         for start, stop, place in runs.joined():
             self._load(np.arange(start, stop), np.arange(place, place + stop - start), out)
 
@@ -74,7 +74,7 @@ class WindowReader(AbstractReader):
         places: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        """Read windows in the order asked for; values that they share are read once."""
+        """Read windows in the requested order; values that they share are read once."""
         if shard[0] or not len(rows):
             return
         goes = np.arange(len(rows)) if places is None else places
@@ -84,7 +84,7 @@ class WindowReader(AbstractReader):
         self._load(rows, goes, out)
 
     def describe(self) -> str:
-        """Say in words how the values are reached."""
+        """Describe how the values are read."""
         return self._series.describe()
 
     def _choose_block(self) -> int:

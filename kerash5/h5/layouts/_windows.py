@@ -100,7 +100,7 @@ def windows_from_series(
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """How series are cut into windows; from `_parse_cut`."""
+    """How series are divided into windows; from `_parse_cut`."""
 
     length: int
     stride: int
@@ -123,7 +123,7 @@ class _Cut:
         """Return how many windows a series has.
 
         Raises:
-            ColumnError: It has none.
+            ColumnError: It has no window.
         """
         needed = max(self._span, self._y_offset + 1)
         if part.num_rows < needed:
