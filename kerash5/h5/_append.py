@@ -1,8 +1,7 @@
-"""Writing columns to a new HDF5 file some rows at a time, in memory of a few rows.
+"""Write columns to a new HDF5 file some rows at a time, with memory for a few rows.
 
-What `write` does for whole arrays, for rows that come one batch after another. The file appears
-when the last row is in it: before that there is no such name, and nothing is left when the writing
-fails or the process is killed.
+`write` does the same for whole arrays. The file gets its name when the last row is written. Before
+that there is no such file, and nothing is left if writing fails or the process is killed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class RowWriter:
         self._columns: dict[str, h5py.Dataset] = {}
 
     def append(self, rows: Mapping[str, ArrayLike] | None = None, /, **columns: ArrayLike) -> None:
-        """Append rows to every column; the first call says which columns there are.
+        """Append rows to every column; the first call defines the columns.
 
         Args:
             rows: One array per column, shape (n, ...), all the same n and, from call to call, the
@@ -91,7 +90,7 @@ class RowWriter:
             int(np.prod(shape, dtype=np.int64)) * rows[name].dtype.itemsize
             for name, shape in shapes.items()
         )
-        # The rows may take hours to compute: look for room before the first of them.
+        # The rows may take hours to compute, so disk space is checked before the first of them.
         check_room(self._path, num_bytes)
         try:
             # Contiguous: nothing is faster to read in any order.
@@ -157,5 +156,5 @@ def open_writer(
         writer = RowWriter(draft, name, num_rows)
         yield writer
         writer.check_complete()
-    with open_once(name):  # it opens: the promise is kept
+    with open_once(name):  # checks that the written file opens
         pass

@@ -1,7 +1,8 @@
-"""A child process with limits that reads files and says on its standard output what comes of it.
+"""A child process with limits that reads files and reports the results on standard output.
 
-HDF5 itself crashes or hangs on some damaged files, and fills memory on others. A child says what it
-begins, so that whoever started it knows what it died of. What it reads: see `_verify` and `_look`.
+HDF5 itself crashes or hangs on some damaged files, and fills memory on others. A child reports each
+item before it begins it, so that the parent knows which one ended it. `_verify` and `_look` define
+what it reads.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Child:
                 [sys.executable, "-W", "ignore", "-c", f"from {module} import {name}; {name}()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # HDF5 tells its troubles there, at length
+                stderr=subprocess.DEVNULL,  # HDF5 prints long error stacks there
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
@@ -63,7 +64,7 @@ class Child:
             json.dump({"memory": MEMORY_BYTES, **options}, stdin)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what it says, until it ends or is silent for too long."""
+        """Yield its messages, until it ends or sends none for too long."""
         said: queue.Queue[str] = queue.Queue()
         thread = threading.Thread(target=self._listen, args=(said,), daemon=True)
         thread.start()
@@ -96,7 +97,7 @@ class Child:
         return not self._hung and self._process.returncode == -signal.SIGKILL
 
     def error(self, path: str) -> FileError:
-        """Return the error that says how it ended at a file."""
+        """Return the error that describes how it ended at a file."""
         if self.has_crashed:
             return DamagedFileError(
                 f"{path!r} is damaged: {self.why_dead()}; copy or download it again"
@@ -105,7 +106,7 @@ class Child:
         return FileError(f"{path!r} was not looked at: {self.why_dead()}; {cure}")
 
     def why_dead(self) -> str:
-        """Say in words how it ended."""
+        """Describe how the child ended."""
         if self._hung:
             return f"HDF5 hangs on it (nothing for {self._most_seconds:.0f} s)"
         code = self._process.returncode
@@ -117,27 +118,27 @@ class Child:
 
 
 def read_options() -> dict[str, Any]:
-    """Be the child: return the options, and keep to the limit of memory that they state."""
+    """In the child: return the options, and keep to the limit of memory that they state."""
     options: dict[str, Any] = json.load(sys.stdin)
     with suppress(ImportError, OSError, ValueError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (options["memory"], options["memory"]))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nobody wants to see where HDF5 crashed
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps of crashes of HDF5
     return options
 
 
 def say(**what: object) -> None:
-    """Tell the process that started this one; {"end": True} is the last word."""
+    """Send a message to the parent process; {"end": True} is the last one."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
 
 def say_refusal(error: KerasH5Error) -> None:
-    """Tell the process that started this one of an error of ours."""
+    """Send one of our errors to the parent process."""
     say(refused=type(error).__name__, reason=str(error))
 
 
 def refusal(line: dict[str, Any]) -> KerasH5Error:
-    """Return the error that the child told of."""
+    """Return the error that the child sent."""
     return cast("KerasH5Error", getattr(_errors, line["refused"])(line["reason"]))

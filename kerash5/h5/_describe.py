@@ -1,4 +1,4 @@
-"""Saying in words what is in a file, and how fast each data set can be read."""
+"""Describe the data sets of a file, and how each is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_FAILURES: Final = 8  # of HDF5 on one file, each of which costs another chi
 
 
 def describe(path: StrPath) -> str:
-    """Say in words what is in a file, or the files of a glob.
+    """Describe the data sets of a file, or of the files of a glob pattern.
 
     Every data set has its shape, its type, how it is stored and how it is read. The files are
     looked at in a child process, for HDF5 crashes or hangs on some damaged ones; starting it takes
@@ -37,7 +37,7 @@ def describe(path: StrPath) -> str:
         Some lines of text.
 
     Raises:
-        FileError: A file is missing, damaged or no HDF5 file.
+        FileError: A file is missing, damaged or not an HDF5 file.
 
     Example:
         >>> print(describe(digits_train()).splitlines()[1])
@@ -66,7 +66,7 @@ def describe(path: StrPath) -> str:
 
 
 def describe_and_report() -> None:
-    """Be the child: describe the files that stdin names, and say so on stdout."""
+    """In the child: describe the files that stdin names, and say so on stdout."""
     options = read_options()
     for number, path in enumerate(options["paths"]):
         try:
@@ -80,7 +80,7 @@ def describe_and_report() -> None:
 def describe_columns(
     files: Sequence[H5File], columns: Mapping[str, ResolvedColumn], kind: RowKind | None = None
 ) -> str:
-    """Say in words what the columns of a source are, how they are stored and how they are read."""
+    """Describe the columns of a source: what they are, how they are stored, how they are read."""
     num_rows = sum(part.num_rows for part in next(iter(columns.values())).parts)
     size = sum(file.identity.num_bytes for file in files)
     count = f"{len(files)} file{'s' * (len(files) > 1)}"

@@ -67,7 +67,7 @@ def look_at(files: Iterable[H5File], columns: Iterable[Column], *, allow_externa
 
 
 def look_and_report() -> None:
-    """Be the child: open the columns that stdin names, and say after each file how many it was."""
+    """In the child: open the columns that stdin names, and say after each file how many it was."""
     options: dict[str, Any] = read_options()
     columns = {str(number): Column(**one) for number, one in enumerate(options["columns"])}
     for number, path in enumerate(options["paths"], 1):

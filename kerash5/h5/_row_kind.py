@@ -1,4 +1,4 @@
-"""What a row is, where it is not an entry of axis 0: for descriptions and for resuming."""
+"""The kind of rows that are not entries of axis 0, for descriptions and for resuming."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class RowKind:
     options: Mapping[str, object]
 
     def fingerprint(self) -> list[object]:
-        """Return what must be equal for two sources to hold the same rows."""
+        """Return the values that are equal for two sources with the same rows."""
         return [self.made_by, dict(self.options)]

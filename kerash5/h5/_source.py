@@ -53,7 +53,7 @@ class Source:
             natural order (fold2 before fold10).
 
     Raises:
-        FileError: A file is missing, damaged or no HDF5 file.
+        FileError: A file is missing, damaged or not an HDF5 file.
         ColumnError: A data set is missing or differs between files, or columns have different
             lengths.
         ExternalDataError: Data lie outside the folder, and `allow_external` is False.
@@ -148,7 +148,7 @@ class Source:
 
         Args:
             files: The file of each part; or one that holds all parts.
-            columns: By name.
+            columns: The columns by name.
             kind: What a row is, where it is not an entry of axis 0.
         """
         source = cls.__new__(cls)
@@ -220,7 +220,7 @@ class Source:
         return Source.from_parts(self._part_files, columns, self._kind)
 
     def read(self, rows: ArrayLike) -> dict[str, np.ndarray]:
-        """Read the given rows of every column, in the order asked for.
+        """Read the given rows of every column, in the requested order.
 
         Args:
             rows: Row numbers, shape (n,), any order, repeats allowed.
@@ -255,7 +255,7 @@ class Source:
         return {name: self._columns[name].finish(rows, locate) for name, rows in loaded.items()}
 
     def load_rows(self, rows: NDArray[np.int64]) -> dict[str, np.ndarray]:
-        """Read rows as they are kept in caches: stored type and shape, strings as class ids.
+        """Read rows in the form that caches store: stored type and shape, strings as class ids.
 
         Rows must be in range.
         """
@@ -296,7 +296,7 @@ class Source:
         self.load_runs(Runs.one(start, stop), out)
 
     def load_runs(self, runs: Runs, out: Mapping[str, np.ndarray]) -> None:
-        """Load runs of rows, none of which straddles two parts, to their places.
+        """Load runs of rows, each within one part, to their positions in `out`.
 
         Args:
             runs: The rows.
@@ -310,7 +310,7 @@ class Source:
             load_runs(self._columns, part, here, out)
 
     def allocate(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Return uninitialised arrays that hold `num_rows` loaded rows of every column."""
+        """Return uninitialised arrays for `num_rows` loaded rows of every column."""
         return allocate(self._columns, num_rows)
 
     @property
@@ -325,12 +325,12 @@ class Source:
 
     @property
     def is_direct(self) -> bool:
-        """Whether single rows of every column cost no more than their own bytes."""
+        """Whether reading single rows of every column reads no more than their bytes."""
         return all(column.is_direct for column in self._columns.values())
 
     @property
     def block_rows(self) -> int:
-        """Rows that are stored, and so best read, together.
+        """Number of rows that are stored together, and best read together.
 
         It is the largest chunk's number of rows over all columns and parts.
         """
@@ -340,7 +340,7 @@ class Source:
         """Raise `FileChangedError` if a file changed since the source was made.
 
         Args:
-            rows: Look only at the files that these rows lie in, of which there may be thousands;
+            rows: Check only the files of these rows, because there may be thousands of files;
                 None for all files.
         """
         files = self._parts.all_files
@@ -350,7 +350,7 @@ class Source:
             file.check_unchanged()
 
     def fingerprint(self) -> dict[str, object]:
-        """Return what must be equal for two sources to hold the same rows.
+        """Return the values that are equal for two sources with the same rows.
 
         These are names, lengths, shapes, types and sizes.
         """
@@ -369,11 +369,11 @@ class Source:
         return [file.identity.modified_ns for file in self._parts.all_files]
 
     def describe(self) -> str:
-        """Say in words what the columns are, how they are stored, and how they are read."""
+        """Describe the columns: what they are, how they are stored, and how they are read."""
         return describe_columns(self._files, self._columns, self._kind)
 
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
-        """Return the file that a part lies in, and those that its links lead to, each once."""
+        """Return the file of a part, and the files that its links lead to, without repeats."""
         own = self._part_files[part]
         columns = self._columns.values()
         others = (file for column in columns for file in column.parts[part].other_files)

@@ -1,4 +1,4 @@
-"""Reading all of a file to see whether it is sound, in a process of its own.
+"""Check that all of a file can be read, in a separate process.
 
 HDF5 itself crashes or hangs on some damaged files, and fills memory on others. So a child reads,
 with limits, and says what it begins and what it has done; when it dies, the data set it was at is
@@ -44,12 +44,12 @@ _CHILD: Final = "kerash5.h5._verify:read_and_report"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What reading one data set came to.
+    """The result of reading one data set.
 
     Args:
         path: The data set; "" for the file as a whole.
         state: "sound" where every byte was read and decoded; "not read" where that was not tried.
-        reason: Why not, in words.
+        reason: Why it is not sound or was not read, as text.
     """
 
     path: str
@@ -80,8 +80,8 @@ def verify(
         A verdict for each data set, in the file's order.
 
     Raises:
-        FileError: A file is missing or no HDF5 file.
-        OptionError: A limit makes no sense.
+        FileError: A file is missing or not an HDF5 file.
+        OptionError: A limit is not valid.
     """
     if not most_seconds > 0 or most_memory < 1 << 28:
         raise OptionError(
@@ -94,7 +94,7 @@ def verify(
 
 
 def _verify_file(options: dict[str, Any], most_seconds: float) -> Iterator[Verdict]:
-    """Start children until one comes to the end."""
+    """Start children until one reaches the end of the file."""
     done: list[str] = []
     while True:
         child = Child(_CHILD, {**options, "done": done}, most_seconds)
@@ -117,7 +117,7 @@ def _verify_file(options: dict[str, Any], most_seconds: float) -> Iterator[Verdi
 
 
 def read_and_report() -> None:
-    """Be the child: read the file that stdin names, and say on stdout what comes of it."""
+    """In the child: read the file that stdin names, and say on stdout what comes of it."""
     options = read_options()
     done = set(options["done"])
     try:
@@ -166,7 +166,7 @@ def _read_all(file: H5File, name: str, *, allow_external: bool) -> None:
 
 
 def _read_plainly(file: H5File, name: str, *, allow_external: bool) -> None:
-    """Read what is no column through h5py, a few rows at a time."""
+    """Read a data set that cannot be a column with h5py, a few rows at a time."""
     with file.open() as handle:
         dataset = find_dataset(handle, name, allow_external=allow_external).dataset
         if dataset.shape is None:

@@ -1,6 +1,6 @@
-"""Writing HDF5 files that suit training: whole rows per chunk, and never a half-written file.
+"""Write HDF5 files for training: whole rows per chunk, and never a half-written file.
 
-Whoever looks sees the old file, or the whole new one: see `kerash5.files`.
+A reader sees the old file, or the complete new one: see `kerash5.files`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def write(
             raise
         except (OSError, RuntimeError) as error:
             raise unwritable(name, error) from error
-    with open_once(name):  # it opens: the promise is kept
+    with open_once(name):  # checks that the written file opens
         return name
 
 
@@ -114,7 +114,7 @@ def _parse_columns(columns: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
 
 
 def check_place(path: str, *, overwrite: bool) -> None:
-    """Raise `FileError` if no file can be made here."""
+    """Raise `FileError` if no file can be created here."""
     place = os.path.realpath(path) if overwrite else path
     folder = os.path.dirname(place) or "."
     if not os.path.isdir(folder):
@@ -128,7 +128,7 @@ def check_place(path: str, *, overwrite: bool) -> None:
 
 
 def check_room(path: str, num_bytes: int, note: str = "") -> None:
-    """Raise `FileError` if a file of this size has no room here."""
+    """Raise `FileError` if the disk has no space for a file of this size."""
     folder = os.path.dirname(os.path.realpath(path))
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
