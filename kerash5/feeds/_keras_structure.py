@@ -133,7 +133,7 @@ def _check_x(model: keras.Model, x: Any, subject: str) -> None:  # noqa: ANN401 
         return
     inputs, flat = found
     names = [*inputs] if isinstance(inputs, Mapping) else [one.name for one in flat]
-    taken = f"model {model.name!r} takes {_say_inputs(inputs, names)}"
+    taken = f"model {model.name!r} takes {_describe_inputs(inputs, names)}"
     if isinstance(x, Mapping):
         is_alone = not isinstance(inputs, Mapping) and len(flat) == 1
         if {*names} <= x.keys():
@@ -152,7 +152,7 @@ def _check_x(model: keras.Model, x: Any, subject: str) -> None:  # noqa: ANN401 
         )
 
 
-def _say_inputs(inputs: Any, names: list[Any]) -> str:  # noqa: ANN401  a tree
+def _describe_inputs(inputs: Any, names: list[Any]) -> str:  # noqa: ANN401  a tree
     if isinstance(inputs, Mapping):
         return describe_tree(dict(inputs))
     if len(names) == 1:

@@ -202,7 +202,7 @@ class Session(EventHandler):
             self._loop.stop_reason = "asked"
         elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
-        self._say_why_not_faster()
+        self._print_why_not_faster()
         if not self._is_monitor_sought:
             self._settle_monitor(self._loop.engine.metrics())
         self._loss.look(progress)
@@ -216,7 +216,7 @@ class Session(EventHandler):
         if self._manager is None:
             return
         if self.run.best_epoch is not None:
-            self._record.keep(lambda: self._run_dir.hold(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
+            self._record.keep(lambda: self._run_dir.link(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
         self._truncated = self._capture(BEST_BEFORE_TRUNCATION)
 
     def end_epoch(self, epoch: Epoch) -> None:
@@ -313,12 +313,12 @@ class Session(EventHandler):
         self.save(num_parameters=count_parameters(self.model))
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
-        self._say_why_not_faster()
+        self._print_why_not_faster()
         self._put_rows_on_device(batch)
         self._loop.event_handlers = (self, *self._watchers)
         self._check_monitor()
         self._current.python.begin()
-        self._say_unsaved()
+        self._print_unsaved()
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
             self._go_on(checkpoint)
@@ -368,7 +368,7 @@ class Session(EventHandler):
             "monitor= to choose another"
         )
 
-    def _say_unsaved(self) -> None:
+    def _print_unsaved(self) -> None:
         """Print the state that training changes and checkpoints do not contain."""
         left = [*self._current.python.unsaved(), *self._loop.engine.uncaptured]
         if left and self._manager is not None:
@@ -547,7 +547,7 @@ class Session(EventHandler):
         settings = self._settings
         watchers: list[EventHandler] = []
         if settings.profiler == "simple":
-            watchers.append(SimpleProfiler(self._train, self._is_held, self._keep_profile))
+            watchers.append(SimpleProfiler(self._train, self._has_device_rows, self._keep_profile))
         elif settings.profiler == "trace":
             watchers.append(Tracer(lambda: self.run.run_dir, self._say))
         watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
@@ -567,13 +567,13 @@ class Session(EventHandler):
     def _mode_of(self, monitor: str) -> str:
         return "max" if is_larger_better(monitor, self._settings.mode) else "min"
 
-    def _say_why_not_faster(self) -> None:
+    def _print_why_not_faster(self) -> None:
         """Print once why the steps are Keras' own."""
         if not self._is_told and self._loop.engine.why_not_faster is not None:
             self._is_told = True
             self._say(f"steps: {self._loop.engine.describe()}")
 
-    def _is_held(self) -> bool:
+    def _has_device_rows(self) -> bool:
         return self._loop.device_rows is not None
 
     def _keep_profile(self, profile: Profile) -> None:

@@ -67,7 +67,7 @@ class RunDir:
         with _taken_as_built(model):
             write_weights(model, self.path / name)
 
-    def hold(self, name: str, other: str) -> None:
+    def link(self, name: str, other: str) -> None:
         """Link the current content of a file under another name, before the file is replaced."""
         self.remove(other)
         link(self.path / name, self.path / other)

@@ -88,7 +88,7 @@ def put_rows_on_device(
     """
     num_bytes = count_bytes(batch) // len(leaves_of(batch)[0]) * train.num_rows
     most = _auto_limit(engine) if limit is None else limit
-    reason = engine.why_not_held() or _why_not(train)
+    reason = engine.why_not_on_device() or _why_not(train)
     if reason is None and limit is None and most_rows is not None and most_rows < train.num_rows:
         reason = f"the fit asks for {most_rows:,} of {train.num_rows:,} rows"
     if reason is None and num_bytes > most:
@@ -97,7 +97,7 @@ def put_rows_on_device(
         return None, f"rows are not kept on the device: {reason}"
     train.warn()
     rows = train.rows_in_order()
-    engine.hold(_read_all(train, len(rows)))
+    engine.put_rows_on_device(_read_all(train, len(rows)))
     train.release()
     return DeviceRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
 

@@ -181,8 +181,8 @@ class Loop:
         self._note_stop()
         self._note_max_steps()
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.after_steps(progress)
+        for handler in self.event_handlers:
+            handler.after_steps(progress)
         if self.stop_reason is None and position.index < self.num_steps:
             self._check_if_due()
 
@@ -212,7 +212,7 @@ class Loop:
         if self.device_rows is None:
             engine.train(batches)
         else:
-            engine.train_held(batches)
+            engine.train_on_device_rows(batches)
         self.position.index += count
         self.is_between_steps = True
         if hooks.needs_every_step:
@@ -245,8 +245,8 @@ class Loop:
         self._resume_training()
         if metrics is not None:
             progress = self.progress()
-            for listener in self.event_handlers:
-                listener.after_check(progress, metrics)
+            for handler in self.event_handlers:
+                handler.after_check(progress, metrics)
         self._note_stop()
 
     def _check(self) -> Metrics | None:
@@ -269,8 +269,8 @@ class Loop:
         position.seconds += time.perf_counter() - began
         is_truncated = position.index < self.num_steps
         if is_truncated and self.stop_reason in ("max_steps", "max_time"):
-            for listener in self.event_handlers:
-                listener.before_truncation()
+            for handler in self.event_handlers:
+                handler.before_truncation()
         # A callback may have stopped the fit in that validation.
         is_checked = is_truncated and position.index == position.checks * self._check_steps > 0
         found = position.check if is_checked else self._check_at_end()
@@ -301,16 +301,16 @@ class Loop:
             position.check_seconds,
             self._learning_rate(),
         )
-        for listener in self.event_handlers:
-            listener.end_epoch(epoch)
+        for handler in self.event_handlers:
+            handler.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
         self._note_stop(is_complete=True)
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.after_epoch(progress)
+        for handler in self.event_handlers:
+            handler.after_epoch(progress)
 
     def progress(self) -> Progress:
         """Return the current progress."""
@@ -329,8 +329,8 @@ class Loop:
 
     def _tell_begun(self) -> None:
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.begin_epoch(progress)
+        for handler in self.event_handlers:
+            handler.begin_epoch(progress)
 
     def _resume_training(self) -> None:
         """Make the engine read the current variables, and set torch modules to training mode."""
