@@ -1,6 +1,6 @@
-"""The backends: jax, tensorflow, torch. Which are installed, and what a result depends on.
+"""The backends jax, tensorflow and torch: which are installed, and what a result depends on.
 
-Nothing here imports a backend that is not imported already: asking is cheap, and importing decides.
+Nothing here imports a backend: importing takes seconds, and importing Keras fixes the backend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerash5._errors import BackendError, OptionError
 Backend = Literal["jax", "tensorflow", "torch"]
 
 BACKENDS: Final[tuple[Backend, ...]] = ("jax", "tensorflow", "torch")
-# Not all of TF_: other programs' settings begin so, too.
+# Not all of TF_: settings of other programs begin with it too.
 _SETTINGS: Final = (
     *("KERAS_BACKEND", "OMP_", "MKL_", "XLA_", "JAX_", "TF_CPP_", "TF_ENABLE_", "TF_NUM_"),
     *("TF_XLA_", "TF_DETERMINISTIC_", "TF_CUDNN_", "TF_GPU_"),
@@ -36,7 +36,7 @@ _PACKAGES: Final = (
     "numpy",
     "grain",
 )
-_OTHER_BUILDS: Final = {"keras-nightly": "keras"}  # the same package under another name
+_OTHER_BUILDS: Final = {"keras-nightly": "keras"}  # other distributions of the same package
 
 
 def installed_backends() -> tuple[Backend, ...]:
@@ -45,11 +45,11 @@ def installed_backends() -> tuple[Backend, ...]:
 
 
 def choose_backend(asked: str | None = None) -> Backend:
-    """Return the backend to use: the one asked for, KERAS_BACKEND, or the first installed.
+    """Return the backend to use: `asked`, or KERAS_BACKEND, or the first installed.
 
     Raises:
         OptionError: There is no backend of this name.
-        BackendError: It is not installed; the message says what to pip install.
+        BackendError: It is not installed; the message has the pip command.
     """
     found = installed_backends()
     name = asked or os.environ.get("KERAS_BACKEND") or (found[0] if found else None)
@@ -78,8 +78,8 @@ def use_backend(asked: str | None = None) -> Backend:
     """Choose a backend and set KERAS_BACKEND, before Keras is imported.
 
     Raises:
-        OptionError, BackendError: As `choose_backend`.
-        BackendError: Keras is imported already, with another backend.
+        OptionError, BackendError: As in `choose_backend`.
+        BackendError: Keras is already imported with another backend.
     """
     backend = choose_backend(asked)
     keras = sys.modules.get("keras")
@@ -89,17 +89,16 @@ def use_backend(asked: str | None = None) -> Backend:
             f"{backend!r}; start a new process"
         )
     os.environ["KERAS_BACKEND"] = backend
-    # XLA and TensorFlow write lines of their own to stderr unless told not to; the user's setting
-    # wins.
+    # XLA and TensorFlow log to stderr by default; a setting of the user takes precedence.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return backend
 
 
 def prepare_keras() -> bool:
-    """Say whether Keras is installed; if nobody chose a backend, choose one that is there.
+    """Return whether Keras is installed; select an installed backend if none was chosen.
 
-    Keras takes what its keras.json says, which it writes itself and fills with "tensorflow"; its
-    import fails where only another backend is installed. KERAS_BACKEND is left alone.
+    By default Keras uses the backend in its keras.json, a file that it creates with "tensorflow";
+    its import then fails if only another backend is installed. KERAS_BACKEND is not overridden.
     """
     if importlib.util.find_spec("keras") is None:
         return False
@@ -118,13 +117,13 @@ def loaded_backend() -> str | None:
 
 
 def narrows_integers() -> bool:
-    """Whether the backend makes 32 bits of integers of 64: JAX does, unless told otherwise."""
+    """Return whether the backend converts 64-bit integers to 32 bits: JAX does by default."""
     jax = sys.modules.get("jax")
     return loaded_backend() == "jax" and jax is not None and not jax.config.jax_enable_x64
 
 
 def _configured_backend() -> str:
-    """Return the backend of Keras' own configuration file, as Keras reads it."""
+    """Return the backend in Keras' configuration file, as Keras reads it."""
     path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["backend"])
@@ -133,9 +132,9 @@ def _configured_backend() -> str:
 
 
 def versions(*, also: Sequence[str] = ()) -> dict[str, str]:
-    """Return the installed versions of the packages that shape a result, by name.
+    """Return the installed versions of the packages that affect results, by name.
 
-    Imports none of them.
+    None of them is imported.
 
     Args:
         also: Names of further packages to look up.
@@ -150,7 +149,7 @@ def versions(*, also: Sequence[str] = ()) -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Return what a result depends on: Python, versions, processor, settings. JSON-ready."""
+    """Return the environment of a run: Python, versions, processor, settings; JSON-ready."""
     settings = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
     has_affinity = hasattr(os, "sched_getaffinity")
     return {

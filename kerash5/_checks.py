@@ -1,4 +1,4 @@
-"""Checks of option values that are the same wherever they are given: one rule, one wording."""
+"""Checks of option values, with the same rule and wording for all options."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kerash5._errors import OptionError
 
 
 def is_whole(value: object) -> TypeGuard[int | np.integer[Any]]:
-    """Say whether a value is a whole number, of Python or NumPy. True and False are none."""
+    """Return whether a value is an integer of Python or NumPy; booleans are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[float | np.integer[Any] | np.floating[Any]]:
-    """Say whether a value is a real number, of Python or NumPy. True and False are none."""
+    """Return whether a value is a real number of Python or NumPy; booleans are not."""
     return is_whole(value) or isinstance(value, float | np.floating)
 
 
@@ -23,13 +23,13 @@ def parse_count(name: str, value: object, meaning: str, *, least: int = 1) -> in
     """Return a whole number of at least `least` as an int.
 
     Args:
-        name: Of the option.
-        value: What was given.
-        meaning: What it is, such as "the number of rows in a batch".
-        least: The smallest that makes sense.
+        name: Name of the option.
+        value: The value given.
+        meaning: The meaning of the option, such as "the number of rows in a batch".
+        least: The smallest valid value.
 
     Raises:
-        OptionError: It is another type, or less.
+        OptionError: The value is not an integer, or less than `least`.
     """
     if not is_whole(value) or value < least:
         raise OptionError(f"{name}={value!r}; it is {meaning}: a whole number, at least {least}")

@@ -1,7 +1,7 @@
 """The exceptions kerash5 raises.
 
-Each derives from `KerasH5Error` and from the builtin that fits, so both of these catch what they
-should: `except k5.KerasH5Error` and `except FileNotFoundError`.
+Each derives from `KerasH5Error` and from the matching builtin, so that `except k5.KerasH5Error` and
+`except FileNotFoundError` both work.
 
     KerasH5Error
     ├── FileError (OSError)                 a file cannot be used
@@ -29,7 +29,7 @@ import errno
 import re
 from typing import Final
 
-# What the system says of files that are sound, and what to do about it.
+# System errors that do not mean a damaged file, and what to do about them.
 _SYSTEM_ERRORS: Final = {
     errno.EMFILE: (
         "this process has too many files open; raise the limit (ulimit -n), or close what it does "
@@ -55,23 +55,23 @@ class KerasH5Error(Exception):
     """Base of every exception of kerash5."""
 
     def __str__(self) -> str:
-        # KeyError and OSError format their arguments in ways of their own; a sentence stays a
-        # sentence. What HDF5 says may repeat text of a file, which a terminal would obey.
+        # KeyError and OSError format their arguments in their own ways; here the message is printed
+        # unchanged. Messages of HDF5 may contain text of a file, which could control a terminal.
         return "\n".join(map(escape_controls, str(self.args[0]).split("\n"))) if self.args else ""
 
 
 class FileError(KerasH5Error, OSError):
-    """Says that a file cannot be read or written."""
+    """Raised if a file cannot be read or written."""
 
 
 def explain_system_error(error: BaseException, what: str) -> FileError | None:
-    """Return the error that names what the system refused; None if it refused nothing.
+    """Return the error for a failed system call; None if none failed.
 
-    What HDF5 raises is an OSError whose text may name the number, "errno = 24", or a MemoryError.
+    HDF5 raises an OSError whose text may contain the number, "errno = 24", or a MemoryError.
 
     Args:
-        error: What was raised.
-        what: The file, or the data set in it, as the message begins.
+        error: The exception raised.
+        what: The file, or the data set in it; the message begins with it.
     """
     if isinstance(error, MemoryError):
         return FileError(
@@ -86,64 +86,64 @@ def explain_system_error(error: BaseException, what: str) -> FileError | None:
 
 
 def escape_controls(text: str) -> str:
-    """Return text with control characters, line breaks among them, spelled out.
+    """Return text with control characters and line breaks escaped.
 
-    For names and values out of files, which a terminal would obey.
+    For names and values read from files, because control characters act on a terminal.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FileMissingError(FileError, FileNotFoundError):
-    """Says that no file is there."""
+    """Raised if a file does not exist."""
 
 
 class NotHDF5Error(FileError):
-    """Says that a file is something else than HDF5."""
+    """Raised if a file is not HDF5."""
 
 
 class DamagedFileError(FileError):
-    """Says that a file is cut short, or that bytes in it do not decode."""
+    """Raised if a file is truncated, or bytes in it do not decode."""
 
 
 class FileChangedError(FileError):
-    """Says that a file is no longer the one that was opened."""
+    """Raised if a file has changed since it was opened."""
 
 
 class ExternalDataError(KerasH5Error, PermissionError):
-    """Says that a file points to data outside itself, which nobody allowed."""
+    """Raised if a file refers to data outside its folder without `allow_external`."""
 
 
 class ColumnError(KerasH5Error, ValueError):
-    """Says that columns cannot be used, or do not agree with each other."""
+    """Raised if columns cannot be used, or do not agree with each other."""
 
 
 class UnknownColumnError(ColumnError, KeyError):
-    """Says that the file has no such data set."""
+    """Raised if the file has no such data set."""
 
 
 class RowError(KerasH5Error, IndexError):
-    """Says that a row number lies outside the data."""
+    """Raised if a row number lies outside the data."""
 
 
 class OptionError(KerasH5Error, ValueError):
-    """Says that an argument has a value that makes no sense."""
+    """Raised if an argument has an invalid value."""
 
 
 class LabelError(KerasH5Error, ValueError):
-    """Says that a label lies outside the classes of the model."""
+    """Raised if a label is not one of the classes."""
 
 
 class ShapeError(KerasH5Error, ValueError):
-    """Says that the shapes of data and model do not fit together."""
+    """Raised if the shapes of data and model do not fit together."""
 
 
 class RunError(KerasH5Error, RuntimeError):
-    """Says that a run cannot start or go on."""
+    """Raised if a run cannot start or continue."""
 
 
 class BackendError(KerasH5Error, ImportError):
-    """Says that a backend or an optional package is missing."""
+    """Raised if a backend or an optional package is not installed."""
 
 
 class DownloadError(KerasH5Error, ConnectionError):
-    """Says that a data set could not be downloaded."""
+    """Raised if a data set could not be downloaded."""

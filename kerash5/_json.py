@@ -1,9 +1,9 @@
-"""Dataclasses as JSON text and back, in one dialect.
+"""Converts dataclasses to JSON text and back.
 
-NaN and infinities become null, for JSON has none. null comes back as NaN where a field is a
-`float`, and as None where it may be missing: `float | None`. Tuples, mappings and dataclasses in a
-dataclass come back as what the field is declared to hold; text, whole numbers and `Any` are not
-checked. Fields that a later version wrote besides are ignored.
+NaN and infinities become null, because JSON lacks them. null is read as NaN if the field is a
+`float`, and as None if it is `float | None`. Tuples, mappings and nested dataclasses are read as
+the declared type of the field; text, whole numbers and `Any` are not checked. Unknown fields,
+written by later versions, are ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RESULTS: Final = "holds no results of a comparison ({}); kerash5 compare writes
 
 
 def write_values(result: DataclassInstance) -> str:
-    """Return a result, and all it holds, as JSON text."""
+    """Return a dataclass, with nested dataclasses, as JSON text."""
     return json.dumps({"format": _FORMAT, **_plain(asdict(result))}, indent=1, default=str)
 
 
@@ -39,11 +39,11 @@ def read_values(kind: type[T], text: str | bytes, what: str, refusal: str = _RES
     Args:
         kind: The dataclass.
         text: JSON text.
-        what: Where it is from, for the error.
-        refusal: What the error says besides, with {} for the reason.
+        what: The source of the text, for the message.
+        refusal: The rest of the message, with {} for the reason.
 
     Raises:
-        FileError: The text is something else, or of another format.
+        FileError: The text is something else, or has another format.
     """
     try:
         values = json.loads(text)
@@ -57,10 +57,10 @@ def read_values(kind: type[T], text: str | bytes, what: str, refusal: str = _RES
 
 
 def parse_values(kind: type[T], values: Mapping[str, Any], what: str, refusal: str = _RESULTS) -> T:
-    """Make a dataclass of a dict that came from JSON.
+    """Return a dataclass made from a dict read from JSON.
 
     Raises:
-        FileError: A field is missing, or holds no number where one must be.
+        FileError: A field is missing, or a numeric field is not a number.
     """
     try:
         return _parse_dataclass(kind, values)
@@ -73,7 +73,7 @@ _hints: Final = cache(get_type_hints)
 
 def _parse_dataclass(kind: type[T], values: Mapping[str, Any]) -> T:
     earlier: Callable[[Mapping[str, Any]], T] | None = getattr(kind, "from_values", None)
-    if earlier is not None:  # reads what earlier versions wrote, too
+    if earlier is not None:  # also reads formats of earlier versions
         return earlier(values)
     hints = _hints(kind)
     return kind(
@@ -88,7 +88,7 @@ def _parse(hint: Any, value: Any) -> Any:  # noqa: ANN401  JSON, whatever it hol
     if hint is float:
         return math.nan if value is None else float(value)
     if is_dataclass(hint):
-        return _parse_dataclass(hint, value)  # type: ignore[arg-type]  # a class, no instance
+        return _parse_dataclass(hint, value)  # type: ignore[arg-type]  # a class, not an instance
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError(f"{value!r} is no list")

@@ -1,9 +1,9 @@
-"""Keyword arguments: taken from an options dataclass, and refused in one sentence when unknown.
+"""Keyword arguments from an options dataclass, and errors for unknown keywords.
 
-`takes` gives a constructor the fields of a dataclass as its keywords, so that an option is
-declared once. `names_keywords` refuses an unknown keyword with an `OptionError` that names the
-right one: the new name of an option that was renamed, what another library's word is called here,
-or the nearest name there is.
+`takes` gives a constructor the fields of a dataclass as its keywords, so that an option is declared
+once. `names_keywords` raises an `OptionError` for an unknown keyword. Its message names the right
+one: the new name of a renamed option, the name of another library's option in kerash5, or the
+nearest name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ C = TypeVar("C")
 _NAMED_KINDS: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 _ONE_DEVICE: Final = "a Trainer trains in one process, on the devices that Keras uses there"
-# What users of Lightning and Keras write, or wrote for earlier versions, and what it is here.
+# Keywords of Lightning, Keras and earlier versions, and their equivalents.
 TRAINER_WORDS: Final[Mapping[str, str]] = {
     # renamed
     "ema": "it is now ema_momentum=",
@@ -102,15 +102,14 @@ DATASET_WORDS: Final[Mapping[str, str]] = {
 def names_keywords(
     owner: str, cures: Mapping[str, str] | None = None
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that refuses keywords which a function does not take.
+    """Return a decorator that raises `OptionError` for keywords which a function does not take.
 
     Args:
-        owner: The name of the function in messages.
-        cures: A keyword that users of other libraries (or of earlier versions) would write, and
-            what to write instead.
+        owner: Name of the function in messages.
+        cures: Keywords of other libraries (or of earlier versions), and what to write instead.
 
     Raises:
-        OptionError: From the decorated function, in place of Python's `TypeError`.
+        OptionError: Raised by the decorated function instead of Python's `TypeError`.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -132,11 +131,11 @@ def takes(
 ) -> Callable[[Callable[[S, T], None]], Callable[Concatenate[S, P], None]]:
     """Return a decorator for a constructor whose arguments are the fields of a dataclass.
 
-    The constructor gets the dataclass; callers, editors and `help()` see its fields.
+    The constructor receives the dataclass; callers, editors and `help()` see its fields.
 
     Args:
         options: The dataclass.
-        owner: The name of the class in messages.
+        owner: Name of the class in messages.
         cures: As in `names_keywords`.
     """
     fields = list(inspect.signature(options).parameters.values())
@@ -158,10 +157,10 @@ def takes(
 def documents(options: type) -> Callable[[type[C]], type[C]]:
     """Return a class decorator that puts the "Args" of a dataclass into the docstring of a class.
 
-    They come before its first section: attributes, errors, examples.
+    They are inserted before its first section: attributes, errors, examples.
 
     Args:
-        options: The dataclass, whose docstring has them.
+        options: The dataclass whose docstring has the "Args" section.
     """
     arguments = re.search(r"^Args:\n.*\Z", inspect.getdoc(options) or "", re.DOTALL | re.MULTILINE)
 
@@ -179,13 +178,13 @@ def documents(options: type) -> Callable[[type[C]], type[C]]:
 def check_keywords(
     owner: str, given: Mapping[str, Any], known: list[str], cures: Mapping[str, str]
 ) -> None:
-    """Raise `OptionError` for the first keyword that is not known.
+    """Raise `OptionError` for the first unknown keyword.
 
     Args:
-        owner: Whose keywords they are.
-        given: Keywords, and their values.
-        known: All that there are.
-        cures: What to write instead of some that are not.
+        owner: Name of the function or class in messages.
+        given: The keywords and their values.
+        known: All valid keywords.
+        cures: Some invalid keywords, and what to write instead.
     """
     for name in given:
         if name in known:
@@ -196,7 +195,7 @@ def check_keywords(
 
 
 def suggest(name: str, known: list[str]) -> str:
-    """Return the end of a sentence that names the nearest options, or where all are listed."""
+    """Return the end of a sentence that names the nearest options, or else all of them."""
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"

@@ -1,8 +1,8 @@
 """Every option of data, model and training, declared once, with its documentation.
 
-`H5DataModule` and `Trainer` take the fields of `DataOptions` and `TrainerOptions` as arguments; the
-command line and config.yaml have the same names, for those fields whose values can be written as
-text. No Keras: parsing must be quick.
+`H5DataModule` and `Trainer` take the fields of `DataOptions` and `TrainerOptions` as arguments. The
+command line and config.yaml use the same names, for fields whose values can be written as text.
+Keras is not imported, so that parsing is quick.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from kerash5.h5 import Column
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
 
-_MAX_VALUES: Final = 100_000  # of a config.yaml
+_MAX_VALUES: Final = 100_000  # in a config.yaml
 _COLUMN_SETTINGS: Final = [one.name for one in fields(Column) if one.init]
 
 ColumnOption = str | dict[str, Any] | list[Any]
 Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
 ColumnSpecOption = Any  # Columns, or an open h5py.Dataset
 
-# How the type of a field is called on the command line, where it differs from Python's.
+# Types of fields on the command line, if they differ from those in Python.
 _AS_TEXT: Final = "as_text"
 _PATHS: Final[dict[str, Any]] = {_AS_TEXT: str | list[str] | None}
 _COLUMNS: Final[dict[str, Any]] = {_AS_TEXT: ColumnOption | None}
@@ -40,42 +40,48 @@ class DataOptions:
     """The data: which files, which columns, which rows.
 
     Args:
-        train: What to train on: a file, a glob pattern, a list of either, or a `Source`.
-        test: What to test on, likewise, or an `H5Dataset`, which is taken as it is; None for no
-            test. Files without y serve `predict` alone.
-        x: What the model takes: a data set's path, a `Column` (on the command line {path: ...,
-            shape: [...]}), or a tuple or dict of them. In a path, `{split}` stands for "train",
-            for "validation", "valid" or "val", and for "test", so that "X_{split}" names the
-            columns of all three, in one file or in several.
-        y: What the model should answer, likewise.
-        sample_weight: One weight per row, likewise.
-        batch_size: Rows per batch.
-        validation_split: Rows of `train` to validate on: a fraction (0.2) or a number of rows,
-            drawn at random by `seed`; or which ones: a slice such as slice(48000, None), row
-            numbers, a mask, or what the file says, as in `rows`.
-        validation_data: What to validate on, in place of rows of `train`: files, a `Source`, or an
-            `H5Dataset`, which is taken as it is.
-        stratify: Keep each label's fraction in the validation rows.
-        groups: A column of the training file, such as "patient": rows with one value of it are all
-            trained on or all validated on. The validation rows are then only about as many as asked
-            for.
-        balance: Repeat training rows so that every class of y has as many as the largest: with m
-            rows there and c in another class, each of its rows comes m // c times, and m % c of
-            them, drawn by `seed`, once more. Validation and test rows stay as they are.
+        train: The training data: a file, a glob pattern, a list of either, or a `Source`.
+        test: The test data, in the same forms, or an `H5Dataset`, which is used unchanged; None for
+            no test data. Files without y can only be used with `predict`.
+        x: The input of the model: the path of a data set in the file, a `Column` (on the command
+            line {path: ..., shape: [...]}), or a tuple or dict of them. `{split}` in a path is
+            replaced by "train" for training, by "validation", "valid" or "val" (whichever exists)
+            for validation, and by "test" for testing: "X_{split}" stands for X_train, X_val and
+            X_test, in one file or in several.
+        y: The target of the model, in the same forms; None for data without labels.
+        sample_weight: One weight per row, in the same forms.
+        batch_size: Number of rows in a batch.
+        validation_split: The rows of `train` to validate on. A fraction (0.2) or a number of rows
+            is drawn at random by `seed`. Or choose the rows: a slice such as slice(48000, None),
+            row numbers, a mask, or rows that the file names, as in `rows`.
+        validation_data: The validation data, instead of rows of `train`: files, a `Source`, or an
+            `H5Dataset`, which is used unchanged.
+        stratify: Give each label the same fraction of the validation rows as of all rows.
+        groups: A column of the training file, such as "patient": all rows with the same value are
+            either trained on or validated on, never split. The number of validation rows is then
+            only approximate.
+        balance: Repeat training rows so that every class of y has as many rows as the largest
+            class. If the largest has m rows and another class has c, each row of that class is
+            repeated m // c times, and m % c of them, drawn by `seed`, once more. Validation and
+            test rows are not repeated.
         rows: The rows of `train` to use: a slice, row numbers or a mask; a number n means the first
-            n; or what the file says: the path of a data set of row numbers or of a mask, or a
-            column and a value, such as ("split", "train").
-        shuffle: "rows", "chunks", False or "auto", as in `H5Dataset`. Only training is shuffled.
+            n; or rows that the file names: the path of a data set of row numbers or of a mask, or a
+            column and a value, such as ("split", "train"). None: all rows.
+        shuffle: Order of training rows. "rows": a uniform permutation; "chunks": whole chunks in
+            random order, rows mixed within a window of them; False: the stored order; "auto":
+            "rows" if single rows are cheap to read, else "chunks". Other data are not shuffled.
         seed: Seed of the shuffle order and of the validation split.
-        transform: A function of whole NumPy batches, as in `H5Dataset`; applied to the rows of
-            training, validation and test.
-        train_transform: Likewise, for training alone, such as augmentation; called after
-            `transform`.
-        drop_last: Drop the short last batch of a training epoch.
+        transform: A function of NumPy batches, called as transform(x, y[, sample_weight]), which
+            returns the same number of values; for training, validation and test batches.
+        train_transform: A function in the same form for training batches only, such as
+            augmentation; it is called after `transform`.
+        drop_last: Drop the last batch of a training epoch if it has fewer rows than the others.
         cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto".
-        threads: Number of reading threads; None chooses.
-        shard: (index, count), "auto" or None, as in `H5Dataset`.
-        scratch: A folder for decoded rows that do not fit in memory, as in `H5Dataset`.
+        threads: Number of reading threads; 0 reads in the calling thread, None chooses the number.
+        shard: (index, count): use only the `index`-th of `count` shards of the rows; "auto": the
+            shard of this process, of all processes that the backend runs; None: all rows.
+        scratch: A folder for a temporary file of decoded rows that do not fit in memory, as in
+            `H5Dataset`.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
     """
@@ -118,22 +124,22 @@ class ModelOptions:
     """The model, and how it is compiled.
 
     Args:
-        name: One of `kerash5.zoo.names()`; "module:function", a function of your own that returns a
-            `keras.Model` and is called with `input_shape` and `num_classes` if it takes them;
-            "keras:ResNet50V2", a model of `keras.applications` without weights; or the path of a
-            .keras file.
-        learning_rate: Step size of the optimizer.
+        name: One of `kerash5.zoo.names()`; "module:function", your own function that returns a
+            `keras.Model`, called with `input_shape` and `num_classes` if it has these parameters;
+            "keras:ResNet50V2", a model of `keras.applications` with random weights; or the path of
+            a .keras file.
+        learning_rate: Learning rate of the optimizer.
         options: Further arguments of the model, such as {hidden: [256, 64]}; on the command line
-            also --model.hidden "[256, 64]".
-        optimizer: An optimizer of Keras by name; None: Adam, or that of a compiled model.
+            also as --model.hidden "[256, 64]".
+        optimizer: Name of a Keras optimizer; None: the optimizer of a compiled model, else Adam.
         optimizer_options: Further arguments of the optimizer, such as {weight_decay: 1e-4}; on the
-            command line also --optimizer.weight-decay 1e-4.
-        lr_schedule: A learning rate schedule of Keras by name, which starts at `learning_rate`.
+            command line also as --optimizer.weight-decay 1e-4.
+        lr_schedule: Name of a Keras learning rate schedule, which starts at `learning_rate`.
         lr_schedule_options: Further arguments of the schedule, such as {decay_steps: 1000}.
-        loss: A loss of Keras by name; None: that of a compiled model, or cross-entropy for class
+        loss: Name of a Keras loss; None: the loss of a compiled model, else cross-entropy for class
             labels.
-        metrics: Metrics of Keras by name; None: those of a compiled model, or accuracy for class
-            labels.
+        metrics: Names of Keras metrics; None: the metrics of a compiled model, else accuracy for
+            class labels.
     """
 
     name: str = "convnet"
@@ -147,7 +153,7 @@ class ModelOptions:
     metrics: list[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse options of an optimizer or a schedule that is not named."""
+        """Raise if options are given for an optimizer or a schedule that is not named."""
         if self.lr_schedule_options and self.lr_schedule is None:
             raise OptionError("lr_schedule_options without lr_schedule; name the schedule")
         if (self.lr_schedule or self.optimizer_options) and self.optimizer is None:
@@ -161,62 +167,69 @@ class TrainerOptions:
     Args:
         max_epochs: Number of passes over the training rows; None: 10, or no limit where `max_steps`
             or `max_time` is given.
-        min_epochs: Passes that are made even if `early_stopping` or a callback asks to stop before.
-            `max_steps` and `max_time` still end the run.
-        max_steps: Number of optimizer steps, over all epochs.
-        max_time: Duration of the whole run: seconds, "90s", "10min", "1.5h", "DD:HH:MM:SS" or a
-            timedelta.
+        min_epochs: Number of epochs to train even if `early_stopping` or a callback requests an
+            earlier stop. `max_steps` and `max_time` still end the run.
+        max_steps: Maximum number of training steps, over all epochs.
+        max_time: Maximum duration of the whole run: seconds, "90s", "10min", "1.5h", "DD:HH:MM:SS"
+            or a timedelta; None for no limit.
         precision: "float32", "bf16-mixed" or "16-mixed". In Python the model must have been built
-            for it, and None takes the model as it is; on the command line the model is built so.
-        run_dir: The folder for all the run writes: config.yaml, env.json, metrics.csv, model.json,
-            run.json, last and best weights, TensorBoard events. None: runs/MODEL. A folder that
-            already holds a run is left alone, and a number is added to the name.
-        monitor: The metric that decides which weights are best; None: "val_loss", or "loss" without
-            validation. It is one number per epoch: `F1Score(average="macro")`, not `F1Score()`.
+            with this precision, and None accepts any; on the command line the model is built with
+            it.
+        run_dir: The folder for everything the run writes: config.yaml, env.json, metrics.csv,
+            model.json, run.json, checkpoints, last and best weights, TensorBoard events. None:
+            runs/MODEL. If the folder already contains a run, that run is not changed, and a number
+            is added to the name.
+        monitor: The metric by which the best epoch is chosen; None: "val_loss", or "loss" without
+            validation. It must be one number per epoch: `F1Score(average="macro")`, not
+            `F1Score()`.
         mode: "min" if a smaller `monitor` is better, "max" if a larger one is, "auto" to decide by
-            its name: accuracies and the like are better when larger, others when smaller.
-        callbacks: Further Keras callbacks. One with hooks for each batch makes the trainer run one
-            step at a time; the trainer says so.
-        limit_train_batches: Train on this many batches of each epoch (an int), or on this fraction
-            of them (a float).
-        limit_val_batches: Validate on this many batches, or this fraction; 0 for no validation.
-        limit_test_batches: Test on this many batches, or this fraction.
-        overfit_batches: Train on the same few batches in every epoch: a model that cannot learn
-            them by heart has a fault.
+            its name: accuracy and similar metrics are better when larger, others when smaller.
+        callbacks: Keras callbacks. A callback with a method for each batch makes the trainer run
+            one step at a time, which is slower; the trainer prints a note.
+        limit_train_batches: Train on only this many batches of each epoch (an int), or on this
+            fraction of them (a float); None for all.
+        limit_val_batches: Validate on only this many batches or this fraction; 0: no validation.
+        limit_test_batches: Test on only this many batches (an int) or this fraction (a float).
+        overfit_batches: Train on these first batches in every epoch: a model that cannot overfit
+            them has a bug.
         fast_dev_run: Run one batch (or this many) of training and validation, and stop.
-        num_sanity_val_steps: Batches to validate on before the first training step.
-        val_check_interval: Validate after this many steps of an epoch, or this fraction of it, and
-            at its end.
-        check_val_every_n_epoch: Validate in every n-th epoch only. Epochs in between have no
-            validation metrics: they are never the best by one, and count for no `early_stopping`.
-        logger: Where else to write the metrics: "csv", "tensorboard", "mlflow", "wandb", a logger
-            of your own, or a list of these; True for the first two, False for none.
-        log_every_n_steps: Also log the running averages every n steps; None for epochs only.
-        profiler: "simple" reports at the end where the time went, what held the training up and
-            what would help; run.json keeps it. "trace" writes the framework's own trace of some
-            steps into the run's folder.
+        num_sanity_val_steps: Number of batches to validate on before the first training step.
+        val_check_interval: Validate at the end of an epoch and after each n of its steps, or this
+            fraction.
+        check_val_every_n_epoch: Validate in every n-th epoch only. The epochs in between have no
+            validation metrics: they are not candidates for the best epoch by such a metric, and
+            `early_stopping` does not count them.
+        logger: Where to write the metrics besides run.json: "csv", "tensorboard", "mlflow",
+            "wandb", your own logger (an `AbstractLogger`), or a list of these; True for csv and
+            tensorboard, False for none.
+        log_every_n_steps: Also log running averages every n steps; None: only once per epoch.
+        profiler: "simple" measures where the time goes and prints it at the end, with the
+            bottleneck and a suggestion; run.json stores it. "trace" writes the framework's own
+            trace of some steps to the run's folder.
         accumulate_grad_batches: Number of batches whose gradients make one update of the weights.
-        gradient_clip_val: Clip gradients to this, by their global norm.
-        gradient_clip_algorithm: "norm", or "value" to clip each gradient element by itself.
+        gradient_clip_val: Clip gradients to this value, by default by their global norm.
+        gradient_clip_algorithm: "norm" clips the global norm, "value" clips each gradient element.
         ema_momentum: Momentum of an exponential moving average of the weights, such as 0.999. The
-            averages are what is validated and tested, what callbacks see and save in `on_epoch_end`
-            (so that `EarlyStopping` restores and `ModelCheckpoint` saves what was validated), what
-            is saved as the best, and what the model has at the end. Training continues from the
-            weights that are not averaged, which callbacks see within an epoch. An optimizer with
-            `use_ema=True` of its own, without this option, is trained and validated as in `fit`:
-            its averages replace the weights at the end.
-        early_stopping: Stop when `monitor` has not improved for this many epochs.
-        deterministic: Use only operations whose results repeat bit for bit on a GPU.
-        every_n_train_steps: Write a checkpoint every n optimizer steps.
-        train_time_interval: Time between checkpoints, as in `max_time`. One is also written at the
-            end of an epoch, if that costs less than a twentieth of the time since the last.
-        save_top_k: Keep the checkpoints of this many of the best epochs.
-        enable_checkpointing: Write checkpoints: a run without them cannot be resumed.
+            averages are validated and tested. Callbacks see and save them in `on_epoch_end` (so
+            that `EarlyStopping` restores and `ModelCheckpoint` saves the validated weights). They
+            are saved as the best weights, and the model has them at the end. Training continues
+            from the weights that are not averaged, which callbacks see within an epoch. Without
+            this option, an optimizer with `use_ema=True` behaves as in Keras' `fit`: its averages
+            replace the weights at the end.
+        early_stopping: Stop when `monitor` has not improved for this many epochs; None: never.
+        deterministic: Use only operations whose results are bit-identical in every run on a GPU.
+        every_n_train_steps: Write a checkpoint every n training steps.
+        train_time_interval: Time between checkpoints, in the forms of `max_time`. A checkpoint is
+            also written at the end of an epoch if that takes less than a twentieth of the time
+            since the last one.
+        save_top_k: Number of best epochs (by `monitor`) whose checkpoints are not deleted.
+        enable_checkpointing: Write checkpoints. A run without checkpoints cannot be resumed.
         steps_per_dispatch: Number of steps the device runs per call; "auto" measures which is fast.
-        device_cache: Keep the training rows on the device, where steps gather them, if they take at
-            most this many bytes (or "2GB"); "auto": 32 MiB on a CPU, a quarter of a GPU's free
-            memory (and of the host's) on JAX and PyTorch, and nothing for a fit that sees fewer
-            rows than there are. 0 disables it. Results are bit-identical with and without.
+        device_cache: Copy all training rows to the device once, if they take at most this many
+            bytes (or "2GB"), so that each step gathers its batch there. "auto" allows 32 MiB on a
+            CPU, and a quarter of a GPU's free memory (and of the host's) on JAX and PyTorch; it
+            copies nothing for a fit that uses fewer rows than the data set has. 0 disables it.
+            Results are bit-identical with and without.
         enable_progress_bar: Show progress: a bar on a terminal, a line per epoch elsewhere.
         enable_model_summary: Print the model's layers before the first epoch.
     """
@@ -265,13 +278,13 @@ class TrainerOptions:
 
 @dataclass(frozen=True, slots=True)
 class TextOption:
-    """An option as the command line and config.yaml have it.
+    """An option of the command line and of config.yaml.
 
     Args:
-        name: Of the field.
-        type: Of its value.
-        default: Where it is not given.
-        help: What it does.
+        name: Name of the field.
+        type: Type of the value.
+        default: The value if the option is not given.
+        help: Help text.
     """
 
     name: str
@@ -303,17 +316,17 @@ def _default_of(option: Field[Any]) -> Any:  # noqa: ANN401  whatever it is
 
 
 def check_aliases(text: str, what: str) -> None:
-    """Refuse YAML whose aliases stand for more than could have been meant.
+    """Raise if YAML aliases expand to too many values.
 
-    Nine lists of nine aliases each stand for a billion values, in a file of 500 bytes.
+    Nested lists of nine aliases each, nine levels deep, expand to a billion values from 500 bytes.
 
     Args:
-        text: YAML.
+        text: The YAML text.
         what: The file, for the message.
 
     Raises:
-        OptionError: Written out, it would have more than 100,000 values.
-        yaml.YAMLError: It is no YAML.
+        OptionError: Expanded, it would have more than 100,000 values.
+        yaml.YAMLError: The text is not YAML.
     """
     counts: dict[int, int] = {}
 
@@ -321,7 +334,7 @@ def check_aliases(text: str, what: str) -> None:
         if not isinstance(node, yaml.CollectionNode):
             return 1
         if id(node) not in counts:
-            counts[id(node)] = _MAX_VALUES + 1  # of a list that holds itself
+            counts[id(node)] = _MAX_VALUES + 1  # a list that contains itself
             values = (pair if isinstance(pair, tuple) else (pair,) for pair in node.value)
             counts[id(node)] = 1 + sum(count(value) for pair in values for value in pair)
         return counts[id(node)]
@@ -334,10 +347,9 @@ def check_aliases(text: str, what: str) -> None:
 
 
 def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, or None for None
-    """Turn a column as written in YAML into what `Source` takes.
+    """Return the columns for `Source` from their form in YAML.
 
-    A mapping with "path" is one `Column`; another mapping is several columns by name; a list is a
-    tuple of columns.
+    A mapping with "path" is one `Column`; another is several columns by name; a list is a tuple.
 
     Raises:
         OptionError: A column has a setting that `Column` does not know.
@@ -355,7 +367,7 @@ def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, o
 
 
 def format_columns(spec: Columns | None) -> ColumnOption | None:
-    """Turn columns into what YAML can hold; `parse_columns` reads it back."""
+    """Return columns as plain YAML values; `parse_columns` is the inverse."""
     if isinstance(spec, Column):
         values = {
             "path": spec.path,
@@ -383,6 +395,6 @@ def _format_labels(labels: Sequence[object] | Mapping[Any, int] | None) -> Any: 
 
 
 def _format_label(value: object) -> object:
-    if isinstance(value, bytes):  # as `Column` reads it
+    if isinstance(value, bytes):  # decoded as `Column` does
         return value.decode("utf-8", "backslashreplace")
     return value.item() if isinstance(value, np.generic) else value

@@ -1,6 +1,6 @@
-"""A run: what one training run did and measured. JSON both ways.
+"""A run: the results of one training run, and their JSON form.
 
-Everything that reports reads runs, never models: a `Run` needs no Keras.
+Reports are made from runs, not from models: a `Run` needs no Keras.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kerash5._errors import FileError, FileMissingError
 from kerash5._json import read_values, write_values
 from kerash5.files import replace_text
 
-# A number, or the values of an array: a list of floats for a vector, of such lists for a matrix.
+# A number, or the values of an array: a list of floats for a vector, a list of lists for a matrix.
 # Typed `float | Any`, not as a union: most code knows that its metrics are numbers.
 MetricValue: TypeAlias = float | Any
 Metrics: TypeAlias = dict[str, MetricValue]
@@ -26,7 +26,7 @@ Status = Literal["running", "done", "stopped", "failed"]
 
 RUN_FILE: Final = "run.json"
 _NO_RUN: Final = f"is no run ({{}}); a run is written by Trainer.fit as {RUN_FILE}"
-# What makes pictures and models of runs stands above this module, and is loaded when asked for.
+# Modules that draw runs or load their models import this one, so they are imported on use.
 _PICTURES: Final = "kerash5.report"
 _MODELS: Final = "kerash5.train"
 _MAX_SHOWN: Final = 8  # elements of an array in a line of text
@@ -34,17 +34,18 @@ _MAX_SHOWN: Final = 8  # elements of an array in a line of text
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch did.
+    """The results of one epoch.
 
     Args:
-        epoch: From 0.
-        seconds: Of training, without validation.
-        num_rows: Rows trained on.
-        metrics: Keras' metrics at its end; those of validation begin with "val_". A metric whose
-            result is an array, such as `F1Score()`, is a list of floats.
-        input_wait_seconds: Time in which the model waited for its next batch.
-        validation_seconds: Of validation; 0 where there is none.
-        learning_rate: At its end; None where it is not known.
+        epoch: Number of the epoch, from 0.
+        seconds: Training time, without validation.
+        num_rows: Number of rows trained on.
+        metrics: Keras' metrics at the end of the epoch, by name; names of validation metrics begin
+            with "val_". A metric whose result is an array, such as `F1Score()`, is a list of
+            floats.
+        input_wait_seconds: Time that training waited for the next batch.
+        validation_seconds: Validation time; 0 without validation.
+        learning_rate: Learning rate at the end of the epoch; None if unknown.
     """
 
     epoch: int
@@ -63,28 +64,29 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run.
+    """The results of one training run.
 
     Args:
         model: The model's name.
         backend: jax, tensorflow or torch.
-        num_parameters: Of the model.
-        run_dir: The folder that holds everything of the run; "" if it keeps nothing.
-        status: How it ended.
-        started: When, as ISO 8601 in UTC.
-        seconds: From start to end, everything included.
-        epochs: What each epoch did.
-        best_epoch: The epoch whose weights are saved as the best, by `monitor`; None before the
-            first, and where none could be saved.
-        monitor: The metric that "best" means.
+        num_parameters: Number of parameters of the model.
+        run_dir: The folder of the run; "" if it has none.
+        status: How the run ended.
+        started: Start time, ISO 8601 in UTC.
+        seconds: Duration from start to end, including everything.
+        epochs: The results of each epoch.
+        best_epoch: Number of the epoch whose weights are saved as the best, by `monitor`; None
+            before the first epoch has ended, and if none could be saved.
+        monitor: The metric by which the best epoch is chosen.
         test: Metrics on the test set; empty until tested.
-        config: What the run was asked for.
-        environment: What it ran on: machine, versions, settings.
-        error: What ended a failed run, in words.
-        profile: Where the time went, in seconds by kind, with `profiler="simple"`; else empty.
-        engine: Which engine ran the last steps, and why not a faster one; "" before the end.
-        class_names: The names behind the class ids that it was trained with, in the order of the
-            ids, by column ("y", or "y/KEY" of several); empty where ids have no names.
+        config: The options of the run.
+        environment: Machine, package versions and settings.
+        error: The error message of a failed run; else "".
+        profile: Seconds by kind of work, with `profiler="simple"`; else empty.
+        engine: The engine that ran the last steps, and why no faster one was used; "" before the
+            end.
+        class_names: The class names of the training data, in the order of their ids, by column
+            ("y", or "y/KEY" if y has several columns); empty if the classes have no names.
             `H5Dataset(..., classes_of=run)` gives other data the same ids.
     """
 
@@ -108,9 +110,9 @@ class Run:
 
     @property
     def history(self) -> dict[str, list[MetricValue]]:
-        """The metrics by name, one value per epoch (NaN where an epoch lacks it).
+        """The metrics by name, one value per epoch (NaN if an epoch lacks the metric).
 
-        The same form as Keras' `History.history`, but that an array is a list of floats.
+        It has the form of Keras' `History.history`, except that an array is a list of floats.
         """
         names = dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics)
         return {
@@ -121,7 +123,7 @@ class Run:
         """Draw the metrics of training and validation over the epochs.
 
         Args:
-            path: The picture, PNG or SVG by its name; None: curves.png in the run's folder.
+            path: The image file, PNG or SVG by its extension; None: curves.png in the run's folder.
 
         Returns:
             The path.
@@ -130,24 +132,24 @@ class Run:
         return str(_load(_PICTURES).draw_curves(self, target))
 
     def load_model(self, weights: Literal["best", "last"] = "best") -> Any:  # noqa: ANN401  Keras'
-        """Read the model from the run's folder; as `kerash5.load_model`.
+        """Read the model from the run's folder, like `kerash5.load_model`.
 
         Args:
-            weights: "best", of the best epoch by `monitor`, or "last", of the last step.
+            weights: "best" for the best epoch by `monitor`, or "last" for the last step.
         """
         return _load(_MODELS).load_model(self.run_dir, weights)
 
     @property
     def rows_per_second(self) -> float:
-        """The median over epochs, without the first, which compiles, where there are others.
+        """The median of rows per second over epochs; NaN if there is none.
 
-        NaN before the first.
+        The first epoch, which compiles, is left out if there are others.
         """
         speeds = [epoch.rows_per_second for epoch in self.epochs[1:] or self.epochs]
         return statistics.median(speeds) if speeds else math.nan
 
     def to_json(self) -> str:
-        """Return the run as JSON text; NaN and infinities become null, for JSON has none."""
+        """Return the run as JSON text; NaN and infinities become null, because JSON lacks them."""
         return write_values(self)
 
     @classmethod
@@ -155,12 +157,12 @@ class Run:
         """Return the run that `to_json` wrote.
 
         Raises:
-            FileError: The text is no run, or of a newer format.
+            FileError: The text is not a run, or has a newer format.
         """
         return read_values(cls, text, "this", _NO_RUN)
 
     def save(self, folder: str | os.PathLike[str]) -> str:
-        """Write the run to `folder`/run.json, whole or not at all; return the path."""
+        """Write the run to `folder`/run.json atomically, and return the path."""
         path = Path(folder) / RUN_FILE
         replace_text(path, self.to_json())
         return str(path)
@@ -170,8 +172,8 @@ class Run:
         """Read a run from its folder or its file.
 
         Raises:
-            FileMissingError: There is none.
-            FileError: The file is no run.
+            FileMissingError: The file does not exist.
+            FileError: The file is not a run.
         """
         named = Path(path)
         file = named / RUN_FILE if named.is_dir() else named
@@ -192,11 +194,11 @@ def _load(name: str) -> Any:  # noqa: ANN401  a module
 
 
 def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:
-    """Return every number under a name of its own: the elements of `f1` as `f1_0`, `f1_1`, ...
+    """Return metrics as scalars: the elements of an array `f1` are named `f1_0`, `f1_1`, ...
 
-    The element of a matrix is named by row and column, `f1_0_1`. Where `f1_0` is the name of
-    another metric or of an element of one, one more underscore is put in front of the numbers of
-    all elements of `f1`.
+    The elements of a matrix are named by row and column: `f1_0_1`. If such a name is already taken
+    by another metric or its elements, all elements of `f1` get one more underscore before the
+    number.
     """
     found: dict[str, float] = {}
     taken = set(metrics)
@@ -212,12 +214,12 @@ def to_scalars(metrics: Mapping[str, MetricValue]) -> dict[str, float]:
 
 
 def describe_metrics(metrics: Metrics) -> str:
-    """Return "loss 0.1234  f1 [0.5000 0.2500]"; of more than a few values the shape alone."""
+    """Return text like "loss 0.1234  f1 [0.5000 0.2500]"; large arrays are shown by their shape."""
     return "  ".join(f"{name} {_describe_value(value)}" for name, value in metrics.items())
 
 
 def _elements(value: MetricValue) -> Iterator[tuple[str, float]]:
-    """Yield the elements of an array, each with "_ROW_COLUMN", as many numbers as it has axes."""
+    """Yield the name suffix ("_ROW_COLUMN" in a matrix) and the value of each element."""
     if not isinstance(value, list):
         yield "", value
         return

@@ -1,4 +1,4 @@
-"""The command line: parses, then imports; no logic of its own."""
+"""The command line: parses arguments, then imports and calls the public API."""
 
 from kerash5.cli._main import main
 

@@ -1,10 +1,10 @@
-"""The command `kerash5 compare`: its words, and what becomes of them. Never imports Keras.
+"""The command `kerash5 compare`: its options and its job. Keras is not imported.
 
-Measures, or takes what was measured, then reports: tables in the terminal, a page and Markdown in
-the folder. What is measured, and how, is for `report` to say.
+It measures, or reads earlier measurements, and reports: tables in the terminal, a page and Markdown
+in the folder.
 """
 
-# ruff: noqa: T201  what a job prints is its result
+# ruff: noqa: T201 a job prints its result
 
 from __future__ import annotations
 
@@ -24,50 +24,61 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the words of `kerash5 compare` to its parser."""
+    """Add the options of `kerash5 compare` to its parser."""
     add = parser.add_argument
     add(
         "--backends",
         type=str,
         default=",".join(BACKENDS),
-        help="jax,torch; one twice runs against itself",
+        help="comma-separated, such as jax,torch; jax,jax measures the noise",
     )
-    add("--model", type=str, default="convnet", help="a name of the zoo")
-    add("--data", type=str, nargs="+", default=None, help="files to train on; else shipped digits")
-    add("--test", type=str, nargs="+", default=None, help="to evaluate on; else rows trained on")
-    add("--x", type=str, default="image", help="the column the model takes")
-    add("--y", type=str, default="label", help="the column of class labels")
-    add("--batch-sizes", type=str, default="50", help="rows in a batch: 50,256")
-    add("--settings", type=str, default="plain,tuned", help="plain: model.fit; tuned: our Trainer")
-    add("--repeats", type=int, default=5, help="processes for each backend and setting")
-    add("--steps", type=int, default=100, help="steps in an epoch")
-    add("--epochs", type=int, default=3, help="timed epochs in a process, after a warm-up")
-    add("--threads", type=int | None, default=None, help="to compute with; else one per core")
+    add("--model", type=str, default="convnet", help="a model of the zoo")
+    add(
+        "--data",
+        type=str,
+        nargs="+",
+        default=None,
+        help="training files; default: the digits shipped",
+    )
+    add("--test", type=str, nargs="+", default=None, help="test files; default: the training rows")
+    add("--x", type=str, default="image", help="column of the model's input")
+    add("--y", type=str, default="label", help="column of the class labels")
+    add("--batch-sizes", type=str, default="50", help="comma-separated, such as 50,256")
+    add("--settings", type=str, default="plain,tuned", help="plain: model.fit; tuned: Trainer")
+    add("--repeats", type=int, default=5, help="processes per backend and setting")
+    add("--steps", type=int, default=100, help="steps per epoch")
+    add("--epochs", type=int, default=3, help="timed epochs per process, after one of warm-up")
+    add("--threads", type=int | None, default=None, help="compute threads; default: one per core")
     precisions = Literal["float32", "bf16-mixed", "16-mixed"]
-    add("--precision", type=precisions, default="float32", help="of layers")
+    add("--precision", type=precisions, default="float32", help="precision of the layers")
     add("--tf32", action="store_true", help="allow TF32 on GPUs")
-    add("--seed", type=int, default=0, help="of the order of processes, and of all that is random")
+    add("--seed", type=int, default=0, help="seed of weights, row order and process order")
     add(
         "--python",
         type=str,
         action="append",
         default=[],
-        help="jax=envs/jax/bin/python; once for each",
+        help="BACKEND=PATH, such as jax=envs/jax/bin/python; may be repeated",
     )
-    add("--timeout", type=float, default=1800.0, help="seconds that one process may take")
-    add("--out", type=str, default=DEFAULT_FOLDER, help="the folder; goes on with what is in it")
+    add("--timeout", type=float, default=1800.0, help="time limit of one process, in seconds")
+    add(
+        "--out",
+        type=str,
+        default=DEFAULT_FOLDER,
+        help="output folder; measurements already in it are not repeated",
+    )
     add(
         "--merge",
         type=str,
         nargs="+",
         default=None,
-        help="files or folders for one page; measures nothing",
+        help="report these earlier files or folders on one page, without measuring",
     )
     add(
         "--baseline",
         type=str | None,
         default=None,
-        help="an earlier file or folder; exit 1 where slower",
+        help="an earlier file or folder; exit with 1 if something became slower",
     )
 
 
@@ -81,13 +92,13 @@ def run_compare(
     merge: Sequence[str] | None,
     baseline: str | None,
     out: str,
-    **options: Any,  # noqa: ANN401  as `compare` takes them
+    **options: Any,  # noqa: ANN401  as in `compare`
 ) -> None:
-    """Measure, or read what was measured; report it; say what became slower.
+    """Measure, or read earlier measurements; report them; compare them with a baseline.
 
     Raises:
         RunError: Something became slower than in the baseline.
-        KerasH5Error: As `compare`, `merge_comparisons` and `slower_than_baseline`.
+        KerasH5Error: As in `compare`, `merge_comparisons` and `slower_than_baseline`.
     """
     earlier = None if baseline is None else Comparison.load(baseline)
     if merge is not None:
@@ -114,7 +125,7 @@ def _report(comparisons: Sequence[Comparison], out: str) -> None:
         render_terminal(comparison, console)
     try:
         written = write_report(comparisons, out)
-    except BackendError as error:  # the numbers are in the folder all the same
+    except BackendError as error:  # the numbers are already in the folder
         print(f"no page: {error}")
     else:
         print(f"report: {written[0]}")

@@ -1,10 +1,10 @@
-"""The jobs of the command line, each a chain of calls of the public API.
+"""The jobs of the command line, each a few calls of the public API.
 
-Keras is imported here, not before a backend is chosen. `_main` parses and calls; what a job prints
-on stdout is its result, progress goes to stderr.
+Keras is imported after a backend is chosen. A job prints its result to stdout; progress goes to
+stderr.
 """
 
-# ruff: noqa: T201  what a job prints is its result
+# ruff: noqa: T201 a job prints its result
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from kerash5.train import H5DataModule
     from kerash5.train._build import Model
 
-_GRID: Final = 50  # test images in the picture of the demo
-_MISTAKES: Final = 20  # of them, at the most
-# Decode chunks, or are half of a backend: a bug may be theirs, but no run's record names them.
+_GRID: Final = 50  # test images in the demo's picture
+_MISTAKES: Final = 20  # of them, at most
+# Packages that decode chunks or belong to a backend: a bug may be theirs, but env.json lacks them.
 _ALSO_REPORTED: Final = ("jaxlib", "imagecodecs", "hdf5plugin")
 _REPORT_ORDER: Final = (
     *("backends", "python", "platform", "processor", "cores", "memory", "gpus", "hdf5"),
@@ -70,18 +70,18 @@ def run_fit(
     seed: int = 0,
     resume: str | None = None,
 ) -> Run:
-    """Train, test if there is a test file, and print what came of it.
+    """Train, test if there is a test file, and print the results.
 
     Args:
-        data: What to train, validate and test on.
-        model: Which model of the zoo.
-        trainer: How to train.
-        backend: Which; None lets the environment say.
-        seed: Of the initial weights.
+        data: The data options.
+        model: The model options.
+        trainer: The trainer options.
+        backend: The backend; None uses the environment's, as in `choose_backend`.
+        seed: Seed of the initial weights.
         resume: As in `Trainer.fit`.
 
     Raises:
-        KerasH5Error: Anything that can be known to be wrong; one sentence.
+        KerasH5Error: An option, a file or the model is wrong; the message is one sentence.
     """
     chosen = use_backend(backend)
     if trainer.deterministic and chosen == "jax":
@@ -123,8 +123,8 @@ def run_test(
 
     Args:
         run_dir: The folder of the run.
-        test: Another file to test on than the run's own.
-        backend: Another backend than the run's own.
+        test: A test file to use instead of the run's own.
+        backend: A backend to use instead of the run's own.
         weights: "best" or "last".
     """
     run = Run.load(run_dir)
@@ -145,15 +145,15 @@ def run_test(
 
 
 def run_describe(path: str) -> None:
-    """Print what is in a file."""
+    """Print a description of a file."""
     print(describe(path))
 
 
 def run_verify(path: str, *, allow_external: bool = False) -> None:
-    """Read all of a file in a child process, and print which data sets are sound.
+    """Read all of a file in a child process, and print which data sets are intact.
 
     Raises:
-        DamagedFileError: Some are not.
+        DamagedFileError: Some data sets are damaged.
     """
     verdicts = []
     for verdict in verify(path, allow_external=allow_external):
@@ -173,8 +173,8 @@ def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  #
 
     Args:
         path: The file.
-        json: Where to write all figures.
-        **options: As `bench` takes them.
+        json: A file for all measurements.
+        **options: As in `bench`.
     """
     reading = bench(path, **options)
     Console().print(reading_table(reading))
@@ -184,9 +184,9 @@ def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  #
 
 
 def run_environment() -> None:
-    """Print as YAML what a result, or a bug, depends on: backends, machine, versions, settings.
+    """Print the environment as YAML: backends, machine, versions, settings.
 
-    Imports neither Keras nor a backend, so that it works where their import fails.
+    It imports neither Keras nor a backend, so that it works even if their import fails.
     """
     found, machine = environment(), find_machine()
     cure = "none; pip install 'kerash5[jax]' (or [tensorflow], [torch])"
@@ -284,7 +284,7 @@ def _draw(run: Run, test: H5Dataset, network: Model) -> None:
     labels = test.read_column("y")
     probabilities = Trainer().predict(network, test)
     is_wrong = probabilities.argmax(axis=1) != labels
-    # Some mistakes first, for they tell most; then others, for most are right.
+    # Some wrong predictions first, because they tell most; then right ones.
     mistakes = np.flatnonzero(is_wrong)[:_MISTAKES]
     shown = np.concatenate([mistakes, np.flatnonzero(~is_wrong)])[:_GRID]
     images = test.source.read(shown)["x"]
@@ -316,7 +316,7 @@ def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -
         raise FileError(
             f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
         ) from error
-    # Neither says anything about the test file; both may have been arrays.
+    # Neither concerns the test file; both may have been arrays.
     values = {**values, "validation_split": None, "validation_data": None, "rows": None}
     if test is not None:
         values["test"] = test
@@ -332,5 +332,5 @@ def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -
 
 
 def _is_described(value: object) -> bool:
-    """Say whether config.yaml could only tell in words what this was."""
+    """Return whether config.yaml has only a description of this value."""
     return isinstance(value, dict) and set(value) == {"described"}

@@ -1,10 +1,10 @@
-"""The front desk: parses what the user types, and calls the job.
+"""The entry point of the command line: parses the arguments and calls the job.
 
-No logic of its own, and no Keras until a job runs. Exit codes: 0 done; 1 a stated failure, one line
-on stderr; 2 usage; 130 after Ctrl-C; 141 where nobody reads stdout on; 143 after SIGTERM.
+Keras is not imported until a job runs. Exit codes: 0 success; 1 failure, with one line on stderr;
+2 wrong usage; 130 after Ctrl-C; 141 if stdout was closed by its reader; 143 after SIGTERM.
 """
 
-# ruff: noqa: T201  what it prints is what it is for
+# ruff: noqa: T201 printing is its purpose
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
     Args:
-        argv: The words after the program's name; None for those of the process.
+        argv: The arguments after the program's name; None for those of the process.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # for terminals that know ASCII alone
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for terminals that only support ASCII
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
     try:
         _run(words)
-        sys.stdout.flush()  # here, where a reader that is gone can be told from a failure
+        sys.stdout.flush()  # here, to tell a closed pipe from a failure
     except SystemExit as stopped:
         return _exit_code(stopped)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # such as `| head`, which closes the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGPIPE
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
             traceback.print_exc()
         _complain(f"stopped by Ctrl-C; {_WHAT_NOW}")
         return _CTRL_C
-    except Exception as error:  # noqa: BLE001  whatever goes wrong, it is one line and a code
+    except Exception as error:  # noqa: BLE001  any failure becomes one line and an exit code
         if debug:
             traceback.print_exc()
         _complain(_in_one_line(error))
@@ -89,7 +89,7 @@ def _run(words: list[str]) -> None:
 
 
 def _parse(command: str, words: list[str]) -> dict[str, Any]:
-    """Return the values of a command's options by name; what is wrong is one line, and exit 2."""
+    """Return the values of a command's options by name; on error print one line and exit with 2."""
     parser, words = make_parser(command), [_with_dashes(word) for word in words]
     known = sorted(set(re.findall(r"(?<![\w-])--[\w.-]+", parser.format_help())))
     try:
@@ -109,7 +109,7 @@ def _parse(command: str, words: list[str]) -> dict[str, Any]:
 
 
 def _check_code(values: dict[str, Any], words: list[str]) -> None:
-    """Refuse to run code that a config.yaml names and the command line does not."""
+    """Raise if a config.yaml names code to run that the command line does not name."""
     name = values["model"]["name"]
     is_code = ":" in name and not name.startswith("keras:")
     if is_code and not any(name in word for word in words):
@@ -127,7 +127,7 @@ def _check_word(word: str, known: list[str]) -> None:
 
 
 def _find_cure(name: str, known: list[str]) -> str:
-    """Return the end of a sentence that says what an unknown option is called here."""
+    """Return the end of a sentence that names the right option for an unknown one."""
     from kerash5._keywords import DATA_WORDS, TRAINER_WORDS, suggest
 
     group, _, option = name.removeprefix("--").rpartition(".")
@@ -140,18 +140,18 @@ def _find_cure(name: str, known: list[str]) -> str:
 
 
 def _with_dashes(word: str) -> str:
-    """Return an option as it is printed: --data.batch_size is --data.batch-size."""
+    """Return an option in its printed form: --data.batch-size for --data.batch_size."""
     name, equals, value = word.partition("=")
     if not name.startswith("--") or name.startswith(_NESTED):
         return word
-    for nested in _NESTED:  # names of arguments, which keep their underscores
+    for nested in _NESTED:  # names of Python arguments, which have underscores
         if name.replace("_", "-").startswith(nested):
             return f"{nested}{name[len(nested) :]}{equals}{value}"
     return f"{name.replace('_', '-')}{equals}{value}"
 
 
 def _check_config(name: str) -> None:
-    """Refuse a config.yaml that would fill the memory; the parser has words for all else."""
+    """Raise if a config.yaml would fill the memory; the parser reports all other errors."""
     path = Path(name)
     if not path.is_file():
         return
@@ -235,8 +235,8 @@ def _exit_code(stopped: SystemExit) -> int:
 
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, so that a run can note that it was stopped."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+    """Let SIGTERM end the command as Ctrl-C does, so that a run can record that it was stopped."""
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, _stop)

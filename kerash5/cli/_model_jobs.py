@@ -26,7 +26,7 @@ def run_lr_find(
     num_training: int = 100,
     plot: str | None = None,
 ) -> LearningRates:
-    """Look for a good learning rate, print it, and draw the curve if a file is named."""
+    """Search for a good learning rate, print it, and draw the curve if a file is given."""
     if plot is not None:
         check_place(plot, overwrite=True)
     use_backend(backend)
@@ -56,7 +56,7 @@ def run_batch_size_find(
     memory_limit: float | str | None = None,
     plot: str | None = None,
 ) -> BatchSizes:
-    """Look for the largest and the fastest batch size, and print what was tried."""
+    """Search for the largest and the fastest batch size, and print the result."""
     if plot is not None:
         check_place(plot, overwrite=True)
     use_backend(backend)
@@ -83,20 +83,20 @@ def run_predict(
     class_ids: bool = False,
     overwrite: bool = False,
 ) -> str:
-    """Write what the model of a finished run answers for each row of a file, in stored order.
+    """Write the predictions of a finished run's model for each row of a file, in stored order.
 
     Args:
         run_dir: The folder of the run.
         out: The HDF5 file to write.
-        data: The file to answer; None for the run's own test file.
-        backend: Another backend than the run's own.
+        data: The file to predict; None for the run's own test file.
+        backend: A backend to use instead of the run's own.
         weights: "best" or "last".
-        name: The column to write.
-        class_ids: Write the ids of the largest answers as well.
+        name: Name of the column to write.
+        class_ids: Also write the id of the largest output of each row.
         overwrite: Replace an existing file.
 
     Returns:
-        The path.
+        The path of the file written.
     """
     run = Run.load(run_dir)
     use_backend(backend or run.backend)

@@ -1,6 +1,7 @@
 """The commands and their options.
 
-Those of a training are the fields of `DataOptions`, `ModelOptions` and `TrainerOptions`.
+The options of the training commands are the fields of `DataOptions`, `ModelOptions` and
+`TrainerOptions`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
 COMMANDS: Final = {
-    "demo": "train on the shipped digits, test, and draw pictures: about a minute",
+    "demo": "train on the digits shipped with kerash5, test, and draw pictures: about a minute",
     "fit": "train a model on HDF5 files",
     "test": "test the model of a finished run",
-    "predict": "write what the model of a finished run answers to an HDF5 file",
-    "lr-find": "look for a good learning rate, and draw the curve",
-    "batch-size-find": "look for the largest batch size that trains, and the fastest",
-    "describe": "say what is in an HDF5 file, and how it is read",
-    "verify": "read all of an HDF5 file in a child process, and say what is damaged",
-    "compare": "say which backend is fastest, measured in fresh processes",
-    "bench": "measure how fast an HDF5 file is read, beside h5py and memory",
+    "predict": "write the predictions of a finished run's model to an HDF5 file",
+    "lr-find": "search for a good learning rate, and draw the curve",
+    "batch-size-find": "search for the largest batch size that fits in memory, and for the fastest",
+    "describe": "print what is in an HDF5 file, and how it is read",
+    "verify": "read all of an HDF5 file in a child process, and print what is damaged",
+    "compare": "measure which backend trains fastest, in fresh processes",
+    "bench": "measure how fast an HDF5 file is read, compared with h5py and memory",
     "pack": "write a data set of keras.datasets as HDF5 files",
-    "env": "say what is installed, and on what machine",
+    "env": "print the installed packages and the machine",
 }
 _USAGES: Final = {
     "fit": "TRAIN_FILE [TEST_FILE] [--data.x COLUMN] [--data.y COLUMN] [--model NAME] [OPTION ...]",
@@ -41,14 +42,15 @@ _USAGES: Final = {
     "pack": "mnist FOLDER [OPTION ...]",
 }
 _RESUME_HELP = (
-    "auto goes on with the unfinished run in --trainer.run_dir, or begins one; last and best go on "
-    "from that checkpoint; a path begins a new run from it; force is auto in spite of changes"
+    "auto continues the unfinished run in --trainer.run_dir, or starts a new run; last and best "
+    "continue from that checkpoint; a path starts a new run from the checkpoint or run there; "
+    "force is auto even if data or settings have changed"
 )
-_BACKEND_HELP = "jax, tensorflow or torch; KERAS_BACKEND, or the first installed, if not given"
+_BACKEND_HELP = "jax, tensorflow or torch; default: KERAS_BACKEND, or the first installed"
 
 
 TRAINING: Final = ("fit", "lr-find", "batch-size-find")
-# What may be written shorter.
+# Short forms of options.
 _SHORT: Final = {
     "--model": "--model.name",
     "--optimizer": "--model.optimizer",
@@ -68,7 +70,7 @@ _OF_MODEL: Final = (
 
 
 def spell_out(words: list[str]) -> list[str]:
-    """Return the words of a training command with the full names of its options.
+    """Return the arguments of a training command with the full names of its options.
 
     `fit a.h5 b.h5 --model m:f --model.width 64 --optimizer.beta_1 0.8` is `fit --data.train a.h5
     --data.test b.h5 --model.name m:f --model.options.width 64 --model.optimizer_options.beta_1
@@ -104,7 +106,7 @@ def _spell_out(word: str) -> str:
 
 
 def make_parser(command: str) -> ArgumentParser:
-    """Return the parser of one of `COMMANDS`; what is wrong is an `ArgumentError`."""
+    """Return the parser of one of `COMMANDS`; it raises `ArgumentError` on wrong arguments."""
     parsers: dict[str, Callable[[], ArgumentParser]] = {
         "demo": _demo_parser,
         "fit": _fit_parser,
@@ -144,9 +146,13 @@ def _training_parser(command: str) -> ArgumentParser:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
     parser = _parser(command)
-    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument(
+        "--config",
+        action="config",
+        help="a YAML file with any of these options, such as config.yaml of a run",
+    )
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
-    parser.add_argument("--seed", type=int, default=0, help="of the model's initial weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights")
     _add_options(parser, "data", DataOptions, {"x": "image", "y": "label"})
     _add_options(parser, "model", ModelOptions, {})
     _add_options(parser, "trainer", TrainerOptions, {})
@@ -162,10 +168,10 @@ def _add_options(
     """Add the options of a dataclass as --NAME.OPTION.
 
     Args:
-        parser: Of a command.
-        name: Of the group.
+        parser: Parser of a command.
+        name: Name of the group.
         options: The dataclass.
-        defaults: Of the command line, where they differ.
+        defaults: Defaults of the command line, if they differ from the dataclass.
     """
     from kerash5._options import text_options
 
@@ -184,8 +190,12 @@ def _demo_parser() -> ArgumentParser:
     parser = _parser("demo")
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
     parser.add_argument("--run-dir", type=str, default="runs/demo", help="the folder to write to")
-    parser.add_argument("--rows", type=int, default=2000, help="of the 5,000 training digits")
-    parser.add_argument("--max-epochs", type=int, default=3, help="passes over them")
+    parser.add_argument(
+        "--rows", type=int, default=2000, help="number of training digits, at most 5000"
+    )
+    parser.add_argument(
+        "--max-epochs", type=int, default=3, help="number of passes over the training rows"
+    )
     return parser
 
 
@@ -193,13 +203,16 @@ def _test_parser() -> ArgumentParser:
     parser = _parser("test")
     parser.add_argument("--run", type=str, required=True, help="the folder of the run")
     parser.add_argument(
-        "--test", type=str | None, default=None, help="another file than the run's own test file"
+        "--test", type=str | None, default=None, help="a test file to use instead of the run's own"
     )
     parser.add_argument(
-        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+        "--weights",
+        type=Literal["best", "last"],
+        default="best",
+        help="weights of the best epoch or of the last step",
     )
     parser.add_argument(
-        "--backend", type=str | None, default=None, help="another backend than the run's own"
+        "--backend", type=str | None, default=None, help="a backend to use instead of the run's own"
     )
     return parser
 
@@ -209,40 +222,56 @@ def _predict_parser() -> ArgumentParser:
     parser.add_argument("--run", type=str, required=True, help="the folder of the run")
     parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
     parser.add_argument(
-        "--data", type=str | None, default=None, help="the file to answer; the run's own test file"
-    )
-    parser.add_argument("--name", type=str, default="prediction", help="the column to write")
-    parser.add_argument("--class-ids", action="store_true", help="write the class ids as well")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
-    parser.add_argument(
-        "--weights", type=Literal["best", "last"], default="best", help="which weights"
+        "--data",
+        type=str | None,
+        default=None,
+        help="the file to predict; default: the run's own test file",
     )
     parser.add_argument(
-        "--backend", type=str | None, default=None, help="another backend than the run's own"
+        "--name", type=str, default="prediction", help="name of the column to write"
+    )
+    parser.add_argument(
+        "--class-ids",
+        action="store_true",
+        help="also write the id of the largest output of each row",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--weights",
+        type=Literal["best", "last"],
+        default="best",
+        help="weights of the best epoch or of the last step",
+    )
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help="a backend to use instead of the run's own"
     )
     return parser
 
 
 def _lr_find_parser() -> ArgumentParser:
     parser = _training_parser("lr-find")
-    parser.add_argument("--min-lr", type=float, default=1e-8, help="the rate of the first step")
-    parser.add_argument("--max-lr", type=float, default=1.0, help="the rate of the last step")
-    parser.add_argument("--num-training", type=int, default=100, help="steps")
-    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the curve")
+    parser.add_argument(
+        "--min-lr", type=float, default=1e-8, help="learning rate of the first step"
+    )
+    parser.add_argument("--max-lr", type=float, default=1.0, help="learning rate of the last step")
+    parser.add_argument("--num-training", type=int, default=100, help="number of steps")
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG file for the curve")
     return parser
 
 
 def _batch_size_parser() -> ArgumentParser:
     parser = _training_parser("batch-size-find")
-    parser.add_argument("--init-val", type=int, default=32, help="the first size tried")
-    parser.add_argument("--max-val", type=int | None, default=None, help="the largest")
+    parser.add_argument("--init-val", type=int, default=32, help="the first batch size tried")
+    parser.add_argument(
+        "--max-val", type=int | None, default=None, help="the largest batch size tried"
+    )
     parser.add_argument(
         "--memory-limit",
         type=int | float | str | None,
         default=None,
-        help="of each trial: bytes, 4GB, or a fraction of free memory",
+        help="memory limit of each trial: bytes, 4GB, or a fraction of free memory",
     )
-    parser.add_argument("--plot", type=str | None, default=None, help="a PNG for the speeds")
+    parser.add_argument("--plot", type=str | None, default=None, help="a PNG file for the speeds")
     return parser
 
 
@@ -255,7 +284,9 @@ def _describe_parser() -> ArgumentParser:
 def _verify_parser() -> ArgumentParser:
     parser = _parser("verify")
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
-    parser.add_argument("--allow-external", action="store_true", help="read outside its folder too")
+    parser.add_argument(
+        "--allow-external", action="store_true", help="also read data outside the file's folder"
+    )
     return parser
 
 
@@ -270,14 +301,25 @@ def _compare_parser() -> ArgumentParser:
 def _bench_parser() -> ArgumentParser:
     parser = _parser("bench")
     parser.add_argument("path", type=str, help="the file")
-    parser.add_argument("--x", type=str | None, default=None, help="what a model takes")
-    parser.add_argument("--y", type=str | None, default=None, help="the labels")
-    parser.add_argument("--batch-size", type=int, default=256, help="rows in a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="how often all is measured")
-    parser.add_argument("--seconds", type=float, default=3.0, help="the most for a way in a round")
-    parser.add_argument("--cache", type=int | float | str, default="auto", help="as in fit")
-    parser.add_argument("--rewrite", action="store_true", help="see what rewriting it would gain")
-    parser.add_argument("--json", type=str | None, default=None, help="a file for all figures")
+    parser.add_argument("--x", type=str | None, default=None, help="column of the model's input")
+    parser.add_argument("--y", type=str | None, default=None, help="column of the labels")
+    parser.add_argument("--batch-size", type=int, default=256, help="number of rows in a batch")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often each way of reading is measured"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="time limit of each way in a round, in seconds"
+    )
+    parser.add_argument(
+        "--cache",
+        type=int | float | str,
+        default="auto",
+        help="memory for decoded data: bytes, 2GB, a fraction of free memory, or auto",
+    )
+    parser.add_argument(
+        "--rewrite", action="store_true", help="also measure a rewritten copy of the file"
+    )
+    parser.add_argument("--json", type=str | None, default=None, help="a file for all measurements")
     return parser
 
 
@@ -285,6 +327,6 @@ def _pack_parser() -> ArgumentParser:
     parser = _parser("pack")
     parser.add_argument("name", type=str, help="mnist")
     parser.add_argument("folder", type=str, help="the folder for train.hdf5 and test.hdf5")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
     return parser

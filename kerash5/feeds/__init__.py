@@ -1,1 +1,1 @@
-"""The faces of the same batches: `_keras` for Keras, `_grain` for Grain."""
+"""The same batches as a Keras data set (`_keras`) and as a Grain data set (`_grain`)."""

@@ -1,8 +1,8 @@
-"""Class names of several data sets: one id has to mean one class in all that one model sees.
+"""Class names of several data sets: each id must mean the same class in all data of one model.
 
-Text columns find their classes by themselves, sorted, so two files that hold different classes
-count them differently. `adopt_classes` gives a data set the ids of another, and `check_classes`
-refuses two that disagree.
+A text column numbers its own classes, sorted, so two files with different classes get different
+ids. `adopt_classes` gives a data set the ids of another one, and `check_classes` raises if the ids
+of two data sets disagree.
 """
 
 from __future__ import annotations
@@ -25,40 +25,41 @@ from kerash5.h5.reading._readers import ConstantReader
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
 
-ClassNames = Mapping[str, tuple[str, ...]]  # by what a source calls the column: "y", "y/kind"
+ClassNames = Mapping[str, tuple[str, ...]]  # by the source's column name: "y", "y/kind"
 
 _ROLES: Final = ("x", "y")
-# What each model was trained on last. Not an attribute, which Keras would track and save.
+# The class names each model was trained on last. Keras would track and save an attribute.
 _TRAINED: Final[WeakKeyDictionary[Any, ClassNames]] = WeakKeyDictionary()
 
 
 def class_names_of(dataset: H5Dataset) -> ClassNames:
-    """Return the names behind the class ids, for each column of x and y that has names."""
+    """Return the class names in order of their ids, for each column of x and y that has names."""
     columns = dataset.source.columns
     return {
         name: names
         for role in _ROLES
         for name in dataset.column_names(role)
         if (names := columns[name].class_names) is not None
-        # What a transform is called with as text has no ids.
+        # Text that a transform gets as text has no ids.
         and (role == "y" or not columns[name].is_named_by_itself)
     }
 
 
 def adopt_classes(
-    path: Any,  # noqa: ANN401  what `H5Dataset` takes
+    path: Any,  # noqa: ANN401  as in `H5Dataset`
     specs: tuple[ColumnSpec | None, ...],
-    classes_of: Any,  # noqa: ANN401  a data module stands above this one
+    classes_of: Any,  # noqa: ANN401  a data module, which imports this module
 ) -> tuple[Any, tuple[Any, ...]]:
-    """Give text columns the class ids that the same columns of another data set have.
+    """Give text columns the class ids of the same columns of another data set.
 
     Args:
         path: Files, or a source.
-        specs: The columns of x, y and sample_weight as asked for.
-        classes_of: An `H5Dataset`, something with a `train` that is one, or a `Run`.
+        specs: The columns of x, y and sample_weight, as given.
+        classes_of: An `H5Dataset`, an object whose `train` is one, or a `Run`.
 
     Returns:
-        Both, with `labels` in the columns that had none and whose counterparts have classes.
+        `path` and `specs`, with `labels` set in the columns that had none and whose counterparts
+        have classes.
 
     Raises:
         OptionError: `classes_of` is something else, or has no classes.
@@ -79,7 +80,7 @@ def adopt_classes(
 
 
 def _find_labels(classes_of: Any) -> dict[str, Any]:  # noqa: ANN401  a data module stands above
-    """Return what `Column(labels=)` takes for each column that has class names, by its name."""
+    """Return the value for `Column(labels=)` of each column with class names, by column name."""
     if isinstance(classes_of, Run):
         return dict(classes_of.class_names)
     train = getattr(classes_of, "train", classes_of)
@@ -131,7 +132,7 @@ def _rename_groups(
     labels: Any,  # noqa: ANN401  what `Column(labels=)` takes
     source: Source,
 ) -> ResolvedColumn:
-    """Give the groups of `classes_from_groups` the ids that their names have among `labels`."""
+    """Give the groups of `classes_from_groups` the ids of their names in `labels`."""
     ids = dict(labels) if isinstance(labels, Mapping) else {n: i for i, n in enumerate(labels)}
     parts = []
     for part in column.parts:
@@ -151,26 +152,26 @@ def _rename_groups(
 
 
 def remember_classes(model: object, train: H5Dataset) -> None:
-    """Note what the class ids mean in the data that a model is trained on."""
+    """Store the class names of the data that a model is trained on."""
     if model is not None:
         _TRAINED[model] = class_names_of(train)
 
 
 def recall_classes(model: object, run: Run) -> None:
-    """Note what the class ids meant in the run whose model this is."""
+    """Store the class names of the run that a model was loaded from."""
     _TRAINED[model] = run.class_names
 
 
 def check_trained_classes(model: object, dataset: H5Dataset, *, has_y: bool = True) -> None:
-    """Check that the ids mean what they meant where this model was trained, if that is known.
+    """Check that the class ids mean the same as in the model's training data, if those are known.
 
     Args:
-        model: Any.
-        dataset: What it is evaluated or asked on.
-        has_y: Whether y is compared with what it answers.
+        model: The model, or None.
+        dataset: The data to evaluate or predict.
+        has_y: Whether the classes of y are checked, as in evaluation.
 
     Raises:
-        ColumnError: An id means another class.
+        ColumnError: A class id means another class.
     """
     known = None if model is None else _TRAINED.get(model)
     if known is not None and not has_y:
@@ -180,10 +181,10 @@ def check_trained_classes(model: object, dataset: H5Dataset, *, has_y: bool = Tr
 
 
 def check_classes(train: H5Dataset, other: H5Dataset) -> None:
-    """Check that one class id means one class in both.
+    """Check that each class id means the same class in both data sets.
 
     Raises:
-        ColumnError: It does not; the message names a class and its two ids.
+        ColumnError: It does not; the message names the id and its two classes.
     """
     _check(class_names_of(train), other, "the training data")
 

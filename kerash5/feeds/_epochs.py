@@ -1,9 +1,9 @@
-"""Which epoch a pass outside Keras reads: a loop over the data set, or a torch DataLoader.
+"""Determines the epoch of a pass outside Keras: a loop over the data set, or a torch DataLoader.
 
-Each pass begins the next epoch. A DataLoader does not say when it begins one: it asks for batches
-by number, in worker processes if it has some. But it makes a new fetcher for each pass of a
-process, and a new iterator before it starts workers, so these objects tell passes apart. They are
-looked up on the stack; torch is not imported here.
+Each pass reads the next epoch. A DataLoader does not tell the data set when a pass begins: it
+requests batches by number, possibly in worker processes. But it makes a new fetcher for each pass
+of a process, and a new iterator before it starts workers, so these objects identify a pass. They
+are looked up on the stack; torch is not imported here.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from kerash5._errors import OptionError
 
 _FETCH: Final = "torch.utils.data._utils.fetch"
 _LOADER: Final = "torch.utils.data.dataloader"
-_MAX_FRAMES: Final = 40  # from starting a process up to the DataLoader that starts it: about ten
+_MAX_FRAMES: Final = 40  # about ten lie between the start of a process and the DataLoader
 
 
 @final
 class Epochs:
-    """Counts the passes outside Keras; pickles, so that workers begin where their parent is."""
+    """Counts the passes outside Keras; picklable, so that workers start at their parent's epoch."""
 
     def __init__(self, next_epoch: int = 0, indexed: int = 0) -> None:
         self.next_epoch = next_epoch
-        self.indexed = indexed  # of plain indexing, which begins no pass
+        self.indexed = indexed  # epoch of plain indexing, which begins no pass
         self._of_workers: int | None = None
         self._process = os.getpid()
         self._passes: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[type[Epochs], tuple[int, int]]:
-        """Give a worker the epoch its DataLoader is about to read."""
+        """Pickle for a worker, with the epoch its DataLoader is about to read."""
         loader = _find_loader()
         if loader is not None:
             return Epochs, (self.of_pass(loader), self.indexed)
         return Epochs, (self.next_epoch, self.indexed)
 
     def set(self, epoch: int) -> None:
-        """Let the next pass, and plain indexing, read this epoch."""
+        """Set the epoch of the next pass and of plain indexing."""
         self.next_epoch = self.indexed = parse_count("epoch", epoch, "counted from 0", least=0)
         self._of_workers = None
 
     def begin(self) -> int:
-        """Begin a pass; return its epoch."""
+        """Begin a pass, and return its epoch."""
         epoch = self.next_epoch
         self.next_epoch += 1
         return epoch
 
     def of_pass(self, key: object) -> int:
-        """Return the epoch of the pass that an object stands for; begin it if it is new."""
+        """Return the epoch of the pass that an object identifies; begin a pass for a new object."""
         if os.getpid() != self._process:  # a forked worker: the epoch that the parent has begun
             self._process = os.getpid()
             if self._of_workers is not None:
@@ -62,15 +62,15 @@ class Epochs:
         return self._passes[key]
 
     def begin_workers(self, loader: object) -> None:
-        """Note the epoch that forked workers of this DataLoader iterator will read."""
+        """Store the epoch that forked workers of this DataLoader iterator will read."""
         self._of_workers = self.of_pass(loader)
 
     def of_caller(self, frame: FrameType | None, batch_size: int) -> int:
-        """Return the epoch that a plain `ds[index]` means to the call that asks.
+        """Return the epoch of a plain `ds[index]` in the calling frame.
 
         Args:
-            frame: The call that asks.
-            batch_size: Of the data set, for the message.
+            frame: The calling frame.
+            batch_size: Batch size of the data set, for the message.
 
         Raises:
             OptionError: A DataLoader stacks batches into batches of batches.
@@ -89,7 +89,7 @@ class Epochs:
 
 
 def _find_fetcher(frame: FrameType | None) -> Any:  # noqa: ANN401  torch's _MapDatasetFetcher
-    # Before Python 3.12 a comprehension is a call of its own between the two.
+    # Before Python 3.12 a comprehension adds a frame between the two.
     for _ in range(2):
         if frame is None or frame.f_globals.get("__name__") != _FETCH:
             return None

@@ -1,7 +1,6 @@
 """The batches as a Grain data set: the index is the global step, the element is a whole batch.
 
-Grain then does what it is good at (mapping, prefetching, checkpointing of iterators); the order is
-the plan's.
+Grain does the mapping, prefetching and checkpointing of iterators; the order is the plan's.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ except ImportError as error:
 
 
 class _StepDataset(MapDataset):
-    """Hands the running index to the plan as the step.
+    """Maps the running index to the plan's step.
 
-    Not `MapDataset.source`, which takes the index modulo the length: the epoch would be lost, and
-    every epoch be the first.
+    Not `MapDataset.source`: it takes the index modulo the length, so that every epoch would be
+    epoch 0.
     """
 
     def __init__(self, dataset: H5Dataset) -> None:
@@ -47,17 +46,17 @@ def grain_dataset(dataset: H5Dataset) -> MapDataset[Batch]:
     """Return the batches of an `H5Dataset` as a `grain.MapDataset`.
 
     The element at index i is the batch of global step i, as in `dataset.read(i)`, so that
-    `.repeat()` gives the epochs their own orders. Do not shuffle it again, and bound what Grain
-    reads ahead, for an element is a whole batch:
+    `.repeat()` gives each epoch its own order. Do not shuffle it again. Limit what Grain reads
+    ahead, because an element is a whole batch:
     `grain_dataset(ds).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))`.
 
     Args:
-        dataset: The data set, picklable (so is its transform) if Grain's worker processes are to be
-            used.
+        dataset: The data set. With Grain's worker processes it must be picklable, including its
+            transform.
 
     Raises:
         BackendError: Grain is not installed.
-        OptionError: `dataset` is something else.
+        OptionError: `dataset` is not an `H5Dataset`.
     """
     if not isinstance(dataset, H5Dataset):
         raise OptionError(f"grain_dataset({dataset!r}); it takes an H5Dataset")

@@ -1,4 +1,4 @@
-"""Which rows of the training data are held out for validation, and how often the others come."""
+"""Splits validation rows off the training data, and repeats training rows to balance classes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.order._balance import balance_rows
 from kerash5.order._split import count_validation, split_rows
 
-# Of the cache, for validation and for test: they are read in order, and need little at a time.
+# Fraction of the cache for validation and for test, which are read in order and need little.
 ASIDE: Final = 0.25
 
 
 def split_training_rows(
     base: H5Dataset,
-    validation: Any,  # noqa: ANN401  a number or a selection; which one is found out here
+    validation: Any,  # noqa: ANN401  a number or a selection; resolved here
     options: DataOptions,
     *,
     cache_bytes: int,
     changes: Mapping[str, Any],
 ) -> tuple[H5Dataset, H5Dataset]:
-    """Split the rows of `base` in two; they share what is in memory, or divide the cache.
+    """Split the rows of `base` in two; both use the rows in memory, or each gets part of the cache.
 
     Args:
-        base: All rows.
-        validation: How many of them to validate on, or which.
-        options: Of the data.
-        cache_bytes: The cache of both.
-        changes: Options that differ for the rows to validate on.
+        base: The data set of all rows.
+        validation: The number or fraction of rows to validate on, or a selection of rows.
+        options: The options of the data.
+        cache_bytes: Cache of both together, in bytes.
+        changes: Options that differ for the validation rows.
     """
     every = base.plan.rows_to_serve
     rows = np.arange(len(base.source)) if every is None else every
@@ -67,7 +67,7 @@ def split_training_rows(
 
 
 def balanced(train: H5Dataset, seed: int) -> H5Dataset:
-    """Return the rows of a data set so often that all classes have equally many."""
+    """Return a data set that repeats rows so that all classes have equally many."""
     if train.num_classes is None:
         raise OptionError(
             "balance=True repeats rows by the class of y, and y holds no class labels; name a "
@@ -79,7 +79,7 @@ def balanced(train: H5Dataset, seed: int) -> H5Dataset:
 
 
 def _read_groups(path: str | None, base: H5Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """Return the value of a column for each of some rows; None where none is named."""
+    """Return the values of a column for the rows of `base`; None if `path` is None."""
     if path is None:
         return None
     values, _ = read_beside(path, base.source, "groups")

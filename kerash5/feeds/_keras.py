@@ -1,7 +1,7 @@
-"""H5Dataset: the batches as Keras looks at them.
+"""H5Dataset: the batches as a `keras.utils.PyDataset`.
 
-`fit`, `evaluate` and `predict` take it as they take any `keras.utils.PyDataset`. What differs is
-that nothing Keras does to a PyDataset changes what is served: the order is the plan's.
+`fit`, `evaluate` and `predict` accept it like any `PyDataset`. One thing differs: Keras' own
+shuffling and workers do not change the order, which is the plan's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ elif prepare_keras():
 else:  # without Keras, `batches` and `read` still serve
     PyDataset = object
 
-# An epoch in training, one in validation, and what was given up before its end.
+# One pass of training, one of validation, and passes that were abandoned before their end.
 _MAX_PASSES: Final = 4
 OWN_ROWS: Final = (
     "give validation_data= rows of its own, such as H5Dataset(..., rows=...) of one side of "
@@ -93,59 +93,62 @@ class H5Dataset(PyDataset):
 
     Every default is right for `model.fit(ds)`: each row once per epoch, shuffled anew each epoch,
     in an order that depends on `seed` and the epoch alone and is the same on every backend.
-    `evaluate` and `predict` always get the stored order. Give the same object to several fits and
-    each begins at epoch 0 again, unless `initial_epoch` says otherwise.
+    `evaluate` and `predict` always get the stored order. If several fits use the same object, each
+    starts at epoch 0 again, unless `initial_epoch` is given.
 
     Outside Keras, `for x, y in ds` and `DataLoader(ds, batch_size=None)` of PyTorch, with or
-    without workers, read epoch 0 the first time and the next epoch each further time; `set_epoch`
-    says which one comes next.
+    without workers, read epoch 0 in the first pass and the next epoch in each further pass.
+    `set_epoch` sets the epoch of the next pass.
 
     Args:
-        path: One file, a glob pattern, a list of either (read as one, in sorted order), or a
-            `Source`. None, the default, where the columns are open data sets.
-        x: What the model takes: a data set's path in the file, an open `h5py.Dataset`, a `Column`,
-            or a tuple or dict of them. May be left out for a `Source`, which brings its columns
-            named x, y and sample_weight along. Text and complex values need a `transform` that
-            encodes them.
-        y: What it should answer, likewise.
-        sample_weight: One weight a row, likewise.
-        batch_size: Rows in a batch.
+        path: One file, a glob pattern, a list of either (their rows are concatenated, in sorted
+            order of the files), or a `Source`. Leave it out (None) if the columns are open
+            `h5py.Dataset` objects.
+        x: The input of the model: the path of a data set in the file, an open `h5py.Dataset`, a
+            `Column`, or a tuple or dict of them. It may be left out for a `Source`, whose columns
+            named x, y and sample_weight are then used. Text and complex values need a `transform`
+            that encodes them.
+        y: The target of the model, in the same forms; None for data without labels.
+        sample_weight: One weight per row, in the same forms.
+        batch_size: Number of rows in a batch.
         shuffle: "rows", a uniform permutation of all rows; "chunks", whole chunks in random order
             with rows mixed within a window of them, each chunk read once per epoch; False, the
-            given order; "auto", "rows" where single rows are cheap to reach or the data fit the
-            cache, else "chunks". `plan.describe()` says which, and why.
-        seed: Of the order.
+            order of `rows`; "auto", "rows" if single rows are cheap to read or the data fit in the
+            cache, else "chunks". `plan.describe()` shows the choice and its reason.
+        seed: Seed of the shuffle order.
         rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split; or
-            what the file says: the path of a data set of row numbers or of a mask, or a column and
-            a value, such as ("split", "train"). None: all.
+            rows that the file names: the path of a data set of row numbers or of a mask, or a
+            column and a value, such as ("split", "train"). None: all rows.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
-            reading threads; returns the same: arrays with a row for each row, or tuples or dicts
-            of them, the same in every batch. All may have fewer rows or more, but for `predict`,
-            which answers each row. Arrays that it also keeps, such as a buffer that it
-            fills anew for each batch, are copied, and it is then called on one thread at a time.
-            Casting and scaling are better left to the model's first layer, on the device.
+            reading threads; returns the same number of values. Each is an array whose first axis is
+            the rows, or a tuple or dict of such arrays, with the same structure in every batch. The
+            number of rows may change, except for `predict`, which needs one result per row. If the
+            function returns a buffer that it reuses for every batch, the arrays are copied and the
+            function is called on one thread at a time. Cast and scale in the model's first layer
+            instead: that runs on the device.
         drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).
-        cache: How much decoded data to hold: bytes, "2GB", a fraction of free memory, or "auto"
-            (160 MiB).
-        threads: Reading threads; 0 reads in the calling thread, None chooses.
-        shard: (index, count), or "auto" to ask the backend which process of a group this is. A
-            `keras.distribution` of several processes takes `auto_shard_dataset=False` with it.
-        scratch: A folder for a file of decoded rows, where they fit no memory and single rows are
-            asked for all the same (shuffle="rows" of compressed data larger than the cache). The
-            file has no name and is gone with the process. The order of rows does not depend on it.
-        classes_of: The data set, data module or `Run` whose class ids text columns shall have, such
-            as the training data; else each finds its own classes, sorted. A value that is no class
-            there is a `LabelError` when it is read.
+        cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto" (160
+            MiB).
+        threads: Number of reading threads; 0 reads in the calling thread, None chooses the number.
+        shard: (index, count): serve only the `index`-th of `count` shards of the rows, for training
+            in several processes. "auto" asks the backend for the index of this process. With a
+            `keras.distribution` of several processes, also set its `auto_shard_dataset=False`.
+        scratch: A folder for a temporary file of decoded rows. It is used if single rows are read
+            from compressed data larger than the cache (shuffle="rows"). The file is unlinked, so
+            that its space is freed when the process ends. The order of rows does not depend on it.
+        classes_of: A data set, data module or `Run`, such as the training data: text columns get
+            its class ids. Without it, each text column numbers its own values, sorted. A value that
+            is not among the given classes raises a `LabelError` when it is read.
         reader: "auto", or "h5py" to read everything through h5py.
         allow_external: Let links and virtual data sets point outside the folder of a file.
-            Files are trusted; for others give a `Source(..., untrusted=True)`.
-        workers: As Keras has it, and taken as `threads`: the reading threads are ours, so every row
-            still comes once.
-        use_multiprocessing, max_queue_size: As Keras has them; they have no meaning here.
+            Files are trusted; for files from elsewhere pass a `Source(..., untrusted=True)`.
+        workers: Keras' name for the number of reading threads; the same as `threads`. Each row is
+            still served once per epoch.
+        use_multiprocessing, max_queue_size: Accepted because `PyDataset` has them; they have no
+            effect.
 
     Raises:
-        KerasH5Error: A file, a column or an option is not as it should be; one sentence says which,
-            and the cure.
+        KerasH5Error: A file, a column or an option is wrong; the message names it and the cure.
 
     Example:
         >>> ds = H5Dataset(digits_train(), x="image", y="label", batch_size=50)
@@ -171,7 +174,7 @@ class H5Dataset(PyDataset):
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,
         scratch: StrPath | None = None,
-        classes_of: Any = None,  # noqa: ANN401  a data module stands above this one
+        classes_of: Any = None,  # noqa: ANN401  a data module, which imports this module
         reader: Reader = "auto",
         allow_external: bool = False,
         workers: int | None = None,
@@ -198,7 +201,7 @@ class H5Dataset(PyDataset):
         self._batches = open_batches(
             path, x, y, sample_weight, options, reader=reader, allow_external=allow_external
         )
-        if self._batches.roles == ("x", "sample_weight"):  # Keras takes the second of two for y
+        if self._batches.roles == ("x", "sample_weight"):  # Keras would use the second of two as y
             raise ColumnError(
                 "sample_weight without y; name y too (an autoencoder's y is the data set of its x)"
             )
@@ -211,25 +214,25 @@ class H5Dataset(PyDataset):
         self._passes: list[Pass] = []
         self._lock = threading.Lock()
         self._hook_calls = 0
-        self._compared: H5Dataset | None = None  # the validation data that this was compared with
-        self._is_group_checked = False  # whether a fit in several processes was looked at
-        # Looked up once: what labels are, by column and by the class that a loss leaves out.
+        self._compared: H5Dataset | None = None  # the validation data already compared with this
+        self._is_group_checked = False  # whether the process group was checked
+        # Facts about labels, by column and by the class that a loss ignores; each is read once.
         self._facts: dict[tuple[str, int | None], LabelFacts] = {}
         self._are_one_hot: dict[str, bool] = {}
-        # That gets its first batch next, which a transform makes; and whether y is compared.
+        # A model whose first transformed batch comes next, and whether its y is checked.
         self._model: tuple[Any, bool] | None = None
         self._fitted: ref[Any] | None = None  # the model of the last fit
         self._first_of: ref[Any] | None = None  # that model, if the last epoch was its first
         self._is_repeat_told = False
         self.error: BaseException | None = None
-        self.wait_seconds = 0.0  # that Keras' loops have waited for batches so far
+        self.wait_seconds = 0.0  # time that Keras' loops have waited for batches
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process."""
+        """Return the state without what belongs to this process."""
         return {name: value for name, value in self.__dict__.items() if name not in _MADE_ANEW}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin without any pass under way."""
+        """Restore the state, without a pass in progress."""
         self.__dict__.update(state)
         self._setup()
 
@@ -238,7 +241,7 @@ class H5Dataset(PyDataset):
         batches = f"{len(self)} batches of {self.batch_size}"
         return f"H5Dataset({self.source!r}, {batches}, shuffle={self.plan.shuffle!r})"
 
-    # What is served.
+    # The batches.
 
     @property
     def source(self) -> Source:
@@ -252,17 +255,17 @@ class H5Dataset(PyDataset):
 
     @property
     def batch_size(self) -> int:
-        """Rows in a batch."""
+        """Number of rows in a batch."""
         return self.plan.batch_size
 
     @property
     def num_rows(self) -> int:
-        """Rows served in an epoch (over all shards)."""
+        """Number of rows served in an epoch (over all shards)."""
         return self.plan.num_served
 
     @property
     def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
-        """The shape of one row of x, or a tuple or dict of shapes where x is one."""
+        """The shape of one row of x; a tuple or dict of shapes if x is a tuple or dict."""
         return map_tree(self._batches.tree("x"), lambda name: self.source.columns[name].shape)
 
     @property
@@ -278,10 +281,10 @@ class H5Dataset(PyDataset):
 
     @property
     def num_classes(self) -> int | None:
-        """The number of classes of y; None where y is no label.
+        """The number of classes of y; None if y holds no class labels.
 
-        Where there are names, their number; else one more than the largest label, or the width of
-        labels that are one-hot in the file, or by `one_hot=`.
+        It is the number of class names if there are names. Else it is the width of one-hot labels
+        (stored so, or made by `one_hot=`), or the largest label + 1.
         """
         tree = self.columns_of("y")
         if not isinstance(tree, str):
@@ -297,18 +300,18 @@ class H5Dataset(PyDataset):
         return column.shape[0] if self.is_one_hot(tree) and len(column.shape) == 1 else None
 
     def columns_of(self, role: str) -> Tree | None:
-        """Return the names of the source's columns behind a role: one, or a tuple or dict of them.
+        """Return the source's column names for a role: one name, or a tuple or dict of names.
 
-        None where there is none.
+        None if the role has no column.
         """
         return self._batches.tree(role) if role in self._batches.roles else None
 
     def label_facts(self, name: str, ignored: int | None = None) -> LabelFacts:
-        """Return the range of the labels in a column of the source; read once.
+        """Return the range of the labels in a column of the source; the labels are read once.
 
         Args:
             name: The column.
-            ignored: A class that is left out.
+            ignored: A class that is ignored; None for none.
         """
         if (name, ignored) not in self._facts:
             self._facts[name, ignored] = read_facts(*self._label_reader(name), ignored)
@@ -327,7 +330,7 @@ class H5Dataset(PyDataset):
     def _label_reader(
         self, name: str
     ) -> tuple[Callable[[NDArray[np.int64]], np.ndarray], NDArray[np.int64], int]:
-        """Return what reads rows of a column, the rows served, and the bytes of one."""
+        """Return a reader of a column's rows, the row numbers served, and the bytes of one row."""
         labels, column = self.source.select(y=name), self.source.columns[name]
         served = self.plan.rows_to_serve
         rows = np.arange(len(self.source)) if served is None else served
@@ -349,31 +352,31 @@ class H5Dataset(PyDataset):
     def batches(self, epoch: int = 0, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch as NumPy arrays, in the plan's order.
 
-        They are read ahead on threads. Needs no Keras.
+        Threads read ahead. Keras is not needed.
 
         Args:
-            epoch: From 0.
-            start: The index of the first batch wanted.
+            epoch: Number of the epoch, from 0.
+            start: Index of the first batch, within the epoch.
         """
         return self._batches.epoch(epoch, start)
 
     def warn(self) -> None:
-        """Warn, once, of an order that mixes classes badly, as asking for its batches does."""
+        """Warn, once, if the order mixes classes badly; iterating over batches does so too."""
         self._batches.warn()
 
     def batches_in_order(self) -> Iterator[Batch]:
-        """Yield every row once, in the given order, whatever the shuffle; read ahead on threads."""
+        """Yield every row once, in the order of `rows`, ignoring `shuffle`; threads read ahead."""
         return self._batches_for("predict").epoch(0)
 
     def check_answerable(self, batch: Batch, index: int) -> None:
-        """Check that a batch of `batches_in_order` has a row for each row it was made of.
+        """Check that a transformed batch of `batches_in_order` still has one row per row read.
 
         Args:
             batch: The batch.
-            index: Which of them, from 0.
+            index: Number of the batch, from 0.
 
         Raises:
-            OptionError: A transform has returned fewer or more.
+            OptionError: A transform has returned another number of rows.
         """
         if not self.is_transformed:
             return
@@ -392,14 +395,14 @@ class H5Dataset(PyDataset):
 
     @property
     def num_rows_in_order(self) -> int:
-        """The rows that `batches_in_order` yields: all of this shard, a short last batch too."""
+        """Number of rows that `batches_in_order` yields: all rows of this shard."""
         start, stop = self._batches_for("predict").plan.shard_bounds
         return stop - start
 
     def read_column(self, role: str) -> np.ndarray:
         """Read all served rows of y (or of another single column), in the order of `rows`.
 
-        For labels, which are small.
+        Meant for labels: the result is held in memory.
 
         Raises:
             ColumnError: There is no such single column.
@@ -415,15 +418,15 @@ class H5Dataset(PyDataset):
         """Return the names that the source has for the columns of x, y or sample_weight.
 
         Args:
-            role: Which of them; for one that is not there, the answer is empty.
+            role: "x", "y" or "sample_weight"; the result is empty if it has no column.
         """
         tree = self.columns_of(role)
         return () if tree is None else tuple(names_in(tree))
 
     def column_path(self, role: str) -> str:
-        """Return the path of the data set behind x, y or sample_weight.
+        """Return the path of the HDF5 data set for x, y or sample_weight.
 
-        Where there are several, its name.
+        If a role has several columns, return the name of the role.
         """
         tree = self._batches.tree(role)
         return self.source.columns[tree].column.path if isinstance(tree, str) else role
@@ -431,11 +434,12 @@ class H5Dataset(PyDataset):
     def select_rows(self, rows: RowSelection, **changes: Any) -> H5Dataset:  # noqa: ANN401  they differ
         """Return a data set of the same columns over other rows (numbers of the source's rows).
 
-        What is held in memory here is shared where it includes those rows.
+        It shares decoded rows in memory with this one if they include the selected rows.
 
         Args:
             rows: As in the constructor.
-            **changes: Other options of the constructor, such as shuffle=False, that shall differ.
+            **changes: Options of the constructor that differ from this data set's, such as
+                shuffle=False.
         """
         batches = self._batches.with_rows(rows, **changes)
         other = self.__class__.__new__(self.__class__)
@@ -445,28 +449,28 @@ class H5Dataset(PyDataset):
 
     @property
     def is_transformed(self) -> bool:
-        """Whether a transform changes batches, so that columns do not tell what a model gets."""
+        """Whether a transform changes the batches, so that they differ from the columns."""
         return self._batches.is_transformed
 
     def offer_scratch(self, folder: StrPath) -> None:
-        """Let decoded rows that fit no memory lie in a file in this folder, if none was given.
+        """Use this folder for decoded rows that do not fit in memory, if `scratch` was not given.
 
-        It changes no batch, and nothing at all where such a file is of no use.
+        Batches do not change. Nothing happens if a scratch file would not help.
         """
         self._batches = self._batches.offer_scratch(folder)
         self._ordered = None
 
     @property
     def fits_memory(self) -> bool:
-        """Whether everything read stays in memory, within the cache."""
+        """Whether all decoded rows fit in the cache."""
         return self._batches.fits_memory
 
     def release(self) -> None:
-        """Stop reading ahead and let go of memory that the next epoch can do without.
+        """Stop reading ahead, and free memory that the next epoch does not need.
 
-        For when training was stopped within an epoch and the data set is kept, be it by TensorFlow,
-        which keeps every data set it has seen. Who still asks for batches of that epoch gets them
-        one by one; the next epoch is read ahead again.
+        Call it if training stopped within an epoch and the data set stays referenced: TensorFlow
+        references every data set it has seen. Further batches of that epoch are read one by one;
+        the next epoch is read ahead again.
         """
         with self._lock:
             for under_way in self._passes:
@@ -478,7 +482,7 @@ class H5Dataset(PyDataset):
     def close(self) -> None:
         """Stop reading ahead, and close the HDF5 handles of the files in this process.
 
-        They open again when batches are asked for.
+        The next read opens them again.
         """
         self.release()
         self.source.close()
@@ -491,18 +495,18 @@ class H5Dataset(PyDataset):
         self.close()
 
     def describe(self) -> str:
-        """Say in words what is read, in which order, and where rows come from."""
+        """Return a description of what is read, in which order, and where rows come from."""
         return self._batches.describe()
 
     def fingerprint(self) -> dict[str, object]:
         """Return what must be equal for two data sets to serve the same batches. JSON-ready."""
         return {"source": self.source.fingerprint(), "plan": self.plan.fingerprint()}
 
-    # What Keras sees.
+    # The interface of PyDataset.
 
     @property
     def workers(self) -> int:
-        """Always 1 to Keras, whose own workers repeat and lose batches.
+        """Always 1, because Keras' own workers repeat and lose batches.
 
         Setting it sets the number of reading threads.
         """
@@ -515,7 +519,7 @@ class H5Dataset(PyDataset):
 
     @property
     def use_multiprocessing(self) -> bool:
-        """Always False: threads read without Python's lock; processes would copy every batch."""
+        """Always False: threads read without the GIL, and processes would copy every batch."""
         return False
 
     @use_multiprocessing.setter
@@ -525,7 +529,7 @@ class H5Dataset(PyDataset):
 
     @property
     def num_batches(self) -> int:
-        """As len(self), but evaluation, which sees every row, may have one more for `drop_last`."""
+        """Number of batches: len(self); in evaluation also the batch that `drop_last` drops."""
         if not is_keras_frame(calling_frame()):
             return len(self)
         return len(self._batches_for((find_position(find_loop()) or self._position).task))
@@ -533,33 +537,34 @@ class H5Dataset(PyDataset):
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the next epoch: the first loop reads epoch 0, the second epoch 1.
 
-        What Keras does itself (`fit`, `evaluate`, `predict`) neither counts nor is changed by it.
+        `fit`, `evaluate` and `predict` of Keras do not count as such loops, and are not affected.
         """
-        is_keras = is_keras_frame(calling_frame())  # adapt(ds): a look at the data, no epoch
+        is_keras = is_keras_frame(calling_frame())  # adapt(ds) reads data, but is no epoch
         return self.batches(0 if is_keras else self.epochs_outside_keras.begin())
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loop over the data set, and indexing, read this epoch.
+        """Set the epoch that the next loop over the data set, and indexing, will read.
 
-        For loops outside Keras, as the samplers of PyTorch have it. Persistent workers of a
-        DataLoader that run already go on counting for themselves.
+        For loops outside Keras, like `set_epoch` of PyTorch's samplers. Persistent workers of a
+        DataLoader that already run are not affected: they count their own epochs.
 
         Args:
             epoch: From 0.
 
         Raises:
-            OptionError: It is no whole number from 0.
+            OptionError: `epoch` is not a whole number of at least 0.
         """
         self.epochs_outside_keras.set(epoch)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return a batch: to Keras' loops the next of the order they are due.
+        """Return one batch.
 
-        To a torch DataLoader, batch `index` of the epoch its pass has begun; to everyone else, of
-        epoch 0 or the one given to `set_epoch`.
+        In a loop of Keras it is the next batch in the plan's order. In a torch DataLoader it is
+        batch `index` of the epoch of its pass. Elsewhere it is batch `index` of epoch 0, or of the
+        epoch given to `set_epoch`.
 
         Raises:
-            OptionError: A DataLoader stacks batches; it takes batch_size=None.
+            OptionError: A DataLoader stacks batches; pass it batch_size=None.
             RowError: `index` is outside [0, len(self)).
         """
         caller = calling_frame()
@@ -569,7 +574,7 @@ class H5Dataset(PyDataset):
         began = time.perf_counter()
         try:
             indices = find_indices(caller)
-            if indices is None:  # a look ahead: TensorFlow builds the step on it alone
+            if indices is None:  # TensorFlow reads one batch ahead to build its step
                 loop = find_loop()
                 self._note_model(loop)
                 batch = self._read_index(index, find_position(loop) or self._position)
@@ -577,14 +582,14 @@ class H5Dataset(PyDataset):
                 batch = self._serve(indices, index)
             return with_text_as_tensors(self._checked(batch))
         except BaseException as error:
-            # TensorFlow reports its own error in place of ours; the trainer looks here.
+            # TensorFlow raises its own error instead of ours; the trainer reads this attribute.
             self.error = error
             raise
         finally:
             self.wait_seconds += time.perf_counter() - began
 
     def on_epoch_begin(self) -> None:
-        """Note what Keras is about to do. Called by Keras, also before it only looks at a batch."""
+        """Note what Keras is about to do; Keras also calls this before it only inspects a batch."""
         loop = find_loop()
         self._check_call(loop)
         position = find_position(loop)
@@ -606,7 +611,7 @@ class H5Dataset(PyDataset):
             self._position = position
 
     def _check_call(self, loop: Loop | None) -> None:
-        """Refuse what does not go with the model, or with validation data, of Keras' loop."""
+        """Raise if the data do not fit the model or the validation data of Keras' loop."""
         if loop is None or loop.model is None:
             return
         from kerash5.feeds._keras_structure import check_structure  # imports Keras
@@ -621,7 +626,7 @@ class H5Dataset(PyDataset):
         self._check_labels(loop)
 
     def _note_model(self, loop: Loop | None) -> None:
-        """Have the next batch checked against the model, if a transform makes it."""
+        """Schedule a check of the next batch against the model, if a transform makes it."""
         if loop is not None and loop.model is not None and self.is_transformed:
             self._model = (loop.model, loop.task != "predict")
 
@@ -650,7 +655,7 @@ class H5Dataset(PyDataset):
         if self._is_group_checked:
             return
         self._is_group_checked = task == "fit"
-        from kerash5.feeds._keras_group import check_keras_loop  # imports Keras, which runs here
+        from kerash5.feeds._keras_group import check_keras_loop  # imports Keras
 
         check_keras_loop(self, task, None if loop is None else loop.model)
 
@@ -665,7 +670,7 @@ class H5Dataset(PyDataset):
         return batches.read(position.epoch * count + index % count)
 
     def _checked(self, batch: Batch) -> Batch:
-        """Return the batch; the first that a transform makes for a model is checked."""
+        """Return the batch; check it if it is the first that a transform makes for a model."""
         due, self._model = self._model, None
         if due is not None:
             from kerash5.feeds._keras_labels import check_batch  # import Keras
@@ -698,7 +703,7 @@ class H5Dataset(PyDataset):
             return batch
 
     def _warn_of_repeats(self) -> None:
-        """Warn, once, of a loop of `fit(epochs=1)`: each call begins at epoch 0, in its order."""
+        """Warn, once, of repeated `fit(epochs=1)`: each call serves epoch 0, in the same order."""
         if self._position != Position("fit", 0):
             return
         model = None if self._fitted is None else self._fitted()
@@ -721,9 +726,9 @@ class H5Dataset(PyDataset):
         return self._ordered
 
     def _release(self, task: str) -> None:
-        """Let go of the windows of training before evaluation, and the other way round.
+        """Free the windows of training before evaluation, and those of evaluation before training.
 
-        One budget serves both.
+        Both use the same cache budget.
         """
         for other in self._passes:
             other.pause()

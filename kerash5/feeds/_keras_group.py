@@ -1,8 +1,8 @@
-"""Whether several processes or devices train one model, and what then does not add up.
+"""Checks of training one model in several processes or on several devices.
 
 Keras adds up gradients under `keras.distribution` on JAX, under a strategy of TensorFlow, and on
 PyTorch from 3.16 on, once torch.distributed is set up. Everywhere else each process of a group
-trains a model of its own, which is refused or said here.
+trains a model of its own; these checks raise or warn.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TORCH_EXCHANGES = (3, 16)  # the first Keras that wraps a model in DistributedD
 
 
 def check_trainer(what: str, model: keras.Model, *datasets: H5Dataset | None) -> None:
-    """Refuse several processes; warn of replicas that repeat each other's work.
+    """Raise if there are several processes; warn if replicas repeat each other's work.
 
     The trainer looks at the loss, saves and stops by the clock of its process. Where processes
     exchange gradients, each of these can be an exchange too (`get_metrics_result` is one on PyTorch
-    from Keras 3.16 on), and a process whose clock differs would wait for the others for ever.
+    from Keras 3.16 on), and a process whose clock differs would deadlock.
 
     Args:
-        what: What was called, such as "Trainer.fit".
+        what: The called method, such as "Trainer.fit".
         model: The model to train.
-        *datasets: What it is trained and validated on.
+        *datasets: The training and validation data.
 
     Raises:
         OptionError: There are several processes, or batches cannot be divided among devices.
@@ -59,16 +59,16 @@ def check_trainer(what: str, model: keras.Model, *datasets: H5Dataset | None) ->
 
 
 def check_keras_loop(dataset: H5Dataset, task: str, model: keras.Model | None) -> None:
-    """Check what Keras' own loop is about to do; warn if each process trains its own model.
+    """Check a call of Keras' own loop; warn if each process trains its own model.
 
     Args:
-        dataset: What it runs over.
+        dataset: The data of the loop.
         task: "fit", "evaluate" or "predict".
-        model: Whose loop it is; None where that cannot be seen.
+        model: The model that runs the loop; None if unknown.
 
     Raises:
-        OptionError: Rows would be left out, batches cannot be divided among processes or devices as
-            Keras will do it, or Keras cannot train in several processes this way.
+        OptionError: Rows would be left out, Keras cannot divide the batches among processes or
+            devices, or Keras cannot train in several processes this way.
     """
     group = find_group()
     if task == "fit":
@@ -97,15 +97,15 @@ def check_keras_loop(dataset: H5Dataset, task: str, model: keras.Model | None) -
 
 
 def check_division(plan: Plan, *, can_drop: bool = True) -> None:
-    """Refuse batches that `keras.distribution` cannot divide among devices.
+    """Raise if `keras.distribution` cannot divide the batches among devices.
 
     Args:
         plan: The batches.
-        can_drop: Whether `drop_last` applies to what is done with them.
+        can_drop: Whether `drop_last` applies to the task.
 
     Raises:
-        OptionError: A batch does not divide by the number of devices here, or the last batch of
-            another process has another size.
+        OptionError: The batch size is not a multiple of the number of devices here, or the last
+            batch of another process has another size.
     """
     num_devices = _count_batch_devices()
     if num_devices is None or keras.backend.backend() != "jax":
@@ -132,18 +132,18 @@ def check_division(plan: Plan, *, can_drop: bool = True) -> None:
 
 
 def _cure_of_rest(divisor: int, *, can_drop: bool) -> str:
-    """Return the argument that makes the rows of an epoch divide."""
+    """Return the option that makes the rows of an epoch divisible."""
     rows = f"rows= whose number divides by {divisor}"
     return f"drop_last=True, or {rows}" if can_drop else rows
 
 
 def _check_shard(task: str, plan: Plan, group: Group) -> None:
-    """Refuse a shard that, with what Keras makes of it, leaves rows out.
+    """Raise if the shard, combined with Keras' own sharding, leaves rows out.
 
     From 3.16 on Keras gives each process every n-th batch of a PyDataset under
     `auto_shard_dataset=True`, its default: with a shard on top, rows are left out, and without one
-    a process can have a batch more than the others, and then waits for ever. Earlier versions
-    refuse that setting themselves.
+    a process can have one batch more than the others, and then deadlocks. Earlier versions of Keras
+    reject that setting themselves.
     """
     index, count = _find_data_shard(group)
     if count > 1 and getattr(_find_distribution(), "auto_shard_dataset", False):
@@ -160,7 +160,7 @@ def _check_shard(task: str, plan: Plan, group: Group) -> None:
 
 
 def _is_exchanged(group: Group) -> bool:
-    """Return whether the `fit` of Keras adds up the gradients of the processes of a group."""
+    """Return whether Keras' `fit` adds up the gradients of the processes of a group."""
     if keras.backend.backend() == "jax":
         return group.found_by == "jax.distributed" and _find_distribution() is not None
     return group.found_by == "torch.distributed" and _is_torch_distributed()
@@ -180,7 +180,7 @@ def _find_distribution() -> Any:  # noqa: ANN401  a keras.distribution.Distribut
 def _find_data_shard(group: Group) -> tuple[int, int]:
     """Return the shard (index, count) of the rows that Keras expects of this process.
 
-    Processes that hold the pieces of one model between them have to read the same rows.
+    Processes that hold parts of one model (model parallelism) must read the same rows.
     """
     if not _is_exchanged(group):
         return 0, 1
@@ -190,7 +190,7 @@ def _find_data_shard(group: Group) -> tuple[int, int]:
 
 
 def _count_batch_devices() -> int | None:
-    """Return among how many devices `keras.distribution` divides a batch; None if it does not."""
+    """Return the number of devices among which `keras.distribution` divides a batch, or None."""
     found = _find_distribution()
     mesh, name = getattr(found, "device_mesh", None), getattr(found, "batch_dim_name", None)
     if mesh is None or name not in mesh.axis_names:
@@ -199,9 +199,9 @@ def _count_batch_devices() -> int | None:
 
 
 def _check_strategy(what: str, model: keras.Model | None, group: Group) -> None:
-    """Refuse a strategy of TensorFlow over several processes, which Keras fails under.
+    """Raise for a TensorFlow strategy over several processes, with which Keras fails.
 
-    It cannot make a tensor of what each replica gets (keras#20585, seen in 3.15.1).
+    Keras cannot make a tensor of the values of each replica (keras#20585, seen in 3.15.1).
     """
     strategy = _find_strategy(model)
     if strategy is not None and group.count > 1:
@@ -218,6 +218,6 @@ def _find_strategy(model: keras.Model | None) -> Any:  # noqa: ANN401  a tf.dist
 
 
 def _name_of(strategy: Any) -> str:  # noqa: ANN401  a tf.distribute.Strategy
-    """Return the name by which users know the class of a strategy."""
+    """Return the public class name of a strategy."""
     name = type(strategy).__name__
     return name.replace("CollectiveAllReduceStrategy", "MultiWorkerMirroredStrategy")

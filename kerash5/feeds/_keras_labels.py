@@ -1,7 +1,7 @@
 """Checks labels against the loss and the output of a model, before the first step.
 
-`check_labels` looks at the columns of a data set, `check_batch` at a batch as a transform returns
-it, of which columns tell nothing.
+`check_labels` checks the columns of a data set, `check_batch` a batch that a transform returned,
+whose labels may differ from the columns.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _MADE: Final = "the first batch of y, as transform= returns it,"
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A column of y, or an array of it, with the shape of one row."""
+    """A column or an array of y, with the shape of one row."""
 
     value: Any
     shape: tuple[int, ...]
 
 
 def check_labels(model: keras.Model, data: H5Dataset) -> None:
-    """Raise if y is not what the losses of the model take, on every row that is served.
+    """Raise if y does not fit the losses of the model, in any row served.
 
-    Labels of up to 16 bytes a row are all read, larger ones up to 256 MiB and beyond that in part;
-    see `read_facts`. What a transform makes of y is not known here: see `check_batch`.
+    Labels of up to 16 bytes per row are all read; larger ones are read up to 256 MiB, and beyond
+    that only in part (see `read_facts`). Transformed labels are checked by `check_batch`.
 
     Raises:
-        LabelError: A label that is no class of the model, or none that its loss takes.
+        LabelError: A label is not a class of the model, or not valid for its loss.
         ShapeError: Rows of y have another shape than the model's output.
-        ColumnError: The model has a loss, and the data have no y.
+        ColumnError: The model has a loss, but the data have no y.
     """
     if data.is_transformed:
         return
@@ -57,7 +57,7 @@ def check_labels(model: keras.Model, data: H5Dataset) -> None:
 
 
 def check_batch(model: keras.Model, batch: Batch) -> None:
-    """Raise as `check_labels` does, for the labels of one batch."""
+    """Raise like `check_labels`, for the labels of one batch."""
     y = batch[1] if len(batch) > 1 else None
     if y is None:
         _refuse_no_y(model, "the first batch, as transform= returns it,")
@@ -68,10 +68,10 @@ def check_batch(model: keras.Model, batch: Batch) -> None:
 
 
 def check_class_weight(model: keras.Model, data: H5Dataset) -> None:
-    """Raise `OptionError` where `class_weight` of Keras' `fit` would weigh the wrong classes.
+    """Raise `OptionError` if `class_weight` of Keras' `fit` would weight the wrong classes.
 
-    It takes the last axis of y for one-hot classes, also where a sparse loss makes it an axis of
-    class ids: of sequences and masks.
+    Keras treats the last axis of y as one-hot classes, even if a sparse loss makes it an axis of
+    class ids, as in sequences and masks.
     """
     tree = data.columns_of("y")
     if tree is None or data.is_transformed:

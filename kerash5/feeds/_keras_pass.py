@@ -1,6 +1,6 @@
-"""One pass of Keras over the data: which planned batch each number it asks for stands for.
+"""One pass of Keras over the data: maps the batch numbers Keras requests to planned batches.
 
-Counts nothing that outlives the pass: see `H5Dataset` for how passes are told apart.
+It has no state beyond the pass; `H5Dataset` tells passes apart.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from kerash5.feeds._keras_position import Position
 
 @final
 class Pass:
-    """One pass of Keras over the data: which batch each number it asks for stands for.
+    """Maps the batch numbers that Keras requests in one pass to planned batches.
 
-    `fit` asks for a permutation of the batch numbers. The place of a number in that permutation is
-    the index of the planned batch.
+    `fit` requests a permutation of the batch numbers. The position of a number in that permutation
+    is the index of the planned batch.
     """
 
     def __init__(self, indices: Sequence[int], batches: Batches, position: Position) -> None:
@@ -46,7 +46,7 @@ class Pass:
         return self._next >= len(self._batches)
 
     def serve(self, index: int) -> Batch:
-        """Return the planned batch that this number stands for."""
+        """Return the planned batch for a requested batch number."""
         place = index if self._place_of is None else int(self._place_of[index])
         if self._is_released:
             self._next = place + 1
@@ -64,17 +64,17 @@ class Pass:
         return batch
 
     def pause(self) -> None:
-        """Stop reading ahead; the next batch asked for starts it again."""
+        """Stop reading ahead; the next request starts it again."""
         feed, self._feed = self._feed, None
         _READING.discard(self)
         if feed is not None and hasattr(feed, "close"):
             feed.close()
 
     def release(self) -> None:
-        """Stop reading ahead for good; who still asks gets batches, read one by one.
+        """Stop reading ahead for good; further requests are read one by one.
 
-        TensorFlow's generator thread does so for a while after training was stopped, and would
-        leave threads behind that nobody ends.
+        TensorFlow's generator thread requests batches for a while after training was stopped. If
+        these started reading ahead again, no one would stop the threads.
         """
         self.pause()
         self._is_released = True
@@ -85,19 +85,19 @@ _READING: WeakSet[Pass] = WeakSet()
 
 @atexit.register
 def _pause_all() -> None:
-    """Stop reading ahead where a pass was left, as by Ctrl-C, while Python is still whole.
+    """Stop reading ahead in abandoned passes (as after Ctrl-C) before Python shuts down.
 
-    JAX holds on to the pass until modules are gone, and closing it then fails with a traceback.
+    JAX references the pass until modules are unloaded, and closing it then fails with a traceback.
     """
     for each in list(_READING):
-        with suppress(ValueError):  # TensorFlow's thread is in it
+        with suppress(ValueError):  # TensorFlow's thread is executing it
             each.pause()
 
 
 def with_text_as_tensors(batch: Batch) -> Batch:
-    """Return a batch whose arrays of text are tensors of TensorFlow, if that is loaded.
+    """Return the batch with text arrays as TensorFlow tensors, if TensorFlow is loaded.
 
-    Keras takes text as tensors of strings alone, and not as NumPy's arrays of objects.
+    Keras accepts text only as tensors of strings, not as NumPy arrays of objects.
     """
     return tuple(map_tree(part, _convert) for part in batch)
 

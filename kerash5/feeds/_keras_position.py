@@ -1,10 +1,11 @@
-"""Where Keras is in its loop: which epoch, and whether it trains, evaluates or predicts.
+"""Finds the state of Keras' loop: the epoch, and whether it trains, evaluates or predicts.
 
-Keras tells a data set neither. Its hooks fire early, and more often than there are epochs (how
-often depends on the backend and on whether the model is built); `fit` shuffles the batch numbers it
-asks for; `evaluate` asks just as `fit` does. So the answers are read where they are: in the
-variables of the calls on the stack. Nothing is changed there, and every answer may be None:
-`H5Dataset` then falls back to what Keras asks for, which still serves every row once per epoch.
+Keras does not pass either to a data set. Its hooks are called early, and more often than once per
+epoch (how often depends on the backend and on whether the model is built). `fit` shuffles the batch
+numbers it requests, and `evaluate` makes the same calls as `fit`. So the state is read from the
+local variables of the frames on the stack. Nothing is changed there, and every result may be None:
+`H5Dataset` then serves the batch numbers that Keras requests, which is still every row once per
+epoch.
 
 Names as in Keras 3.13 to 3.16: `fit(..., initial_epoch)` with `epoch`, `evaluate`, `predict`;
 `PyDatasetAdapter._finite_generator` with `indices`.
@@ -22,12 +23,12 @@ Task = Literal["fit", "evaluate", "predict"]
 
 _TASKS: Final[tuple[Task, ...]] = ("fit", "evaluate", "predict")
 _GENERATOR: Final = "_finite_generator"
-_MAX_FRAMES: Final = 60  # Keras' own calls between its loop and its data set's hook are about ten
+_MAX_FRAMES: Final = 60  # about ten frames lie between Keras' loop and the hook of its data set
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What Keras is doing, and in which epoch (0 but in `fit`)."""
+    """The task of Keras' loop, and its epoch (0 except in `fit`)."""
 
     task: Task
     epoch: int
@@ -35,9 +36,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop of Keras: its task, what it was called with, and two arguments of `fit` alone.
+    """A loop of Keras: its task, its arguments, and two arguments of `fit`.
 
-    None stands for what was not given, or cannot be seen.
+    None stands for an argument that was not given or cannot be found.
     """
 
     task: Task
@@ -50,19 +51,19 @@ class Loop:
 
 
 def calling_frame() -> FrameType | None:
-    """Return the call of whatever called the function that asks; None if this Python cannot say."""
+    """Return the frame of the caller's caller; None if this Python has no frames."""
     here = inspect.currentframe()
     asking = here.f_back if here is not None else None
     return asking.f_back if asking is not None else None
 
 
 def find_position(loop: Loop | None) -> Position | None:
-    """Return what a loop of `find_loop` is doing; None if there is none, or it cannot be seen."""
+    """Return the position of a loop of `find_loop`; None if it cannot be found."""
     return None if loop is None else loop.position
 
 
 def find_loop() -> Loop | None:
-    """Return the innermost Keras loop around the caller; None if there is none known here."""
+    """Return the innermost Keras loop around the caller; None if no known loop is found."""
     found = _find_frame()
     if found is None:
         return None
@@ -87,10 +88,10 @@ def _find_frame() -> tuple[Task, FrameType] | None:
 
 
 def find_indices(frame: FrameType | None) -> Sequence[int] | None:
-    """Return the batch numbers an epoch of Keras will ask for, in its order.
+    """Return the batch numbers that an epoch of Keras will request, in its order.
 
-    None if `frame` is not what asks for them. The sequence belongs to that one pass over the data,
-    so that it also tells two passes apart.
+    None if `frame` is not the frame that requests them. The sequence belongs to one pass over the
+    data, so that it also identifies the pass.
     """
     if frame is None or frame.f_code.co_name != _GENERATOR or not is_keras_frame(frame):
         return None
@@ -99,13 +100,13 @@ def find_indices(frame: FrameType | None) -> Sequence[int] | None:
 
 
 def is_keras_frame(frame: FrameType | None) -> bool:
-    """Whether this call is Keras' own, rather than a user's."""
+    """Return whether this frame is Keras' own code, not a user's."""
     return frame is not None and str(frame.f_globals.get("__name__", "")).startswith("keras.")
 
 
 def _read_position(task: Task, frame: FrameType) -> Position | None:
     if task != "fit":
         return Position(task, 0)
-    # Before its first epoch `fit` builds the model on a batch; `epoch` is not there yet.
+    # Before its first epoch `fit` builds the model on a batch; `epoch` does not exist yet.
     epoch = frame.f_locals.get("epoch", frame.f_locals.get("initial_epoch"))
     return Position("fit", int(epoch)) if isinstance(epoch, int) else None

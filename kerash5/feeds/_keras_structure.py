@@ -1,7 +1,7 @@
 """Checks the structure of x and y against a model: how many arrays, under which names.
 
-Only functional and sequential models tell what they take; the others, and models with steps of
-their own, are left alone. What the values of labels are is checked in `_keras_labels`.
+Only functional and sequential models declare their inputs; other models, and models with their own
+train_step, are not checked. The values of labels are checked in `_keras_labels`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Shape = tuple[int | None, ...]
 
 
 def check_structure(model: keras.Model, data: H5Dataset, task: Task) -> None:
-    """Raise if the columns of a data set are not as many, or named, as the model takes them.
+    """Raise if the number or the names of a data set's columns do not fit the model.
 
-    What a transform makes of them is not known here: see `check_batch_structure`.
+    Transformed batches are checked by `check_batch_structure`.
 
     Args:
         model: Any model.
-        data: What it is to be trained, evaluated or asked on.
-        task: Which of these; "predict" does not compare y with the model's outputs.
+        data: The data for training, evaluation or prediction.
+        task: "fit", "evaluate" or "predict"; "predict" does not check y.
 
     Raises:
-        ShapeError: x or y has other keys, or another number of columns, or batches have another
-            size than a stateful model takes.
+        ShapeError: x or y has other keys or another number of columns, or the batch size is not
+            that of a stateful model.
     """
     if data.is_transformed:
         return
@@ -50,11 +50,12 @@ def check_structure(model: keras.Model, data: H5Dataset, task: Task) -> None:
 
 
 def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = True) -> None:
-    """Raise as `check_structure` does for a batch that a transform made.
+    """Raise like `check_structure`, for a batch that a transform returned.
 
     Raises:
-        ShapeError: x or y has other keys, another number of arrays, or x rows of another shape.
-        OptionError: An array has a type that the backend does not take.
+        ShapeError: x or y has other keys or another number of arrays, or rows of x have another
+            shape.
+        OptionError: An array has a type that the backend does not support.
     """
     x, y = batch[0], batch[1] if len(batch) > 1 and has_y else None
     for role, tree in (("x", x), ("y", y)):
@@ -67,7 +68,7 @@ def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = Tru
 
 
 def _check_batch_size(model: keras.Model, data: H5Dataset, task: Task) -> None:
-    """Check that every batch has the size that stateful layers hold a state for."""
+    """Check that every batch has the batch size of the model's stateful layers."""
     found = _find_inputs(model)
     if found is None or not any(getattr(layer, "stateful", False) for layer in model.layers):
         return
@@ -105,7 +106,7 @@ def _check_type(role: str, array: Any) -> None:  # noqa: ANN401  an array of any
 
 
 def _find_inputs(model: keras.Model) -> tuple[Any, list[keras.KerasTensor]] | None:
-    """Return the inputs of a model as it was made with them, and one after another."""
+    """Return the inputs of a model in their structure, and as a flat list."""
     if any(getattr(type(model), name) is not getattr(keras.Model, name) for name in _STEPS):
         return None
     if not model.built or not _calls_its_layers(model):
@@ -115,14 +116,14 @@ def _find_inputs(model: keras.Model) -> tuple[Any, list[keras.KerasTensor]] | No
         if isinstance(model, keras.Sequential) and len(inputs or ()) == 1:
             inputs = inputs[0]
         flat: list[Any] = keras.tree.flatten(inputs)
-    except (AttributeError, ValueError):  # a subclass, or one not called yet
+    except (AttributeError, ValueError):  # a subclassed model, or one not called yet
         return None
     is_known = bool(flat) and all(isinstance(one, keras.KerasTensor) for one in flat)
     return (inputs, flat) if is_known else None
 
 
 def _calls_its_layers(model: keras.Model) -> bool:
-    """Whether its `call` is Keras' own: one of a subclass takes what it likes."""
+    """Return whether `call` is Keras' own; a subclass's `call` may accept other inputs."""
     return str(getattr(type(model).call, "__module__", "")).startswith("keras.")
 
 
@@ -132,7 +133,7 @@ def _check_x(model: keras.Model, x: Any, subject: str) -> None:  # noqa: ANN401 
         return
     inputs, flat = found
     names = [*inputs] if isinstance(inputs, Mapping) else [one.name for one in flat]
-    taken = f"model {model.name!r} takes {_say_inputs(inputs, names)}"
+    taken = f"model {model.name!r} takes {_describe_inputs(inputs, names)}"
     if isinstance(x, Mapping):
         is_alone = not isinstance(inputs, Mapping) and len(flat) == 1
         if {*names} <= x.keys():
@@ -151,7 +152,7 @@ def _check_x(model: keras.Model, x: Any, subject: str) -> None:  # noqa: ANN401 
         )
 
 
-def _say_inputs(inputs: Any, names: list[Any]) -> str:  # noqa: ANN401  a tree
+def _describe_inputs(inputs: Any, names: list[Any]) -> str:  # noqa: ANN401  a tree
     if isinstance(inputs, Mapping):
         return describe_tree(dict(inputs))
     if len(names) == 1:
@@ -168,7 +169,7 @@ def _check_row_shapes(model: keras.Model, x: Any) -> None:  # noqa: ANN401  a tr
         keyed = inputs if isinstance(inputs, Mapping) else {one.name: one for one in flat}
         pairs = [(f"x[{key!r}]", x[key], keyed[key]) for key in keyed]
     elif isinstance(inputs, Mapping):
-        return  # by the order of its keys, which versions of Keras see differently
+        return  # matched by the order of keys, which differs between versions of Keras
     else:
         arrays = keras.tree.flatten(x)
         is_one = len(flat) == 1
@@ -177,7 +178,7 @@ def _check_row_shapes(model: keras.Model, x: Any) -> None:  # noqa: ANN401  a tr
             for number, (array, tensor) in enumerate(zip(arrays, flat, strict=True))
         ]
     for name, array, tensor in pairs:
-        if not isinstance(tensor, keras.KerasTensor):  # a nest of them
+        if not isinstance(tensor, keras.KerasTensor):  # a nested structure
             continue
         taken, row = tuple(tensor.shape[1:]), tuple(array.shape[1:])
         if not _fits(row, taken):
@@ -188,7 +189,7 @@ def _check_row_shapes(model: keras.Model, x: Any) -> None:  # noqa: ANN401  a tr
 
 
 def _fits(row: Shape, taken: Shape) -> bool:
-    """Whether Keras takes such rows; it adds and drops a last axis of length 1."""
+    """Return whether Keras accepts such rows; it adds and drops a last axis of length 1."""
     forms = [row, (*row, 1)]
     if row[-1:] == (1,):
         forms.append(row[:-1])

@@ -50,21 +50,21 @@ Paths = StrPath | Sequence[StrPath] | Source
 Other = Paths | H5Dataset
 
 
-# Options that all data sets of a module share.
+# Options common to all data sets of a module.
 _SHARED: Final = (
     *("batch_size", "seed", "threads", "shard", "scratch", "reader", "allow_external"),
 )
-# Options that a config.yaml cannot hold, and leaves out where they have no value.
+# Options that config.yaml cannot represent; they are omitted if they are None.
 _PYTHON_ONLY: Final = ("transform", "train_transform", "shard")
 
 
 @final
 @documents(DataOptions)
 class H5DataModule:
-    """Holds the data sets of one training job.
+    """Opens the data of one job as `train`, `validation` and `test`, each an `H5Dataset` or None.
 
     Raises:
-        KerasH5Error: A file, a column or an option is not as it should be.
+        KerasH5Error: A file, a column or an option is wrong; the message names it and the cure.
 
     Example:
         >>> train, test = digits_train(), digits_test()
@@ -111,14 +111,14 @@ class H5DataModule:
                 warn_of_validated_rows(self.validation, self.test)
 
     def _common(self, train_transform: Callable[..., Any] | None = None) -> dict[str, Any]:
-        """Return the options that all data sets share, with the transform of training or not."""
+        """Return the options of all data sets, with `train_transform` chained to the transform."""
         return {
             **{name: getattr(self._options, name) for name in _SHARED},
             "transform": chain_transforms(self._options.transform, train_transform),
         }
 
     def _is_named_in_file(self, split: Any) -> bool:  # noqa: ANN401  a selection, or a mistake
-        """Say whether a data set of the training file names rows, by itself or with a value."""
+        """Return whether the split names a data set of the training file, alone or with a value."""
         path = split[0] if isinstance(split, tuple | list) and len(split) == 2 else split
         if not isinstance(path, str):
             return False
@@ -126,7 +126,7 @@ class H5DataModule:
         return any(has_object(file, path) for file in find_files(list(source.paths))[:1])
 
     def _open_validation(self, base: H5Dataset) -> None:
-        """Choose the rows to validate on: of the training rows, or of other data."""
+        """Open the validation data: rows split off the training rows, or other data."""
         options = self._options
         split, other = options.validation_split, options.validation_data
         if _is_path(split) and not self._is_named_in_file(split):
@@ -159,7 +159,7 @@ class H5DataModule:
         check_no_overlap(self.train, self.validation, task="validate", cure=_OWN_VALIDATION)
 
     def _open_test(self, paths: Any) -> H5Dataset | None:  # noqa: ANN401  Paths
-        """Open the files to test on; without labels they can still be predicted."""
+        """Open the test files; files without labels can still be predicted."""
         options = self._options
         if paths is None and self._splits.are_named and not isinstance(options.train, Source):
             paths = options.train if self._splits.find("test", options.train) else None
@@ -173,7 +173,7 @@ class H5DataModule:
             try:
                 return self._open(paths, "test", is_labelled=False)
             except UnknownColumnError:
-                raise error from None  # x is not there either
+                raise error from None  # x is missing too
 
     def _open(
         self,
@@ -182,12 +182,12 @@ class H5DataModule:
         *,
         is_labelled: bool = True,
     ) -> H5Dataset:
-        """Open files beside those of training: the same columns, the same ids for the same text."""
+        """Open files besides the training files, with the same columns and the same class ids."""
         if isinstance(paths, H5Dataset):
             check_classes(self.train, paths)
             return paths
         if isinstance(paths, Source) and not isinstance(self._options.train, Source):
-            columns: dict[str, Any] = {}  # a source brings its own
+            columns: dict[str, Any] = {}  # a source has columns of its own
         else:
             columns = self._splits.of(role, paths)
         if not is_labelled:
@@ -222,11 +222,11 @@ class H5DataModule:
 
         Args:
             options: The constructor's arguments.
-            is_training: Whether it is to be trained on: then rows to test on must be others.
+            is_training: Whether it is for training: then no test row may be a training row.
         """
         if options.train is None:
             raise OptionError("no training file; give --data.train FILE")
-        shuffle: object = options.shuffle  # YAML knows true
+        shuffle: object = options.shuffle  # YAML has true
         if shuffle is True:
             raise OptionError("shuffle=True; choose rows, chunks, false or auto")
         columns = {role: parse_columns(getattr(options, role)) for role in ROLES}
@@ -240,9 +240,9 @@ class H5DataModule:
         return module
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments as YAML can hold them, as `DataOptions` names them.
+        """Return the arguments as plain YAML values, by their names in `DataOptions`.
 
-        What cannot be held is described in words.
+        A value that YAML cannot represent is replaced by a description.
         """
         found: dict[str, Any] = {}
         for name, value in vars(self._options).items():
@@ -261,7 +261,7 @@ class H5DataModule:
 
     @property
     def num_classes(self) -> int | None:
-        """The number of classes of y in the training file, all its rows; None if y is no label."""
+        """Number of classes of y over all rows of the training file; None if y holds no labels."""
         return self._num_classes
 
     @property
@@ -270,7 +270,7 @@ class H5DataModule:
         return self.train.class_names
 
     def describe(self) -> str:
-        """Say in words what each data set reads, in which order."""
+        """Return a description of what each data set reads, in which order."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return "\n".join(
             f"{name}: {part.describe()}" for name, part in parts.items() if part is not None
@@ -278,7 +278,7 @@ class H5DataModule:
 
 
 def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) -> None:
-    """Open the files in a child process, so that none ends this one; what is wrong comes later."""
+    """Open the files in a child process first, as a damaged file may crash it; ignore errors."""
     flat, _ = flatten_roles({role: spec for role, spec in columns.items() if spec is not None})
     named = [Column(spec) if isinstance(spec, str) else spec for spec in flat.values()]
     files: list[H5File] = []
@@ -330,7 +330,7 @@ def _format_paths(value: object) -> object:
 
 
 def _format_plain(value: object) -> object:
-    """Return what YAML can hold as it is, and anything else in words."""
+    """Return a plain YAML value unchanged, and a description of any other value."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], str):

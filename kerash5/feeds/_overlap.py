@@ -1,8 +1,8 @@
-"""Rows that one data set trains on and another takes for new ones.
+"""Finds rows that are both trained on and validated or tested on.
 
-Two rows are the same row where the data sets behind x are: one file, however it is named (a copy of
-the path, a hard or symbolic link, a pattern), and one object in it, however it is reached (soft or
-external links). Copies of a file and virtual data sets over it are other objects, and not found.
+Two rows are the same if x is the same HDF5 data set: the same file, whatever its path (another
+spelling, a hard or symbolic link, a pattern), and the same object in it, also through soft or
+external links. Copies of a file and virtual data sets over it are other objects and are not found.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _Key = frozenset["Origin"]
 def check_no_overlap(train: H5Dataset, other: H5Dataset, *, task: str, cure: str) -> None:
     """Check that no row of `other` is a row of `train`.
 
-    Only row numbers and places in files are compared; no data are read.
+    Only row numbers and object addresses in files are compared; no data are read.
 
     Args:
-        train: What is trained on.
-        other: What is validated or tested on.
+        train: The training data.
+        other: The validation or test data.
         task: "validate" or "test", for the message.
-        cure: What to do, for the message.
+        cure: What the user can do, for the message.
 
     Raises:
-        OptionError: Some rows are the same; the message says how many, and which.
+        OptionError: Some rows are the same; the message gives their number and the first few.
     """
     same = describe_overlap(train, other, task=task)
     if same is not None:
@@ -45,10 +45,10 @@ def check_no_overlap(train: H5Dataset, other: H5Dataset, *, task: str, cure: str
 
 
 def warn_of_validated_rows(validation: H5Dataset, test: H5Dataset) -> None:
-    """Warn where rows are validated and tested on.
+    """Warn if rows are both validated and tested on.
 
-    No error: they are not trained on, and many published results name such a metric. It flatters
-    all the same, for the best epoch was chosen by it.
+    This is no error: the rows are not trained on, and many published results report such a metric.
+    But the metric is too good, because the best epoch was chosen by the same rows.
     """
     same = describe_overlap(validation, test, task="test")
     if same is not None:
@@ -61,12 +61,12 @@ def warn_of_validated_rows(validation: H5Dataset, test: H5Dataset) -> None:
 
 
 def describe_overlap(first: H5Dataset, other: H5Dataset, *, task: str) -> str | None:
-    """Return in words which rows of `other` are rows of `first`; None where none are.
+    """Return a description of the rows of `other` that are rows of `first`; None if none are.
 
     Args:
         first: A data set.
-        other: Another, whose rows are named.
-        task: What is done with those: "validate" or "test".
+        other: Another data set, whose rows are named.
+        task: What `other` is for: "validate" or "test".
     """
     same = find_overlap(first, other)
     if not len(same):
@@ -81,7 +81,7 @@ def describe_overlap(first: H5Dataset, other: H5Dataset, *, task: str) -> str | 
 
 
 def find_overlap(train: H5Dataset, other: H5Dataset) -> NDArray[np.int64]:
-    """Return the rows of `other`, as its source numbers them, that `train` serves too; sorted."""
+    """Return the source row numbers of `other` that `train` serves too; sorted."""
     trained: dict[Origin, list[int]] = {}
     train_keys, other_keys = _keys(train), _keys(other)
     for part, key in enumerate(train_keys):
@@ -90,7 +90,7 @@ def find_overlap(train: H5Dataset, other: H5Dataset) -> NDArray[np.int64]:
     found: list[NDArray[np.int64]] = []
     for part, key in enumerate(other_keys):
         near = sorted({number for origin in key for number in trained.get(origin, ())})
-        # A data set that only some inputs share (a table, a mask) does not make rows the same.
+        # Rows are not the same if only some inputs are the same data set (a table, a mask).
         same = [n for n in near if key <= train_keys[n] or train_keys[n] <= key]
         if same:
             rows = _rows_of_part(other, part)
@@ -102,7 +102,7 @@ def find_overlap(train: H5Dataset, other: H5Dataset) -> NDArray[np.int64]:
 
 
 def _keys(dataset: H5Dataset) -> list[_Key]:
-    """Return, for each part of a source, where its x lies."""
+    """Return the origins of x for each part of a source."""
     columns = [dataset.source.columns[name] for name in dataset.column_names("x")]
     origins = [[part.origin for part in column.parts] for column in columns]
     return [
@@ -111,7 +111,7 @@ def _keys(dataset: H5Dataset) -> list[_Key]:
 
 
 def _rows_of_part(dataset: H5Dataset, part: int) -> NDArray[np.int64]:
-    """Return the rows served of one part, counted from its first."""
+    """Return the served rows of one part, numbered from the part's first row."""
     start, stop = dataset.source.part_starts[part : part + 2].tolist()
     rows = dataset.plan.rows_to_serve
     if rows is None:

@@ -1,7 +1,7 @@
-"""What stored numbers are multiplied by before they enter a model of the zoo: `scale="auto"`.
+"""`scale="auto"`: the factor by which a model of the zoo multiplies its input.
 
-A model of the zoo that was built with "auto" takes its scale from the first data set that it meets
-in `fit`, `evaluate` or a `Trainer`, and holds it from then on: it is part of the saved model.
+A model of the zoo built with "auto" gets its scale from the first data set passed to `fit`,
+`evaluate` or a `Trainer`. The scale is fixed from then on, and part of the saved model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OPEN: Final = "is_scale_open"  # an attribute of that layer while the scale may 
 RAW_BYTES: Final = 1 / 255
 
 _SCALES: Final = {"uint8": RAW_BYTES, "uint16": 1 / 65535}
-# Values of a transform beyond this are no normalised ones: those lie within a few deviations.
+# Larger values of a transform are not normalised: those lie within a few standard deviations.
 _LARGEST_NORMAL: Final = 16.0
 
 
@@ -29,10 +29,10 @@ def scale_of(dtype: DTypeLike) -> float:
 
 
 def stored_scale(dataset: H5Dataset) -> float | None:
-    """Return the scale that suits x as it is stored; None where x is several columns.
+    """Return the scale for x as it is stored; None if x is several columns.
 
-    Behind a transform the first batch decides: integers by their type, floats within [-16, 16] as
-    they are, and larger floats as the stored type, whose range they still have.
+    With a transform, the first batch decides: integers are scaled by their type, floats within
+    [-16, 16] by 1, and larger floats by the stored type, whose range they still have.
     """
     names = dataset.column_names("x")
     if len(names) != 1:
@@ -47,7 +47,7 @@ def stored_scale(dataset: H5Dataset) -> float | None:
 
 
 def settle_scale(model: Any, dataset: H5Dataset) -> None:  # noqa: ANN401  Keras'
-    """Give a model of the zoo that was built with scale="auto" the scale that suits this data."""
+    """Set the scale of a zoo model built with scale="auto" from this data; else do nothing."""
     layer = _find_layer(model)
     if layer is None or not getattr(layer, OPEN, False):
         return
@@ -55,13 +55,13 @@ def settle_scale(model: Any, dataset: H5Dataset) -> None:  # noqa: ANN401  Keras
     scale = stored_scale(dataset)
     if scale is not None and scale != layer.scale:
         layer.scale = scale
-        for task in ("train", "test", "predict"):  # what was traced holds the scale of before
+        for task in ("train", "test", "predict"):  # traced functions contain the old scale
             if getattr(model, f"{task}_function", None) is not None:
-                getattr(model, f"make_{task}_function")(force=True)  # the loop runs already
+                getattr(model, f"make_{task}_function")(force=True)  # the loop is already running
 
 
 def describe_scale(model: Any) -> str | None:  # noqa: ANN401  Keras'
-    """Return in words what the zoo's model multiplies x by; None for other models."""
+    """Return a description of the scale of a zoo model; None for other models."""
     layer = _find_layer(model)
     if layer is None:
         return None

@@ -1,4 +1,4 @@
-"""Columns whose names say whose rows they hold: "X_{split}" is X_train, X_val and X_test."""
+"""Columns named by split: "X_{split}" stands for X_train, X_val and X_test."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ class Splits:
     """The columns of a data module, for each of training, validation and test.
 
     Args:
-        columns: x, y and sample_weight as asked for, with or without `{split}` in their paths or in
-            the `file` of a `Column`.
+        columns: x, y and sample_weight as given, with or without `{split}` in their paths or in the
+            `file` of a `Column`.
     """
 
     def __init__(self, columns: Mapping[str, ColumnSpec | None]) -> None:
         self._columns = dict(columns)
         self._is_filled = any(_has_field(spec) for spec in columns.values())
-        # By their own names; where only files have the field, those of training are its rows alone.
+        # Whether column names have the field; if only files do, all rows of a file are training
+        # rows.
         self.are_named = self._is_filled and not self._first_name()[1]
 
     def of_train(self) -> dict[str, Any]:
@@ -41,15 +42,15 @@ class Splits:
         return self._fill("train")
 
     def of(self, role: str, paths: Any) -> dict[str, Any]:  # noqa: ANN401  as H5Dataset takes it
-        """Return the columns of a role in files of its own, or in those of training.
+        """Return the columns of a role, in its own files or in the training files.
 
         Args:
             role: "validation" or "test".
             paths: The files.
 
         Raises:
-            UnknownColumnError: They have no column of that name.
-            ColumnError: They have several, such as X_val and X_valid.
+            UnknownColumnError: The files have no column of that name.
+            ColumnError: The files have several, such as X_val and X_valid.
         """
         self._check_files(role)
         if not self._is_filled:
@@ -67,10 +68,10 @@ class Splits:
         return self._fill(word)
 
     def find(self, role: str, paths: Any) -> str | None:  # noqa: ANN401  as H5Dataset takes it
-        """Return which word for a role the files have columns of; None if none.
+        """Return the word for a role that the files' column names contain; None if there is none.
 
         Raises:
-            ColumnError: They have columns of several.
+            ColumnError: Columns for several words exist.
         """
         path, is_file = self._first_name()
         if is_file:
@@ -86,7 +87,7 @@ class Splits:
         return found[0] if found else None
 
     def _first_name(self) -> tuple[str, bool]:
-        """Return the first name with the field, and whether a file has it, not a column."""
+        """Return the first name with the field, and whether it is a file, not a column."""
         specs = {role: spec for role, spec in self._columns.items() if spec is not None}
         flat, _ = flatten_roles(specs)
         paths = [spec.path if isinstance(spec, Column) else spec for spec in flat.values()]
@@ -95,7 +96,7 @@ class Splits:
         return next((name, is_file) for name, is_file in named if FIELD in name)
 
     def _check_files(self, role: str) -> None:
-        """Refuse one file= for several roles: it would be read beside rows of another role."""
+        """Raise if one file= serves several roles: it would be paired with rows of another role."""
         specs = {name: spec for name, spec in self._columns.items() if spec is not None}
         for spec in flatten_roles(specs)[0].values():
             files = _files_of(spec)
@@ -119,7 +120,7 @@ def _is_there(path: str) -> bool:
 
 
 def _files_of(spec: Any) -> tuple[str, ...]:  # noqa: ANN401  a column
-    """Return the files that a column names for itself."""
+    """Return the files given in `Column(file=)`; empty if there are none."""
     file = spec.file if isinstance(spec, Column) else None
     if isinstance(file, tuple):
         return tuple(map(str, file))

@@ -1,4 +1,4 @@
-"""The training: data modules, the trainer, and what a run writes."""
+"""Training: data modules, the trainer, and the files of a run."""
 
 from kerash5.feeds._module import H5DataModule
 from kerash5.train._build import load_model

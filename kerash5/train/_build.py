@@ -1,4 +1,4 @@
-"""The model of a run: made from its options, or read back from its folder."""
+"""The model of a run: built from its options, or read from its folder."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ Model = keras.Model
 def build_model(
     options: ModelOptions, data: H5DataModule, *, precision: str, seed: int
 ) -> keras.Model:
-    """Build the model of these options for this data.
+    """Build and compile the model that the options describe.
 
-    Sets Keras' seed and its policy for new layers, for this process.
+    This sets Keras' random seed and its dtype policy for new layers in this process.
 
     Args:
-        options: The model's name, its arguments, and how it is compiled.
-        data: What it shall be trained on: gives the shape of its rows and the number of classes.
+        options: Name, arguments and compilation of the model.
+        data: The training data, which give the shape of a row and the number of classes.
         precision: One of `POLICIES`.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Raises:
-        OptionError: There is no such model, option or seed, or the model does not suit the data.
+        OptionError: The model, an option or the seed is unknown or invalid, or the model does not
+            fit the data.
     """
     if not 0 <= seed < 1 << 32:
         raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")
@@ -53,27 +54,27 @@ def build_model(
 
 
 def load_model(run_dir: str | os.PathLike[str], weights: str = "best") -> keras.Model:
-    """Read the model of a run.
+    """Load the model of a run.
 
-    The meaning of its class ids is read too: data given to it are compared with that.
+    Its class names are loaded too: a `Trainer` checks that other data have the same class ids.
 
     Args:
         run_dir: The folder of the run.
-        weights: "best", of the best epoch by `monitor`, or "last", of the last step.
+        weights: "best" for the best epoch by `monitor`, or "last" for the last step.
 
     Returns:
-        The model, compiled as it was if that could be saved.
+        The model. It is compiled as in the run if the compilation could be saved.
 
     Raises:
-        OptionError: There are no such weights.
-        FileError: They, or the model, are not in the folder, or cannot be loaded.
+        OptionError: `weights` is neither "best" nor "last".
+        FileError: The weights or the model are not in the folder, or cannot be loaded.
     """
     files = {"best": BEST_WEIGHTS, "last": LAST_WEIGHTS}
     if weights not in files:
         raise OptionError(f"weights={weights!r}; choose 'best' or 'last'")
     folder = Path(run_dir)
     architecture, file = folder / MODEL_FILE, folder / files[weights]
-    # A run that was killed has written no last weights; its newest checkpoint holds them.
+    # A killed run has no file of last weights; its newest checkpoint contains them.
     is_killed = weights == "last" and not file.exists()
     checkpoint = Checkpoints(folder / CHECKPOINTS_FOLDER).newest() if is_killed else None
     for path in (architecture, *([] if checkpoint else [file])):

@@ -1,4 +1,4 @@
-"""Making a backend repeat itself bit for bit. On a CPU all three do so unasked."""
+"""Makes a backend bit-for-bit deterministic. On a CPU all three are deterministic by default."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _XLA_FLAG: Final = "--xla_gpu_deterministic_ops=true"
 
 
 def make_deterministic() -> None:
-    """Forbid the backend, for this process, whatever would not repeat.
+    """Allow the backend only deterministic operations, in this process.
 
     Raises:
-        RunError: JAX runs on a GPU and was started without the flag that this takes.
+        RunError: JAX runs on a GPU and was started without the XLA flag for this.
     """
     backend = keras.backend.backend()
     if backend == "torch":
@@ -37,7 +37,7 @@ def make_deterministic() -> None:
 
 
 def prepare_deterministic_jax() -> None:
-    """Give XLA its flag. Works only before JAX has looked at its devices."""
+    """Set the XLA flag; it takes effect only before JAX initializes its devices."""
     flags = os.environ.get("XLA_FLAGS", "")
     if _XLA_FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_XLA_FLAG}".strip()
@@ -46,6 +46,6 @@ def prepare_deterministic_jax() -> None:
 def _make_torch_deterministic() -> None:
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses without
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS raises without it
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

@@ -1,4 +1,4 @@
-"""One call of `Trainer.fit`: the run as it grows, and the folder it is kept in."""
+"""One call of `Trainer.fit`: trains the model and writes the run to its folder."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class Session(EventHandler):
     """Trains a model once.
 
     Args:
-        settings: What the trainer was asked for.
-        model: Compiled.
-        data: Checked against the model.
-        validation: The data set to validate on, where `data` is the one to train on.
-        monitor: The metric that decides which weights are best.
-        notes: What else config.yaml shall say.
-        console: Where it speaks.
-        resume: Where to begin; as in `Trainer.fit`.
+        settings: The options of the trainer.
+        model: A compiled model.
+        data: Data that were checked against the model.
+        validation: The validation data, if `data` is a training data set.
+        monitor: The metric by which the best epoch is chosen.
+        notes: Further entries of config.yaml.
+        console: The console for messages.
+        resume: Where to begin, as in `Trainer.fit`.
         class_weight: Class number -> weight, as in Keras' `fit`.
     """
 
@@ -157,11 +157,11 @@ class Session(EventHandler):
 
     @property
     def run(self) -> Run:
-        """The run as it is now."""
+        """The current state of the run."""
         return self._record.run
 
     def train(self) -> None:
-        """Train to the end, or note why not; then let go of the folder."""
+        """Train to the end, or record the error; then release the folder."""
         try:
             if not self._is_finished():
                 self._refuse_another_fit()
@@ -174,7 +174,7 @@ class Session(EventHandler):
                 self._record.run = replace(self.run, run_dir="")
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
-        """Change the run, here and in its folder."""
+        """Change fields of the run, in memory and in its folder."""
         self._record.save(**changes)
 
     def copy_checkpoint(self, path: Path) -> Path:
@@ -182,7 +182,7 @@ class Session(EventHandler):
 
         Raises:
             RunError: The run has none.
-            FileError: The folder is there already, or cannot be written; nothing is left behind.
+            FileError: The folder exists, or cannot be written; no partial copy is left.
         """
         newest = None if self._manager is None else self._manager.newest
         if newest is None or self._is_begun:
@@ -193,34 +193,34 @@ class Session(EventHandler):
             )
         return copy_checkpoint(newest, path)
 
-    # What the loop tells.
+    # Event handlers of the loop.
 
     def after_steps(self, progress: Progress) -> None:
-        """Stop if a signal or the clock says so; save if that is due."""
+        """Stop after a signal or at the time limit; save a checkpoint if one is due."""
         limit = self._settings.limits.max_seconds
         if self._signals.caught is not None:
             self._loop.stop_reason = "asked"
         elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
-        self._say_why_not_faster()
+        self._print_why_not_faster()
         if not self._is_monitor_sought:
             self._settle_monitor(self._loop.engine.metrics())
         self._loss.look(progress)
         if self._manager is not None and self._manager.is_due(progress.step):
-            self._loss.check(self._loop.engine.metrics())  # a state that is lost is never saved
+            self._loss.check(self._loop.engine.metrics())  # a non-finite state is never saved
             with self._loop.engine.synced():
                 self._manager.save()
 
     def before_truncation(self) -> None:
-        """Remember this state: a fit with more steps or time goes on here, as if never stopped."""
+        """Capture this state, so that a fit with a larger limit can continue from here exactly."""
         if self._manager is None:
             return
         if self.run.best_epoch is not None:
-            self._record.keep(lambda: self._run_dir.hold(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
+            self._record.keep(lambda: self._run_dir.link(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
         self._truncated = self._capture(BEST_BEFORE_TRUNCATION)
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Keep what the epoch did."""
+        """Record the results of the epoch."""
         self._loss.check(epoch.metrics)
         is_validated = self._settings.limits.is_validated(epoch.epoch)
         is_complete = is_validated and self._loop.stop_reason != "callback"
@@ -230,20 +230,20 @@ class Session(EventHandler):
         self._record.end_epoch(self.model, epoch, is_ranked=is_ranked)
 
     def after_epoch(self, progress: Progress) -> None:
-        """Save, if that costs little or the epoch is one of the best."""
+        """Save a checkpoint if that costs little or the epoch is one of the best."""
         self._before_hooks = None
         if self._signals.caught is not None:
             self._loop.stop_reason = "asked"
-        if self._manager is None or self._loop.is_over:  # at the end one is saved in any case
+        if self._manager is None or self._loop.is_over:  # at the end of the run one is always saved
             return
         if self._manager.is_worthwhile(self._record.rank):
             with self._loop.engine.synced():
                 self._manager.save(self._record.rank)
 
-    # From beginning to end.
+    # The steps of a run.
 
     def _is_finished(self) -> bool:
-        """Say whether the run has nothing left to do; then the model gets its weights."""
+        """Return whether the run is already finished; if so, load its weights into the model."""
         earlier, checkpoint = self._start.earlier, self._start.checkpoint
         if earlier is None or earlier.status != "done" or checkpoint is None:
             return False
@@ -256,14 +256,14 @@ class Session(EventHandler):
             or (limit is not None and state["seconds"] >= limit)
         )
         if is_over:
-            self._loop.engine.build(self._train.read(0))  # the optimizer's weights are there too
+            self._loop.engine.build(self._train.read(0))  # also creates the optimizer's variables
             self._run_dir.load_weights(self.model, LAST_WEIGHTS)
             self._say(f"the run in {str(self._run_dir.path)!r} is finished; nothing to train")
             self._record.run = earlier
         return is_over
 
     def _refuse_another_fit(self) -> None:
-        """Compare with the checkpoint before anything in the folder is touched."""
+        """Raise if the checkpoint is of another fit, before any file of the folder is changed."""
         start, checkpoint = self._start, self._start.checkpoint
         if checkpoint is None:
             return
@@ -292,33 +292,33 @@ class Session(EventHandler):
             self._loop.release()
             self._train.release()
         self._end("done")
-        if self._signals.caught is not None:  # it came when all was done
+        if self._signals.caught is not None:  # it came after the last step
             raise self._signals.error()
 
     def _end(self, status: Status, error: str = "") -> None:
-        """Record how the run ended, and which engine ran it."""
+        """Record the status of the run and the engine that ran it."""
         said = {"status": status, "error": error, "engine": self._loop.engine.describe()}
         self._record.keep(lambda: self._record.save_timed(**said))
 
     def _begin(self) -> None:
-        """Make every variable there will be, say what is to be trained, and find the first step."""
+        """Create all variables, print the summary, and find the first step."""
         is_known = self.model.built
-        if is_known:  # once the optimizer is built, a summary counts its variables as parameters
+        if is_known:  # now: once the optimizer is built, its variables would count as parameters
             self._summarize()
         batch = self._build()
         if not is_known:
             self._summarize()
-        self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part: from now on they are older ones
-        self._run_dir.save_model(self.model)  # one that learns its shapes has just learned them
+        self._run_dir.remove(LAST_WEIGHTS)  # of an earlier part of the run; outdated from now on
+        self._run_dir.save_model(self.model)  # a model with deferred shapes has just been built
         self.save(num_parameters=count_parameters(self.model))
         if (cost := self._hooks.describe()) is not None:
             self._say(cost)
-        self._say_why_not_faster()
+        self._print_why_not_faster()
         self._put_rows_on_device(batch)
         self._loop.event_handlers = (self, *self._watchers)
         self._check_monitor()
         self._current.python.begin()
-        self._say_unsaved()
+        self._print_unsaved()
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
             self._go_on(checkpoint)
@@ -332,14 +332,14 @@ class Session(EventHandler):
             self._manager.save()
 
     def _check_monitor(self) -> None:
-        """Refuse a metric that Keras' own steps will not report, before the first of them."""
+        """Raise before the first step if Keras' own steps will not report the monitored metric."""
         model, kind = self.model, type(self.model)
         is_stock = kind.train_step is keras.Model.train_step
         if not is_stock or kind.test_step is not keras.Model.test_step:
             return
         try:
             names = list(self._loop.engine.metrics())
-        except Exception:  # noqa: BLE001  a metric of the user's may need data for its result
+        except Exception:  # noqa: BLE001  a custom metric may need data for its result
             return
         finally:
             model.reset_metrics()
@@ -347,11 +347,11 @@ class Session(EventHandler):
         self._settle_monitor([*names, *validated], is_complete=True)
 
     def _settle_monitor(self, metrics: Iterable[str], *, is_complete: bool = False) -> None:
-        """Choose the metric that decides, or refuse the one asked for, once its name can be known.
+        """Choose the monitored metric, or raise if the given one is not reported.
 
         Args:
-            metrics: That are reported.
-            is_complete: Whether those of validation are among them.
+            metrics: Names of the reported metrics.
+            is_complete: Whether validation metrics are among them.
         """
         self._is_monitor_sought = True
         monitor, names = self.run.monitor, list(metrics)
@@ -368,8 +368,8 @@ class Session(EventHandler):
             "monitor= to choose another"
         )
 
-    def _say_unsaved(self) -> None:
-        """Name what training changes and no checkpoint holds."""
+    def _print_unsaved(self) -> None:
+        """Print the state that training changes and checkpoints do not contain."""
         left = [*self._current.python.unsaved(), *self._loop.engine.uncaptured]
         if left and self._manager is not None:
             named = ", ".join(left)
@@ -377,7 +377,7 @@ class Session(EventHandler):
             self._say(f"{named} {verb} not part of checkpoints; a resumed run starts anew there")
 
     def _begin_anew(self) -> None:
-        """Begin at the first epoch, or where a callback says: `BackupAndRestore` after a crash."""
+        """Begin at epoch 0, or where a callback says (`BackupAndRestore` does after a crash)."""
         epoch = self._hooks.begin_training()
         if epoch:
             self._loop.position = Position(epoch)
@@ -387,7 +387,7 @@ class Session(EventHandler):
             )
 
     def _put_rows_on_device(self, batch: Batch) -> None:
-        """Put the rows on the device if they may live there."""
+        """Put the rows on the device if that is possible."""
         limit, loop = self._settings.device_cache, self._loop
         loop.device_rows, said = put_rows_on_device(
             loop.engine, self._train, limit, batch, loop.most_rows
@@ -396,7 +396,7 @@ class Session(EventHandler):
             self._say(said)
 
     def _build(self) -> Batch:
-        """Make every variable, and the fingerprint; return the batch that they were made for."""
+        """Create all variables and the fingerprint; return the batch used for it."""
         if not self._settings.is_dev_run:
             self._train.offer_scratch(self._run_dir.path)
         batch = self._loop.first_batch()
@@ -419,20 +419,20 @@ class Session(EventHandler):
         return batch
 
     def _check_labels(self, batch: Batch) -> None:
-        """Check labels against the outputs of a model that did not know them before."""
+        """Check labels against the outputs of a model whose output shapes were unknown before."""
         if self._train.is_transformed:
             check_batch(self.model, batch)
         else:
             check_labels(self.model, self._train)
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
-        """Put everything back to where the checkpoint was."""
+        """Restore the state of the checkpoint."""
         self._loop.position = position_of(checkpoint, self._fingerprint)
         best = checkpoint.files.get(BEST_WEIGHTS)
         if best is not None or checkpoint.state["best_epoch"] is None:
             self._record.keep(lambda: self._run_dir.replace(BEST_WEIGHTS, best))
         self._hooks.begin_training()
-        if self._loop.position.index:  # hooks of the epoch's begin run before what they change
+        if self._loop.position.index:  # on_epoch_begin first: the state restored below wins
             self._loop.begin_epoch()
         if self._start.is_forced:
             left = restore_partial(self._current, self._hooks.callbacks, checkpoint)
@@ -444,7 +444,7 @@ class Session(EventHandler):
             lambda what: self._note_other_trace(what, str(checkpoint.path)),
         )
         if self._start.earlier is not None and checkpoint.state["stop_reason"] == "callback":
-            self._loop.stop_reason = "callback"  # killed between that and its end
+            self._loop.stop_reason = "callback"  # killed between the stop and the end of the epoch
             self._loop.is_stopped = True
         anew = f"; begun anew: {', '.join(left)}" if left else ""
         self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}{anew}")
@@ -462,14 +462,14 @@ class Session(EventHandler):
     def _finish(self) -> None:
         if self._loop.stop_reason == "asked":
             raise self._signals.error()
-        is_saved = self.run.best_epoch is not None  # as the best, in an epoch that has ended
+        is_saved = self.run.best_epoch is not None  # as the best of the epochs that have ended
         if self._manager is not None:
             self._loop.engine.sync()
             is_saved |= self._manager.save(
                 self._record.rank, is_truncated=self._truncated is not None
             )
             self._run_dir.remove(BEST_BEFORE_TRUNCATION)
-        self._is_begun = False  # what comes now belongs to no checkpoint
+        self._is_begun = False  # averaged weights do not belong in a checkpoint
         finalize(self.model)
         self._hooks.end_training(self._loop.logs)
         is_saved |= self._record.keep(lambda: self._run_dir.save_weights(self.model, LAST_WEIGHTS))
@@ -477,7 +477,7 @@ class Session(EventHandler):
             raise unsaved(self._run_dir.path)
 
     def _rescue(self) -> None:
-        """Save the last state that is whole, whatever has gone wrong."""
+        """Save the last consistent state after an error."""
         is_whole = self._loop.is_between_steps and not self._loss.is_lost
         if not self._is_begun or not is_whole:
             return
@@ -487,10 +487,10 @@ class Session(EventHandler):
             if self._manager is not None:
                 self._manager.save()
             self._run_dir.save_weights(self.model, LAST_WEIGHTS)
-        except Exception as error:  # noqa: BLE001  the first error is the one to raise
+        except Exception as error:  # noqa: BLE001  the first error is raised instead
             warnings.warn(f"the state could not be saved ({error})", stacklevel=2)
 
-    # Details.
+    # Helpers.
 
     def _validate(self) -> Metrics | None:
         found = self._validation.run(self._hooks.list) if self._validation is not None else {}
@@ -526,7 +526,7 @@ class Session(EventHandler):
         )
 
     def _first_run(self, monitor: str, notes: Mapping[str, Any]) -> Run:
-        """Return the run as it is before the first step, with what earlier parts of it did."""
+        """Return the run before the first step, with the epochs of its earlier parts."""
         model, earlier, checkpoint = self.model, self._start.earlier, self._start.checkpoint
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Run(
@@ -547,7 +547,7 @@ class Session(EventHandler):
         settings = self._settings
         watchers: list[EventHandler] = []
         if settings.profiler == "simple":
-            watchers.append(SimpleProfiler(self._train, self._is_held, self._keep_profile))
+            watchers.append(SimpleProfiler(self._train, self._has_device_rows, self._keep_profile))
         elif settings.profiler == "trace":
             watchers.append(Tracer(lambda: self.run.run_dir, self._say))
         watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
@@ -567,13 +567,13 @@ class Session(EventHandler):
     def _mode_of(self, monitor: str) -> str:
         return "max" if is_larger_better(monitor, self._settings.mode) else "min"
 
-    def _say_why_not_faster(self) -> None:
-        """Say once that steps are Keras' own, and why."""
+    def _print_why_not_faster(self) -> None:
+        """Print once why the steps are Keras' own."""
         if not self._is_told and self._loop.engine.why_not_faster is not None:
             self._is_told = True
             self._say(f"steps: {self._loop.engine.describe()}")
 
-    def _is_held(self) -> bool:
+    def _has_device_rows(self) -> bool:
         return self._loop.device_rows is not None
 
     def _keep_profile(self, profile: Profile) -> None:

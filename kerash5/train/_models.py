@@ -1,4 +1,4 @@
-"""Models by name: of the zoo, of the user's own code, of `keras.applications`, or from a file."""
+"""Models by name: from the zoo, the user's code, `keras.applications`, or a file."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ SAVED: Final = ".keras"
 
 
 def is_of_zoo(name: str) -> bool:
-    """Say whether a model's name is one of the zoo's."""
+    """Return whether a name is a model of the zoo."""
     return ":" not in name and not name.endswith(SAVED)
 
 
 def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
-    """Make the model of a name, compiled.
+    """Return the compiled model of a name.
 
     Args:
-        options: The name: of the zoo; "module:function", which is called with `input_shape` and
-            `num_classes` if it takes them, and the further options; "keras:NAME" of
-            `keras.applications`, without weights; or the path of a .keras file.
-        data: What it shall be trained on.
+        options: The model's name and options. A name is one of the zoo; "module:function", called
+            with `input_shape` and `num_classes` if it has these parameters, and with the model's
+            options; "keras:NAME" of `keras.applications`, with random weights; or the path of a
+            .keras file.
+        data: The training data.
 
     Raises:
-        OptionError: There is no such model, it does not take an option, or it comes uncompiled and
-            no loss can be chosen for it.
+        OptionError: There is no such model, it does not have an option, or it is not compiled and
+            no loss can be chosen.
         FileError: The file cannot be loaded.
     """
     if is_of_zoo(options.name):
@@ -67,7 +68,7 @@ def _make_zoo_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
 
 
 def _call(options: ModelOptions, data: H5DataModule) -> keras.Model:
-    """Call the user's function; its module is looked for in the current folder, too."""
+    """Call the user's function; its module is also searched in the current folder."""
     module_name, _, function_name = options.name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -75,7 +76,7 @@ def _call(options: ModelOptions, data: H5DataModule) -> keras.Model:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
+            raise  # the module exists, but an import in it fails
         raise OptionError(
             f"model {options.name!r}: there is no module {error.name!r} in {str(Path.cwd())!r} or "
             "among those installed; give module:function, such as my_models:build"
@@ -138,7 +139,7 @@ def _load(options: ModelOptions) -> keras.Model:
 def _arguments(
     options: ModelOptions, function: Callable[..., Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments of a function: those it takes of what is known, and the options."""
+    """Return the arguments for a function: the known values it accepts, and the options."""
     parameters = inspect.signature(function).parameters.values()
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
     names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
@@ -152,7 +153,7 @@ def _arguments(
 
 
 def _compiled(model: keras.Model, options: ModelOptions, data: H5DataModule) -> keras.Model:
-    """Compile a model that is not, or whose loss, optimizer or metrics are asked for."""
+    """Compile a model if it is not compiled, or if a loss, optimizer or metrics are given."""
     is_asked = (options.optimizer, options.loss, options.metrics) != (None, None, None)
     if model.compiled and not is_asked:
         return model
@@ -211,7 +212,7 @@ def _make_optimizer(options: ModelOptions) -> keras.optimizers.Optimizer:
 
 
 def _make(module: Any, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  Keras'
-    """Make an object of Keras by the name of its class, in any case."""
+    """Return an object of a Keras class, whose name is matched case-insensitively."""
     classes = {each.lower(): each for each in dir(module) if each[0].isupper()}
     if name.lower() not in classes:
         where = module.__name__.removeprefix("keras._tf_keras.")

@@ -1,4 +1,4 @@
-"""A loss that is NaN or infinite ends a fit, and the batch that did it is named."""
+"""Ends a fit whose loss is NaN or infinite, and names the batch that produced it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MAX_ROWS: Final = 8  # named in the message
 
 @final
 class LossWatch:
-    """Looks at average losses now and then: one that is NaN stays NaN to the epoch's end.
+    """Checks the running average of the loss periodically; a NaN stays NaN until the epoch's end.
 
     Args:
-        loop: The fit.
-        train: What it trains on.
-        current: The state of its model.
-        checkpoints: Those of the run: from the newest the steps are taken again, one by one, to
-            find the one that did it.
+        loop: The loop of the fit.
+        train: The training data.
+        current: The state of the model.
+        checkpoints: The checkpoints of the run. Steps are repeated one by one from the newest to
+            find the first with a non-finite loss.
 
     Attributes:
-        is_lost: Whether the variables are beyond use.
+        is_lost: Whether the variables are not usable any more.
     """
 
     def __init__(
@@ -46,17 +46,18 @@ class LossWatch:
         self._good_step = 0
 
     def look(self, progress: Progress) -> None:
-        """Check the loss, if that was not done a moment ago."""
+        """Check the loss, at most once per second."""
         now = time.perf_counter()
         if now - self._looked >= _LOOK_SECONDS:
             self._looked = now
             self.check(progress.metrics())
 
     def check(self, metrics: Metrics) -> None:
-        """Go on if the loss is a finite number.
+        """Raise if the loss is not a finite number.
 
         Raises:
-            RunError: It is not. The model has the last good state, where there was a checkpoint.
+            RunError: The loss is NaN or infinite. The model then has the state before that step, if
+                there was a checkpoint.
         """
         lost = _not_finite(metrics)
         if lost is None:
@@ -79,11 +80,10 @@ class LossWatch:
         return f"step {found} made it so, on the rows {named} of {reprlib.repr(self._files())}"
 
     def _find(self, end: int) -> int | None:
-        """Return the step after which the loss was not finite; leave the model as it was before it.
+        """Return the step after which the loss was not finite; give the model the state before it.
 
-        Steps are taken again from the newest checkpoint. None where there is none, where it is from
-        before the first step made further variables, or where callbacks had changed what the steps
-        did.
+        Steps are repeated from the newest checkpoint. None if there is no checkpoint, if the first
+        step created further variables after it, or if callbacks changed the steps' results.
         """
         checkpoint = self._checkpoints.newest()
         if checkpoint is None:
@@ -110,9 +110,9 @@ class LossWatch:
 
 
 def _not_finite(metrics: Metrics) -> str | None:
-    """Return the name of a loss of training with an element that is no finite number.
+    """Return the name of a training loss that is not finite; None if all are finite.
 
-    A step of the model's own may return several, such as g_loss and d_loss, in place of one.
+    A model's own train_step may return several losses, such as g_loss and d_loss.
     """
     names = ["loss"] if "loss" in metrics else _losses(metrics)
     for name in names:

@@ -1,4 +1,4 @@
-"""What a model answers for every row, in the stored order, written to a file batch by batch."""
+"""Writes a model's predictions for every row to a file, batch by batch, in the stored order."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def predict_to_file(
     class_ids: bool,
     overwrite: bool,
 ) -> str:
-    """Write what the model answers to a new HDF5 file; memory holds a few batches.
+    """Write the model's predictions to a new HDF5 file, with a few batches in memory.
 
     Args:
-        model: It need not be compiled.
-        dataset: The rows; all of them are answered, once, in the stored order.
-        path: The file.
-        name: The column; of a model of several outputs, the group of their columns.
-        class_ids: Write the ids of the largest answers as well, under NAME_class.
+        model: The model; it need not be compiled.
+        dataset: The data; each row is predicted once, in the stored order.
+        path: The file to write.
+        name: Name of the column; for a model with several outputs, of the group of their columns.
+        class_ids: Also write the id of the largest output of each row, as NAME_class.
         overwrite: Replace an existing file.
 
     Returns:
-        The path.
+        The path of the file.
     """
     if not name.strip("/"):
         raise OptionError(f"name={name!r}; name the column, such as 'prediction'")
@@ -51,7 +51,7 @@ def predict_to_file(
 
 
 def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
-    """Yield what the model answers, batch by batch: arrays, or lists or dicts of them."""
+    """Yield the model's predictions per batch: arrays, or lists or dicts of arrays."""
     try:
         for number, batch in enumerate(dataset.batches_in_order()):
             if number == 0 and dataset.is_transformed:
@@ -63,7 +63,7 @@ def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
 
 
 def _name_outputs(name: str, answer: object) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each output under its name: NAME, or NAME/KEY and NAME/0, NAME/1, ... of several."""
+    """Yield each output with its column name: NAME; for several outputs NAME/KEY or NAME/0, ..."""
     if isinstance(answer, Mapping):
         for key, part in answer.items():
             yield from _name_outputs(f"{name}/{key}", part)
@@ -72,7 +72,7 @@ def _name_outputs(name: str, answer: object) -> Iterator[tuple[str, np.ndarray]]
             yield from _name_outputs(f"{name}/{number}", part)
     else:
         rows = np.asarray(answer)
-        # HDF5 has no bfloat16, which is the first half of a float32.
+        # HDF5 has no bfloat16; a bfloat16 is the upper half of a float32.
         yield name, rows.astype(np.float32) if rows.dtype.name == "bfloat16" else rows
 
 

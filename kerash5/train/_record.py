@@ -1,4 +1,4 @@
-"""The run as it grows: run.json, the weights beside it, and the time it took."""
+"""Records a run during training: run.json, the weights files, and the duration."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from kerash5.train.loop._optimizer import Lend
 
 @final
 class RunRecord:
-    """Keeps a run in its folder.
+    """Writes a run to its folder.
 
     Args:
-        run: As it is now.
-        run_dir: Its folder.
-        seconds: That earlier parts of it have taken.
-        lend: Gives the model the weights that are kept as the best.
-        mode: Whether a smaller or a larger value of the monitor is better.
+        run: The run at the beginning.
+        run_dir: The folder of the run.
+        seconds: Duration of earlier parts of the run.
+        lend: A context in which the model has the weights to save as the best.
+        mode: "min", "max" or "auto", as in `Trainer`.
     """
 
     def __init__(
@@ -41,34 +41,34 @@ class RunRecord:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run so far."""
+        """Duration of the whole run so far."""
         return self._seconds_before + time.perf_counter() - self._began
 
     @property
     def rank(self) -> float:
-        """Of the last epoch, smaller is better; NaN where it has none."""
+        """Rank of the last epoch, smaller is better; NaN if it has none."""
         last = self.run.epochs[-1:]
         has_rank = bool(last) and self.run.monitor in last[0].metrics
         return rank(self.run.monitor, last[0], self._mode) if has_rank else math.nan
 
     def save(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
-        """Change the run, here and in its folder."""
+        """Change fields of the run, in memory and in its folder."""
         self.run = replace(self.run, **changes)
         if self.run.run_dir:
             self.run.save(self._run_dir.path)
 
     def save_timed(self, **changes: Any) -> None:  # noqa: ANN401  fields of `Run`
-        """As `save`, with the time it is."""
+        """Save like `save`, and update the duration."""
         self.save(seconds=self.seconds, **changes)
 
     def end_epoch(self, model: keras.Model, epoch: Epoch, *, is_ranked: bool = True) -> None:
-        """Keep what an epoch did, and the weights if they are the best so far.
+        """Record an epoch, and save its weights if they are the best so far.
 
         Args:
-            model: With the weights that the epoch ended with.
-            epoch: What it did.
-            is_ranked: Whether it may be the best: not where it was not validated, and the metric
-                that decides is one of validation.
+            model: The model with the weights at the end of the epoch.
+            epoch: The results of the epoch.
+            is_ranked: Whether the epoch can be the best. It cannot if the monitor is a validation
+                metric and the epoch was not validated.
         """
         earlier = self.run.epochs
         is_better = is_ranked and is_best(self.run.monitor, epoch, earlier, self._mode)
@@ -78,7 +78,7 @@ class RunRecord:
         self.keep(self.save_timed)
 
     def keep(self, write: Callable[[], object]) -> bool:
-        """Write what the run can do without; where that fails, warn, train on and return False."""
+        """Call a function that writes an optional file; if it fails, warn and return False."""
         try:
             write()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What a trainer was asked for, checked and parsed once."""
+"""The options of a trainer, checked and parsed once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kerash5.train.monitors._profile import ProfileOption
 class Settings:
     """The options of a trainer. Made by `parse_settings`; names as in `Trainer`.
 
-    `asked` holds them as they were given, for config.yaml.
+    `asked` holds the options as they were given, for config.yaml.
     """
 
     limits: Limits
@@ -59,7 +59,7 @@ def parse_settings(options: TrainerOptions) -> Settings:
     """Check the options of a trainer.
 
     Raises:
-        OptionError: One of them makes no sense; the message names it.
+        OptionError: An option is invalid; the message names it.
     """
     precision, callbacks = options.precision, options.callbacks
     if precision is not None and precision not in POLICIES:
@@ -152,7 +152,7 @@ def _parse_callbacks(
 
 
 def _why_not_averaged(callback: keras.callbacks.Callback) -> str | None:
-    """Say why a callback cannot see averaged weights at the end of an epoch; None if it can."""
+    """Return why a callback cannot be used with averaged weights; None if it can."""
     if isinstance(callback, keras.callbacks.SwapEMAWeights):
         return "both put the averaged weights into the model; leave that callback out"
     if isinstance(callback, keras.callbacks.BackupAndRestore):

@@ -1,7 +1,7 @@
-"""The trainer: trains a plain Keras model on H5 data, and keeps all about the run in one folder.
+"""The trainer: trains a Keras model on HDF5 data, and writes the run to one folder.
 
-The model stays a `keras.Model` that can still `compile`, `fit` and `save`. Names are Lightning's
-where the thing is the same.
+The model stays a `keras.Model` that can still `compile`, `fit` and `save`. Options have the names
+of Lightning's Trainer if they mean the same.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ from kerash5.train.search._lr_find import find_learning_rate
 @final
 @documents(TrainerOptions)
 class Trainer:
-    """Trains, validates, tests and predicts.
+    """Trains, validates and tests a Keras model on HDF5 data, and predicts with it.
 
     Attributes:
         settings: The options, checked and parsed.
-        notes: What else config.yaml shall say about the run, as plain values by name.
-        console: Where progress goes: stderr.
+        notes: Further entries for the run's config.yaml: plain values by name.
+        console: The console for progress and messages; it writes to stderr.
 
     Raises:
-        OptionError: An option makes no sense.
+        OptionError: An option is invalid; the message names it.
 
     Example:
         >>> run = Trainer(max_epochs=2, run_dir="runs/digits").fit(model, data)
@@ -88,33 +88,34 @@ class Trainer:
         resume: str | os.PathLike[str] | None = None,
         class_weight: ClassWeight | Literal["balanced"] | None = None,
     ) -> Run:
-        """Train the model, and validate it after each epoch if there is data to validate on.
+        """Train the model, and validate it after each epoch if there are validation data.
 
         Args:
             model: A compiled Keras model.
-            data: A data module, which holds the rows to train on and to validate on; or the data
-                set to train on.
-            validation: The data set to validate on, where `data` is a data set.
-            resume: None begins a new run. "auto" goes on with the unfinished run in `run_dir`,
-                exactly as if it had never been stopped; begins one if there is none; and says so,
-                without training, if it is finished. "last" and "best" go on from the newest or the
-                best checkpoint there. A path, of a checkpoint or a run, begins a new run from it.
-                "force" is "auto" in spite of changed data or settings, where that is possible.
-            class_weight: Class number -> weight of its rows in the loss, as in Keras' `fit`.
-                "balanced": n / (number of classes * count) for a class of `count` of the n rows
-                trained on, as in scikit-learn; the trainer says which they are.
+            data: A data module with the training and validation data, or the training data set.
+            validation: The validation data set, if `data` is a data set; None for no validation.
+            resume: None starts a new run. "auto" continues the unfinished run in `run_dir`, with
+                the same results as if it had not been stopped; it starts a new run if there is
+                none, and does not train if the run is finished. "last" and "best" continue from the
+                newest or the best checkpoint in `run_dir`. The path of a checkpoint or a run starts
+                a new run from that state. "force" is like "auto", but also continues if data or
+                settings have changed, if that is possible.
+            class_weight: A dict of class number -> weight of its rows in the loss, as in Keras'
+                `fit`. "balanced" weights a class with `count` of the n training rows by n / (number
+                of classes * count), as in scikit-learn; the trainer prints the weights. None
+                weights all rows equally.
 
         Returns:
-            What the run did and measured. It is also in the run's folder, from the first step on.
+            The results of the run. They are also in the run's folder, from the first step on.
 
         Raises:
-            RunError: What shall be resumed was made with other data or another model; or the loss
-                has become NaN or infinite.
-            KeyboardInterrupt, SystemExit: After SIGINT or SIGTERM, once the step is finished and
-                the state is saved; a second signal ends at once.
-            KerasH5Error: The model is not compiled, its shapes or classes do not fit the data
-                (those to test on included), or reading fails. Whatever is raised, the run's folder
-                says how far it came.
+            RunError: The run to resume had other data or another model, or the loss has become NaN
+                or infinite.
+            KeyboardInterrupt, SystemExit: After SIGINT or SIGTERM, when the current step is
+                finished and the state is saved; a second signal stops immediately.
+            KerasH5Error: The model is not compiled, its shapes or classes do not fit the training,
+                validation or test data, or reading fails. The run's folder records the progress up
+                to any error.
         """
         train, validated, test = parts(data, validation)
         if class_weight == "balanced":
@@ -128,7 +129,7 @@ class Trainer:
         monitor = self.settings.monitor or ("loss" if validated is None else "val_loss")
         check_monitor(monitor, is_validated=validated is not None)
         check_trainer("Trainer.fit", model, train, validated)
-        # A test file without labels can still be predicted; `test` says that it has none.
+        # A test file without labels can still be predicted; `test` raises an error for it.
         is_tested = test is not None and (test.has_labels or not train.has_labels)
         self._check(model, train, validated, test if is_tested else None)
         remember_classes(model, train)
@@ -148,13 +149,13 @@ class Trainer:
         return self._session.run
 
     def validate(self, model: keras.Model, data: Data) -> Metrics:
-        """Return the metrics on `data.validation` (or on the data set given)."""
+        """Return the metrics on `data.validation`, or on `data` if it is a data set."""
         return self._evaluate(model, choose(data, "validation"))
 
     def test(self, model: keras.Model, data: Data) -> Metrics:
-        """Return the metrics on `data.test` (or on the data set given).
+        """Return the metrics on `data.test`, or on `data` if it is a data set.
 
-        After `fit` of this model they are kept in the run as well.
+        After `fit` of the same model they are also saved in the run.
         """
         dataset = choose(data, "test")
         check_has_labels(data, dataset)
@@ -174,23 +175,24 @@ class Trainer:
         class_ids: bool = False,
         overwrite: bool = False,
     ) -> Any:  # noqa: ANN401  an array, nearly always
-        """Return what the model answers for each row of `data.test` (or of the data set given).
+        """Return the model's predictions for `data.test`, or for `data` if it is a data set.
 
         Args:
             model: A Keras model; it need not be compiled.
             data: A data module or a data set.
-            out: Write the answers to this HDF5 file as they come, whatever their size, and return
-                its path instead. The file appears when it is complete.
-            name: Its column; for a model of several outputs, the group of their columns.
-            class_ids: Write the id of the largest answer of each row as well, as NAME_class.
+            out: An HDF5 file to write the predictions to, batch by batch, so that they need not fit
+                in memory; its path is returned instead. The file appears when it is complete.
+            name: Name of the column in `out`; for a model with several outputs, of the group of
+                their columns.
+            class_ids: Also write the id of the largest output of each row to `out`, as NAME_class.
             overwrite: Replace an existing file.
 
         Returns:
             An array of shape (rows, *output_shape) in the stored order, or a list or dict of such
-            for a model of several outputs; the path, if `out` is given.
+            arrays for a model with several outputs; the path, if `out` is given.
 
         Raises:
-            FileError: The file exists, or cannot be written; nothing is left behind.
+            FileError: The file exists, or cannot be written; no partial file is left.
             OptionError: Several processes would each write all rows.
         """
         dataset = choose(data, "test")
@@ -217,19 +219,20 @@ class Trainer:
         max_lr: float = 1.0,
         num_training: int = 100,
     ) -> LearningRates:
-        """Look for a good learning rate: train shortly, at a rate that grows with each step.
+        """Search for a good learning rate: train a few steps with a rate that grows at each step.
 
-        The model is afterwards what it was before, its weights and its optimizer bit for bit.
+        Afterwards the model's weights and its optimizer are restored, bit for bit.
 
         Args:
             model: A compiled Keras model.
-            data: A data module, or a data set to train on.
-            min_lr: The rate of the first step.
-            max_lr: The rate of the last step; the search ends before if the loss explodes.
-            num_training: Steps.
+            data: A data module, or the training data set.
+            min_lr: Learning rate of the first step.
+            max_lr: Learning rate of the last step; the search ends earlier if the loss diverges.
+            num_training: Number of steps.
 
         Returns:
-            The curve: `suggestion` is the rate to take, `plot(path)` draws it.
+            The loss for each learning rate. `suggestion` is the suggested rate, `plot(path)` draws
+            the curve.
         """
         train, _, _ = parts(data)
         check_trainer("Trainer.lr_find", model, train)
@@ -250,21 +253,22 @@ class Trainer:
         memory_limit: float | str | None = None,
         seconds_per_trial: float = 600.0,
     ) -> BatchSizes:
-        """Look for the largest batch size that trains, and for the fastest.
+        """Search for the largest batch size that fits in memory, and for the fastest one.
 
-        Sizes double until one fails, then the gap is halved. Each trial is a process of its own,
-        which may run out of memory without harm; the model here stays as it is.
+        Sizes double until one fails, then the interval is bisected. Each trial runs in its own
+        process, so that running out of memory is harmless. The model is not changed.
 
         Args:
             model: A compiled Keras model that can be saved.
-            data: A data module, or a data set to train on.
-            init_val: The first size tried.
-            max_val: The largest; None: the number of training rows.
-            steps_per_trial: Steps that are measured, after one that compiles.
-            max_trials: Trials at the most.
-            memory_limit: Of a trial's process: bytes, "4GB", or a fraction of free memory; None: 90
-                % of it. (A GPU's own limit holds besides.)
-            seconds_per_trial: A trial that takes longer has failed.
+            data: A data module, or the training data set.
+            init_val: The first batch size tried.
+            max_val: The largest batch size tried; None: the number of training rows.
+            steps_per_trial: Number of measured steps per trial, after one that compiles.
+            max_trials: Maximum number of trials.
+            memory_limit: Memory limit of a trial's process: bytes, "4GB", or a fraction of free
+                memory; None: 90 % of free memory. The memory of a GPU is a further limit.
+            seconds_per_trial: Time limit of a trial, in seconds; a trial that takes longer counts
+                as failed.
 
         Returns:
             The trials, with `largest`, `fastest` and `plot(path)`.
@@ -298,32 +302,32 @@ class Trainer:
         return dict(epochs[-1].metrics) if epochs else {}
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> str:
-        """Copy the last checkpoint of the last `fit`: everything that exact resume needs.
+        """Copy the last checkpoint of the last `fit`, with everything needed for an exact resume.
 
-        `fit(..., resume=path)` begins a new run from it. For the model alone there is `model.save`.
+        `fit(..., resume=path)` starts a new run from it. To save only the model, use `model.save`.
 
         Args:
-            path: The folder to make; it must not exist.
+            path: The folder to create; it must not exist.
 
         Returns:
-            The path.
+            The path of the folder.
 
         Raises:
-            RunError: Nothing was trained yet, or without checkpoints.
-            FileError: The folder exists, or cannot be written; nothing is left behind.
+            RunError: `fit` was not called yet, or wrote no checkpoints.
+            FileError: The folder exists, or cannot be written; no partial copy is left.
         """
         if self._session is None:
             raise RunError("save_checkpoint before fit: there is nothing to save; call fit first")
         return str(self._session.copy_checkpoint(Path(path)))
 
     def config(self) -> dict[str, Any]:
-        """Return the options as config.yaml holds them."""
+        """Return the options in their form in config.yaml."""
         return dict(self.settings.asked)
 
     def _check(
         self, model: keras.Model, data: H5Dataset, *others: H5Dataset | None, task: Task = "fit"
     ) -> None:
-        """Check what is done with `data`, and that `others` can be evaluated."""
+        """Check that `data` fit the model and the task, and that `others` can be evaluated."""
         check_compiled(model)
         check_precision(model, self.settings.precision)
         for dataset in (data, *others):

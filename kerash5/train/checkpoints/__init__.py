@@ -1,1 +1,1 @@
-"""A fit on disk: checkpoints, the folder of a run, and how both are resumed."""
+"""Checkpoints, the folder of a run, and how a fit is resumed from them."""

@@ -1,7 +1,8 @@
 """Checkpoints: arrays as HDF5 and everything else as JSON, in a folder that is complete or absent.
 
-Knows nothing of models. A checkpoint is written under a temporary name, its bytes are forced to the
-disk, and only then is it renamed; the one before is kept, and taken where the newest is damaged.
+A checkpoint is written under a temporary name, synced to the disk (fsync), and then renamed. The
+previous checkpoint is not deleted, and is used if the newest is damaged. Nothing here depends on
+models.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ STATE_FILE: Final = "state.json"
 _NAME: Final = re.compile(r"(\d{6,})-step-(\d+)")
 _PARTIAL: Final = "partial-"
 _FORMAT: Final = 1
-_COPIED_BYTES: Final = 1 << 20  # at a time
+_COPIED_BYTES: Final = 1 << 20  # per read
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One state of a fit.
+    """The state of a fit.
 
     Args:
-        arrays: By name; any NumPy type.
-        state: What JSON can hold; NaN and infinities too.
-        files: What lies beside them, by name; such files are replaced, and never written into.
-        path: Where it lies; None before it is written.
+        arrays: Arrays by name, of any NumPy type.
+        state: JSON values; NaN and infinities are allowed.
+        files: Further files by name. They are replaced as a whole, never modified in place.
+        path: The folder of the checkpoint; None before it is written.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -54,26 +55,26 @@ class Checkpoint:
 
 @final
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own; their names count upwards.
+    """The checkpoints of one run in one folder; their names contain increasing numbers.
 
     Args:
-        folder: Made when the first is written.
+        folder: The folder; it is created with the first checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def paths(self) -> list[Path]:
-        """Return the checkpoints that are complete, the newest first."""
+        """Return the paths of the complete checkpoints, newest first."""
         found = self.folder.iterdir() if self.folder.is_dir() else iter(())
         named = [path for path in found if _NAME.fullmatch(path.name)]
         return sorted(named, key=_number_of, reverse=True)
 
     def save(self, checkpoint: Checkpoint, step: int) -> Path:
-        """Write a checkpoint, whole or not at all, and return its folder.
+        """Write a checkpoint atomically, and return its folder.
 
         Raises:
-            OSError: It cannot be written; what was there before is untouched.
+            OSError: It cannot be written; earlier checkpoints are unchanged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         number = max((_number_of(path) for path in self.paths()), default=0) + 1
@@ -94,9 +95,9 @@ class Checkpoints:
         return path
 
     def newest(self, *, is_wanted: Callable[[Path], bool] = lambda _: True) -> Checkpoint | None:
-        """Return the newest checkpoint that is sound; None where there is none.
+        """Return the newest intact checkpoint; None if there is none.
 
-        Warns of each that is passed over.
+        It warns of each damaged checkpoint that it skips.
         """
         for path in filter(is_wanted, self.paths()):
             try:
@@ -106,7 +107,7 @@ class Checkpoints:
         return None
 
     def read_state(self, path: Path) -> Mapping[str, Any]:
-        """Return what a checkpoint holds besides arrays; nothing where it is damaged."""
+        """Return the JSON values of a checkpoint; an empty mapping if it is damaged."""
         try:
             state: Mapping[str, Any] = _read_body(path)["state"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -114,23 +115,23 @@ class Checkpoints:
         return state
 
     def keep(self, paths: Sequence[Path]) -> None:
-        """Delete every checkpoint but these, and what a killed process has left half-written."""
+        """Delete all checkpoints except these, and incomplete ones of killed processes."""
         wanted = set(paths)
         found = list(self.folder.iterdir()) if self.folder.is_dir() else []
         for path in found:
             if _NAME.fullmatch(path.name) and path not in wanted:
                 gone = path.with_name(f"{_PARTIAL}{path.name}")
-                path.rename(gone)  # a kill in mid-deletion must not leave half a checkpoint
+                path.rename(gone)  # a process killed here must not leave half a checkpoint
                 shutil.rmtree(gone, ignore_errors=True)
             elif path.name.startswith(_PARTIAL):
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def copy_checkpoint(path: Path, target: Path) -> Path:
-    """Copy a checkpoint to a new folder, whole or not at all; return it.
+    """Copy a checkpoint to a new folder atomically, and return the folder.
 
     Raises:
-        FileError: The folder is there already, or cannot be written.
+        FileError: The folder exists, or cannot be written.
     """
     partial = target.with_name(f"{_PARTIAL}{target.name}")
     try:
@@ -153,8 +154,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        FileMissingError: There is none.
-        DamagedFileError: It is not whole, or not what was written.
+        FileMissingError: There is no checkpoint.
+        DamagedFileError: It is incomplete, or its bytes have changed.
     """
     if not (path / STATE_FILE).exists() and not (path / ARRAYS_FILE).exists():
         raise FileMissingError(f"no checkpoint at {str(path)!r}; name one of a run's checkpoints")
@@ -176,7 +177,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def link(file: Path, other: Path) -> None:
-    """Give a file another name that outlives the first; a copy, where there are no links."""
+    """Hard-link a file under another name; copy it if the file system has no links."""
     try:
         os.link(file, other)
     except OSError:
@@ -184,7 +185,7 @@ def link(file: Path, other: Path) -> None:
 
 
 def copy(file: Path, other: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     with file.open("rb") as source, replacing(other) as stream:
         shutil.copyfileobj(source, stream, _COPIED_BYTES)
 
@@ -211,11 +212,11 @@ def _format_state(checkpoint: Checkpoint) -> str:
 def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return the arrays as the bytes of an HDF5 file.
 
-    In memory first: HDF5 that writes to a full disk can fail without an error.
+    It is built in memory, because HDF5 can fail without an error on a full disk.
     """
     with h5py.File("image", "w", driver="core", backing_store=False) as file:
         for name, array in arrays.items():
-            # Types that HDF5 lacks, bfloat16 above all, go as their bytes.
+            # Types that HDF5 lacks, such as bfloat16, are stored as bytes.
             is_known = array.dtype.kind in "biufc"
             plain = array if is_known else np.frombuffer(array.tobytes(), np.uint8)
             file.create_dataset(name, data=plain)
@@ -245,7 +246,7 @@ def _as_type(stored: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarr
     try:
         wanted = np.dtype(dtype)
     except TypeError:
-        # A package of JAX and of Keras itself: it names bfloat16 and its like.
+        # A dependency of JAX and Keras, which registers bfloat16 and similar types with NumPy.
         wanted = np.dtype(getattr(import_module("ml_dtypes"), dtype))
     return np.frombuffer(stored.tobytes(), wanted).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""What must be equal for a checkpoint to be the state of this very fit; what differs, in words."""
+"""Fingerprints of fits: equal ones allow an exact resume; else the differences are named."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kerash5.train.state._outside import find_optimizers
 from kerash5.train.state._state import ModelState, variables_of
 
 _SAMPLE_ROWS: Final = 16
-# Compared at every resumption, and where the times of files differ: rows, and decoded bytes.
+# Limits of a sample, at every resume and if file times differ: rows, and decoded bytes.
 _FEW: Final = (1_024, 32 << 20)
 _MORE: Final = (16_384, 128 << 20)
-_LABEL_BYTES: Final = 64  # of one row, at most: what is larger is no label
-_PIECE_BYTES: Final = 8 << 20  # in memory at a time
+_LABEL_BYTES: Final = 64  # of one row; larger values are not labels
+_PIECE_BYTES: Final = 8 << 20  # in memory at once
 _MAX_NAMED: Final = 3  # differences in a message
-# Training changes these, so they say nothing about what was asked for.
+# Training changes these, so they do not belong to the fingerprint.
 _PLAIN: Final = (int, float, str, type(None))
 _OPTIMIZER_STATE: Final = frozenset({"name", "learning_rate"})
 
@@ -39,17 +39,17 @@ def fingerprint(
     class_weight: ClassWeight | None,
     known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the fingerprint of a fit, as JSON has it.
+    """Return the fingerprint of a fit, JSON-ready.
 
-    Rows that are trained on are read: up to 32 MB of decoded data, up to 128 MB where nothing is
-    known of these files or their times have changed; and every label, up to 128 MB of them.
+    Training rows are read: up to 32 MB of decoded data, or up to 128 MB if there is no earlier
+    fingerprint or file times have changed. All labels are read, up to 128 MB.
 
     Args:
         current: The model, compiled and built.
-        train: What it is trained on.
-        limits: Of them, what decides which batches come.
+        train: The training data.
+        limits: The limits; those that determine the batches are included.
         class_weight: As in `fit`.
-        known: The fingerprint to compare with; None at the beginning.
+        known: The earlier fingerprint to compare with; None for a new run.
     """
     found = {
         "backend": keras.backend.backend(),
@@ -65,7 +65,7 @@ def fingerprint(
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401  JSON
-    """Yield in words where two fingerprints differ."""
+    """Yield a description of each difference of two fingerprints."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
@@ -77,16 +77,16 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:  # noqa: A
 
 
 def compare_fits(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return in words how two fits differ, but for the times of files, which `note_times` names.
+    """Return descriptions of how two fits differ; file times are compared by `note_times`.
 
-    Checkpoints of before the content was noted have none, and are compared without.
+    Older checkpoints have no digest of the content; it is then not compared.
     """
     found = differences(_without_content(old), _without_content(new))
     return [*found, *changes_of_content(old, new)]
 
 
 def changes_of_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return in words what was changed within the training files, as far as it is compared."""
+    """Return descriptions of changes in the content of the training files."""
     was, now = old.get("content"), new.get("content")
     if was is None or now is None:
         return []
@@ -99,7 +99,7 @@ def changes_of_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
 
 
 def note_times(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return in words that files have another modification time and what was compared; or None."""
+    """Return a note that file times have changed and what was compared; None if they have not."""
     was, now = old.get("content"), new.get("content")
     if was is None or now is None or was["modified_ns"] == now["modified_ns"]:
         return None
@@ -113,13 +113,13 @@ def note_times(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 
 def name_differences(found: list[str]) -> str:
-    """Return the first few differences as a phrase."""
+    """Return a phrase with the first few differences."""
     more = len(found) - _MAX_NAMED
     return "; ".join(found[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _sample(train: H5Dataset) -> str:
-    """Return a digest of a few rows: a file that was written anew may have its old size."""
+    """Return a digest of a few rows: a file written again may have the same size."""
     places = np.linspace(0, len(train.source) - 1, _SAMPLE_ROWS).astype(np.int64)
     digest = hashlib.sha256()
     for name, rows in sorted(train.source.read(np.unique(places)).items()):
@@ -135,12 +135,12 @@ def _without_content(found: Mapping[str, Any]) -> dict[str, Any]:
 def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the times of files, and digests of labels and of a sample of rows.
 
-    Where all rows that are served take at most 32 MB (128 MB), every row is in the sample. Else the
-    rows are cut into as many runs as rows are wanted, 1,024 (16,384), and one is drawn from each.
-    Where a share s of n sampled rows was changed anywhere, it is missed with probability
-    (1 - s) ** n at the most: 1,024 rows find 0.45 % changed rows with a probability of 99 % and
-    0.1 % with 64 %; 16,384 rows find 0.03 % with 99 %. Large rows, and rows in large chunks, of
-    which each costs a chunk, are fewer: as many as 32 MB (128 MB) have, but 16 at least.
+    If all served rows take at most 32 MB (128 MB), every row is in the sample. Else the rows are
+    divided into 1,024 (16,384) equal ranges, and one row is drawn from each. If a fraction s of all
+    rows was changed, a sample of n rows misses the change with probability (1 - s) ** n at most:
+    1,024 rows find 0.45 % changed rows with a probability of 99 % and 0.1 % with 64 %; 16,384 rows
+    find 0.03 % with 99 %. If rows are large, or each costs reading a large chunk, the sample is
+    smaller: as many rows as fit in 32 MB (128 MB), but at least 16.
     """
     times = train.source.modified_ns
     rows = train.plan.rows_to_serve
@@ -156,7 +156,7 @@ def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict
 
 
 def _digest_sample(train: H5Dataset, most_rows: int, most_bytes: int) -> list[Any]:
-    """Return how many rows were digested, and the digest."""
+    """Return the number of rows in the sample, and their digest."""
     source, served = train.source, train.plan.rows_to_serve
     total = len(source) if served is None else len(served)
     count = total
@@ -167,9 +167,9 @@ def _digest_sample(train: H5Dataset, most_rows: int, most_bytes: int) -> list[An
 
 
 def _draw_places(total: int, count: int) -> NDArray[np.int64]:
-    """Return one number of each of `count` runs that make up [0, total); sorted, the same always.
+    """Return one position from each of `count` equal ranges of [0, total); sorted, always the same.
 
-    Not NumPy's generators, whose numbers may change with its version.
+    NumPy's generators are not used, because their numbers may change between versions.
     """
     number = np.arange(count, dtype=np.uint64)
     # splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
@@ -183,7 +183,7 @@ def _draw_places(total: int, count: int) -> NDArray[np.int64]:
 
 
 def _digest_labels(train: H5Dataset) -> str | None:
-    """Return a digest of all y served; None where y is no label, or where there are too many."""
+    """Return a digest of all served labels; None if y holds no labels or there are too many."""
     names = train.column_names("y")
     if not names:
         return None
@@ -198,7 +198,7 @@ def _digest_labels(train: H5Dataset) -> str | None:
 def _digest_places(
     source: Source, served: NDArray[np.int64] | None, places: NDArray[np.int64]
 ) -> str:
-    """Return a digest of the rows at these places among those served, as they are stored."""
+    """Return a digest of the stored rows at these positions of the served rows."""
     digest = hashlib.blake2b(digest_size=8)
     step = max(1, _PIECE_BYTES // max(source.row_bytes, 1))
     for start in range(0, len(places), step):
@@ -211,7 +211,7 @@ def _digest_places(
 
 
 def _bytes_of(rows: np.ndarray) -> bytes:
-    """Return what rows hold, as bytes; of text, which are objects, its own."""
+    """Return the bytes of rows; for text, which is an array of objects, the encoded text."""
     return repr(rows.tolist()).encode() if rows.dtype.hasobject else rows.tobytes()
 
 
@@ -228,7 +228,7 @@ def _describe_model(current: ModelState) -> dict[str, Any]:
         "optimizer": _describe_optimizer(model.optimizer),
         "loss": _name_loss(model.loss),
     }
-    # A further optimizer may make its slots with its first step.
+    # A further optimizer may create its variables with its first step.
     slots = {id(slot) for each in find_optimizers(model).values() for slot in each.variables}
     others = {
         name: [list(variable.shape), str(variable.dtype)]
@@ -238,9 +238,9 @@ def _describe_model(current: ModelState) -> dict[str, Any]:
     optimizers = {
         name: _describe_optimizer(each)
         for name, each in find_optimizers(model).items()
-        if name.partition(".")[0] != "optimizer"  # and the one that a loss scale has within
+        if name.partition(".")[0] != "optimizer"  # and the inner optimizer of a LossScaleOptimizer
     }
-    # Only where there are such: checkpoints of before they were saved fit all other models.
+    # Only if there are any, so that older checkpoints still fit models without them.
     return (
         found
         | ({"others": others} if others else {})
@@ -254,24 +254,24 @@ def _describe_optimizer(optimizer: Any) -> Any:  # noqa: ANN401  Keras', or None
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     try:
         config = inner.get_config()
-    except (TypeError, NotImplementedError):  # it, or its schedule, has no get_config of its own
+    except (TypeError, NotImplementedError):  # the optimizer or its schedule has no get_config
         settings = {key: value for key, value in vars(inner).items() if not key.startswith("_")}
         config = {key: value for key, value in settings.items() if isinstance(value, _PLAIN)}
     kept = {
         key: value
         for key, value in config.items()
-        if key not in _OPTIMIZER_STATE or isinstance(value, Mapping)  # a schedule is no state
+        if key not in _OPTIMIZER_STATE or isinstance(value, Mapping)  # a schedule is not state
     }
     return {"kind": type(optimizer).__name__, **kept}
 
 
 def _kind(variable: Any) -> str:  # noqa: ANN401  Keras'
-    """Return "kernel" or "momentum": a whole name has the layer's in it, which Keras counts up."""
+    """Return a short name such as "kernel": full names contain layer names, which Keras numbers."""
     return str(variable.name).rpartition("_")[2]
 
 
 def _describe_layers(model: keras.Model) -> Any:  # noqa: ANN401  JSON
-    """Return the model's configuration without the names that Keras counts up; else kinds."""
+    """Return the model's configuration without Keras' numbered names; else the kinds of layers."""
     try:
         config = json.loads(model.to_json())["config"]
     except (TypeError, ValueError, NotImplementedError, KeyError):
@@ -301,7 +301,7 @@ def _replace_names(config: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN40
     return names.get(config, config) if isinstance(config, str) else config
 
 
-def _name_loss(loss: Any) -> Any:  # noqa: ANN401  whatever `compile` takes
+def _name_loss(loss: Any) -> Any:  # noqa: ANN401  as in `compile`
     if isinstance(loss, Mapping):
         return {key: _name_loss(part) for key, part in loss.items()}
     if isinstance(loss, list | tuple):

@@ -1,4 +1,4 @@
-"""One run at a time in a folder. The lock is the system's: a process that is killed holds none."""
+"""A lock that allows one run at a time in a folder; the system releases it after a kill."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final, final
 
 from filelock import lock_descriptor
 
-# Windows opens no folders: there, an empty file in the folder is locked instead.
+# Windows cannot open folders: there, an empty file in the folder is locked instead.
 _OPENS_FOLDERS: Final = os.name == "posix"
 LOCK_FILE: Final = ".lock"
 
 
 @final
 class FolderLock:
-    """Holds a folder for this process until `release`."""
+    """Locks a folder for this process until `release`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class FolderLock:
     def try_acquire(self) -> bool:
         """Lock the folder; return False if another run holds it.
 
-        A folder on a file system without locks counts as free.
+        A folder on a file system without locks is treated as free.
         """
         if _OPENS_FOLDERS:
             descriptor = os.open(self._folder, os.O_RDONLY)

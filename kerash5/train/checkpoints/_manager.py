@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and which are kept. What is in one, `train/_fit` knows."""
+"""Decides when a checkpoint is due, and which are deleted. `train/_fit` provides the content."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kerash5.train.checkpoints._resume import ranks_of
 @final
 @dataclass(frozen=True, slots=True)
 class CheckpointSettings:
-    """When checkpoints are written, and which are kept.
+    """When checkpoints are written, and how many of the best are not deleted.
 
     Args:
-        every_steps: Optimizer steps from one to the next; None: no matter how many.
-        every_seconds: From one to the next.
-        top_k: How many of the best epochs keep theirs.
+        every_steps: Number of steps between checkpoints; None: not by steps.
+        every_seconds: Seconds between checkpoints.
+        top_k: Number of best epochs whose checkpoints are not deleted.
     """
 
     every_steps: int | None
@@ -30,9 +30,9 @@ class CheckpointSettings:
     top_k: int
 
 
-# At the end of an epoch one is written if that takes at most this share of the time since the last.
+# A checkpoint at the end of an epoch may take this fraction of the time since the last one.
 _MAX_SHARE: Final = 0.05
-_KEPT: Final = 2  # of the newest: if one is damaged, there is the one before
+_KEPT: Final = 2  # number of newest checkpoints: if one is damaged, the previous is used
 
 
 @final
@@ -40,9 +40,9 @@ class CheckpointManager:
     """Writes checkpoints when they are due.
 
     Args:
-        checkpoints: Where they lie.
-        settings: What the trainer was asked for.
-        capture: Returns the state of the fit as it is now, and the step.
+        checkpoints: The checkpoints of the run.
+        settings: When to write and what to delete.
+        capture: Function that returns the current state of the fit, and the step.
     """
 
     def __init__(
@@ -60,31 +60,31 @@ class CheckpointManager:
         self.newest: Path | None = None
 
     def is_due(self, step: int) -> bool:
-        """Say whether one is due within an epoch, after so many steps of the fit."""
+        """Return whether a checkpoint is due within an epoch, after this many steps of the fit."""
         every = self._settings.every_steps
         if every is not None and step % every == 0:
             return True
         return time.monotonic() - self._saved_at >= self._settings.every_seconds
 
     def is_worthwhile(self, rank: float) -> bool:
-        """Say whether one is due at the end of an epoch.
+        """Return whether a checkpoint is due at the end of an epoch.
 
         Args:
-            rank: Of the epoch: smaller is better, NaN is none.
+            rank: Rank of the epoch: smaller is better; NaN if it has none.
         """
         return self._is_among_best(rank) or (
             self._cost <= _MAX_SHARE * (time.monotonic() - self._saved_at)
         )
 
     def save(self, rank: float = math.nan, *, is_truncated: bool = False) -> bool:
-        """Write one; say whether that went well. If not, the ones before are untouched.
+        """Write a checkpoint; return whether it succeeded. If not, earlier ones are unchanged.
 
-        Warns when the disk is full, or whatever else the system says.
+        A failure, such as a full disk, is a warning.
 
         Args:
-            rank: Of the epoch that has just ended, NaN where none has.
-            is_truncated: Whether a limit has ended it, and the state is that of before: a longer
-                fit has no such epoch, so it takes no other's place among the best.
+            rank: Rank of the epoch that has just ended; NaN if none has.
+            is_truncated: Whether a limit has truncated the epoch, and the state is the one before
+                that. A longer fit has no such epoch, so it is not ranked among the best.
         """
         began = time.monotonic()
         checkpoint, step = self._capture()
@@ -115,6 +115,6 @@ class CheckpointManager:
         return len(best) < self._settings.top_k or any(rank < self._ranks[path] for path in best)
 
     def _best(self) -> list[Path]:
-        """Return the checkpoints of the best epochs, the best first, the earlier of equals."""
+        """Return the checkpoints of the best epochs, best first; of equals, the earlier first."""
         found = sorted(self._ranks, key=lambda path: (self._ranks[path], path.name))
         return found[: self._settings.top_k]

@@ -1,4 +1,4 @@
-"""Where a fit begins: in a new folder, or from a checkpoint of an earlier run."""
+"""Finds where a fit begins: in a new folder, or at a checkpoint of an earlier run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ResumePoint:
     """Where a fit begins.
 
     Args:
-        run_dir: The folder, held for this process.
-        checkpoint: What it goes on from; None: it begins anew.
-        earlier: The run that goes on in the same folder; None for a new one.
-        is_forced: Whether it goes on in spite of differences.
+        run_dir: The folder, locked by this process.
+        checkpoint: The checkpoint to continue from; None for a start from scratch.
+        earlier: The run that is continued in the same folder; None for a new run.
+        is_forced: Whether to continue even if data or settings differ.
     """
 
     run_dir: RunDir
@@ -43,15 +43,15 @@ class ResumePoint:
 
 
 def find_resume_point(resume: Resume, wanted: Path) -> ResumePoint:
-    """Find out where a fit begins, and take the folder.
+    """Return where a fit begins, with its folder locked.
 
     Args:
         resume: As in `Trainer.fit`.
-        wanted: The folder the run shall have.
+        wanted: The requested folder of the run.
 
     Raises:
         RunError: There is nothing to resume, or another process trains there.
-        FileError: A folder cannot be made or read.
+        FileError: A folder cannot be created or read.
     """
     if resume is None:
         return ResumePoint(claim_run_dir(wanted))
@@ -84,29 +84,29 @@ def _go_on(resume: str, run_dir: RunDir) -> ResumePoint:
 
 
 def best_checkpoint(checkpoints: Checkpoints) -> Checkpoint | None:
-    """Return the checkpoint of the best epoch, be it one cut short at the end of the run.
+    """Return the checkpoint of the best epoch, which may be truncated by the end of the run.
 
-    None where none is kept.
+    None if there is no such checkpoint.
     """
     ranks = ranks_of(checkpoints, cut=checkpoints.paths()[:1])
-    # The first of equals.
+    # Of equals, the first.
     best = min(ranks, key=lambda path: (ranks[path], path.name), default=None)
     return None if best is None else load_checkpoint(best)
 
 
 def ranks_of(checkpoints: Checkpoints, cut: Sequence[Path] = ()) -> dict[Path, float]:
-    """Return the rank of each sound checkpoint that ends an epoch; the best has the smallest.
+    """Return the rank of each intact checkpoint at the end of an epoch; the best has the smallest.
 
     Args:
-        checkpoints: Of a run.
-        cut: Those that count, too, where a limit has cut their epoch short.
+        checkpoints: The checkpoints of a run.
+        cut: Checkpoints to include even if a limit has truncated their epoch.
     """
     ranks: dict[Path, float] = {}
     for path in checkpoints.paths():
         state = checkpoints.read_state(path)
         rank = state.get("rank")
         is_wanted = path in cut or state.get("position", {}).get("index") == 0
-        if is_wanted and rank is not None and rank == rank:  # noqa: PLR0124  NaN is no rank
+        if is_wanted and rank is not None and rank == rank:  # noqa: PLR0124  NaN is not a rank
             ranks[path] = rank
     return ranks
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and how it gets there whole."""
+"""The folder of a run: its files, and how they are written atomically."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ class RunDir:
         return str(self.path / name)
 
     def begin(self, run: Run, model: keras.Model) -> None:
-        """Write what is known before the first step."""
+        """Write the files that are known before the first step."""
         replace_text(self.file(CONFIG_FILE), yaml.safe_dump(_plain(run.config), sort_keys=False))
         replace_text(self.file(ENVIRONMENT_FILE), json.dumps(_plain(run.environment), indent=2))
         run.save(self.path)
         self.save_model(model)
 
     def save_model(self, model: keras.Model) -> None:
-        """Write the layers of the model, without weights, where it can tell them."""
+        """Write the architecture of the model, without weights, if the model has a config."""
         try:
             replace_text(self.file(MODEL_FILE), model.to_json())
         except (TypeError, ValueError, NotImplementedError):
-            # A subclassed model without get_config can be trained; only `kerash5 test --run` cannot
-            # make it again.
+            # A subclassed model without get_config can be trained, but `kerash5 test --run` cannot
+            # rebuild it.
             (self.path / MODEL_FILE).unlink(missing_ok=True)
 
     def save_weights(self, model: keras.Model, name: str) -> None:
-        """Save the weights of a built model, whole or not at all; a failure leaves the old ones.
+        """Save the weights of a built model atomically; a failure leaves the old file unchanged.
 
         Raises:
             OSError: They cannot be written.
@@ -67,28 +67,28 @@ class RunDir:
         with _taken_as_built(model):
             write_weights(model, self.path / name)
 
-    def hold(self, name: str, other: str) -> None:
-        """Give what a file holds now another name; it will be replaced."""
+    def link(self, name: str, other: str) -> None:
+        """Link the current content of a file under another name, before the file is replaced."""
         self.remove(other)
         link(self.path / name, self.path / other)
 
     def replace(self, name: str, content: Path | None) -> None:
-        """Make a file a copy of another one; None: there is none of it."""
+        """Replace a file by a copy of `content`; None deletes the file."""
         if content is None:
             self.remove(name)
             return
         copy(content, self.path / name)
 
     def remove(self, name: str) -> None:
-        """Delete a file of the run, if it is there."""
+        """Delete a file of the run, if it exists."""
         (self.path / name).unlink(missing_ok=True)
 
     def load_weights(self, model: keras.Model, name: str) -> None:
-        """Give a built model the weights saved here.
+        """Load saved weights of this run into a built model.
 
         Raises:
-            FileMissingError: They are not there.
-            FileError: They do not fit.
+            FileMissingError: The file does not exist.
+            FileError: The weights do not fit the model.
         """
         if not (self.path / name).exists():
             best = self.path / BEST_WEIGHTS
@@ -107,16 +107,16 @@ class RunDir:
 
 
 def write_weights(model: keras.Model, path: Path) -> None:
-    """Write the weights of a built model to a file, whole or not at all.
+    """Write the weights of a built model to a file atomically.
 
-    In memory first, for HDF5 that meets a full disk crashes when the process exits.
+    The file is built in memory, because HDF5 on a full disk crashes when the process exits.
 
     Args:
         model: The model.
         path: The file, which is replaced.
 
     Raises:
-        OSError: The file cannot be written; one that was there is unchanged.
+        OSError: The file cannot be written; an existing file is unchanged.
     """
     image = _Image()
     model.save_weights(image)
@@ -126,7 +126,7 @@ def write_weights(model: keras.Model, path: Path) -> None:
 
 @final
 class _Image(io.BytesIO):
-    """The file in memory that Keras writes to, which looks at the ending of its name."""
+    """The file in memory that Keras writes to; Keras checks the extension of its name."""
 
     def __str__(self) -> str:
         return "image.weights.h5"
@@ -134,7 +134,7 @@ class _Image(io.BytesIO):
 
 @contextmanager
 def _taken_as_built(model: keras.Model) -> Iterator[None]:
-    """Let Keras save and load the weights of a model without `call`, which it never calls built."""
+    """Let Keras save and load weights of a model without `call`, which it never marks as built."""
     was_built = model.built
     model.built = True
     try:
@@ -153,16 +153,16 @@ def unsaved(path: Path) -> FileError:
 
 
 def wanted_path(asked: str | os.PathLike[str] | None, model_name: str) -> Path:
-    """Return the folder a run shall have: the one asked for, or runs/MODEL."""
+    """Return the requested folder of a run: `asked`, or runs/MODEL."""
     wanted = Path(asked if asked is not None else Path("runs") / model_name)
     return wanted if wanted.name else wanted.resolve()  # "." has no name to add a number to
 
 
 def claim_run_dir(wanted: Path) -> RunDir:
-    """Make the folder of a new run.
+    """Create and lock the folder of a new run.
 
-    One that holds a run already, or in which another process trains, is left alone, and a number
-    is added to the name.
+    If the folder already contains a run, or another process trains in it, a number is added to the
+    name.
 
     Raises:
         FileError: It cannot be made.
@@ -179,7 +179,7 @@ def claim_run_dir(wanted: Path) -> RunDir:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder where there is none.
+    """Create a folder if it does not exist.
 
     Raises:
         FileError: It cannot be made.
@@ -194,7 +194,7 @@ def make_folder(path: Path) -> Path:
 
 
 def reopen_run_dir(path: Path) -> RunDir:
-    """Open the folder of a run that shall go on.
+    """Open and lock the folder of a run to continue.
 
     Raises:
         RunError: Another process trains in it.
@@ -208,7 +208,7 @@ def reopen_run_dir(path: Path) -> RunDir:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  YAML and JSON, whatever they hold
-    """Return a value as YAML and JSON can hold it."""
+    """Return a value as plain YAML and JSON values."""
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A fit between two steps, as a checkpoint; and a fit put back to where a checkpoint was."""
+"""Captures the state of a fit between two steps as a checkpoint, and restores it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from kerash5.train.state._state import (
 )
 
 Callbacks = Sequence[keras.callbacks.Callback]
-# Where these differ, the batches of an epoch are others: it cannot go on in its middle.
+# If these differ, the batches of an epoch differ: it cannot be continued in its middle.
 _BATCHES: Final = ("data", "steps_per_epoch", "is_overfitting")
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What a fit has counted so far, besides its variables.
+    """The state of a fit outside its variables.
 
     Args:
-        epochs: That have ended.
-        best_epoch: Of them; None before the first.
-        seconds: Of the whole run.
-        callbacks: What callbacks have counted, and the weights they keep.
-        learning_rate: As it is now; None where a schedule decides.
+        epochs: The epochs that have ended.
+        best_epoch: The best of them; None before the first.
+        seconds: Duration of the whole run.
+        callbacks: Counters of callbacks, and the weights they store.
+        learning_rate: The current learning rate; None if a schedule sets it.
     """
 
     epochs: tuple[Epoch, ...]
@@ -61,7 +61,7 @@ def read_counters(
     best_epoch: int | None,
     seconds: float,
 ) -> Counters:
-    """Return what a fit has counted."""
+    """Return the state of a fit outside its variables."""
     number = _learning_rate_number(model)
     rate = None
     if number is not None:
@@ -76,14 +76,14 @@ def take_snapshot(
     files: Mapping[str, Path],
     **state: object,
 ) -> Checkpoint:
-    """Return a fit as a checkpoint. The variables must be current.
+    """Return the state of a fit as a checkpoint. The variables must be current.
 
     Args:
         current: The model, with its optimizer and metrics.
-        position: Where it is.
-        counted: What it has counted.
-        files: What belongs to it and lies in files.
-        **state: What else to note, as JSON has it.
+        position: The position of the fit.
+        counted: The state outside its variables.
+        files: Files that belong to the checkpoint, by name.
+        **state: Further JSON values.
     """
     arrays = current.capture()
     number = _learning_rate_number(current.model)
@@ -112,11 +112,11 @@ def take_snapshot(
 def restore_snapshot(
     current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint
 ) -> list[str]:
-    """Give model, callbacks and random generators the state of a checkpoint.
+    """Restore model, callbacks and random generators from a checkpoint.
 
     Returns:
-        Callbacks that count, and of which the checkpoint knows nothing; what the steps held in
-        Python and has no place any more.
+        Names of callbacks with state that are missing in the checkpoint, and of Python state of the
+        steps that no longer exists.
 
     Raises:
         RunError: The variables do not fit.
@@ -129,10 +129,10 @@ def restore_snapshot(
 
 
 def restore_partial(current: ModelState, callbacks: Callbacks, checkpoint: Checkpoint) -> list[str]:
-    """As `restore_snapshot`, but for variables outside the model's weights that do not fit.
+    """Restore like `restore_snapshot`, but skip variables that do not fit, except weights.
 
     Returns:
-        The groups of variables that begin anew.
+        The groups of variables that were not restored.
     """
     current.build_optimizers(checkpoint.state.get("optimizers", {}))
     left = []
@@ -148,15 +148,15 @@ def restore_partial(current: ModelState, callbacks: Callbacks, checkpoint: Check
 
 
 def check_weights(current: ModelState, checkpoint: Checkpoint) -> None:
-    """Raise `RunError` if a checkpoint's weights are not those of this model."""
+    """Raise `RunError` if a checkpoint's weights do not fit this model."""
     current.check(checkpoint.arrays, groups=(WEIGHTS,))
 
 
 def compare(checkpoint: Checkpoint, now: Mapping[str, Any], *, is_forced: bool) -> list[str]:
-    """Return how the fit of a checkpoint differs from the one at hand; in words.
+    """Return descriptions of how the fit of a checkpoint differs from the current one.
 
     Raises:
-        RunError: It differs, and nobody said that this does not matter.
+        RunError: It differs, and `is_forced` is not set.
     """
     found = compare_fits(checkpoint.state["fingerprint"], now)
     if found and not is_forced:
@@ -174,7 +174,7 @@ def other_fit(path: str, found: str, cure: str) -> RunError:
 
 
 def position_of(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Position:
-    """Return where to go on: in the middle of the epoch only where its batches are the same."""
+    """Return where to continue: in the middle of the epoch only if its batches are the same."""
     position = Position(**checkpoint.state["position"])
     then = checkpoint.state["fingerprint"]
     if any(then.get(key) != now.get(key) for key in _BATCHES) or changes_of_content(then, now):
@@ -183,12 +183,12 @@ def position_of(checkpoint: Checkpoint, now: Mapping[str, Any]) -> Position:
 
 
 def epochs_of(checkpoint: Checkpoint) -> tuple[Epoch, ...]:
-    """Return the epochs that had ended."""
+    """Return the epochs that had ended at the checkpoint."""
     return tuple(Epoch(**epoch) for epoch in checkpoint.state["epochs"])
 
 
 def _learning_rate_number(model: keras.Model) -> int | None:
-    """Return the place of the learning rate among the optimizer's variables."""
+    """Return the index of the learning rate among the optimizer's variables."""
     optimizer = model.optimizer
     names = [] if optimizer is None else [variable.name for variable in optimizer.variables]
     return names.index("learning_rate") if "learning_rate" in names else None

@@ -50,7 +50,7 @@ class PlainEngine(AbstractEngine):
         """Return the logs of the last step, which Keras has already selected."""
         return {**super().metrics(), **read_metrics(self._logs)}
 
-    def why_not_held(self) -> str | None:
+    def why_not_on_device(self) -> str | None:
         """Return why rows cannot be cached on the device."""
         return "this engine reads batches from the host"
 

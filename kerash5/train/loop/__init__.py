@@ -1,1 +1,1 @@
-"""The trainer's own loop: batches of the plan into an engine, and who is told of it."""
+"""The trainer's own loop: feeds batches of the plan to an engine, and calls event handlers."""

@@ -1,4 +1,4 @@
-"""Which epoch is the best so far, by one metric."""
+"""Ranks epochs by one metric, to find the best so far."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from kerash5._errors import RunError
 from kerash5._run import Epoch
 
-# Words in the names of Keras' metrics; a metric with none of them is better when smaller.
+# Words in names of Keras' metrics that are better when larger; others are better when smaller.
 _LARGER_IS_BETTER: Final = (
     *("acc", "auc", "precision", "recall", "sensitivity", "specificity", "f1", "fbeta", "iou"),
     *("io_u", "r2", "similarity", "correlation", "true_positives", "true_negatives"),
@@ -22,9 +22,9 @@ MODES: Final = ("auto", "min", "max")
 
 
 def is_larger_better(monitor: str, mode: Mode = "auto") -> bool:
-    """Say whether a metric is better when larger: by `mode`, or by its name where that is "auto".
+    """Return whether a metric is better when larger: by `mode`, or by its name if that is "auto".
 
-    Accuracies and their like are.
+    By name, accuracies and similar metrics are better when larger.
     """
     if mode != "auto":
         return mode == "max"
@@ -32,11 +32,12 @@ def is_larger_better(monitor: str, mode: Mode = "auto") -> bool:
 
 
 def choose_monitor(monitor: str, names: Iterable[str]) -> str:
-    """Return the metric that decides where nobody named one: the usual one, or one like it.
+    """Return the default monitor: the usual metric, or a similar one if that is not reported.
 
     Args:
         monitor: "loss" or "val_loss".
-        names: Of all metrics, in order; a model's own step may report no loss of that name.
+        names: Names of all reported metrics, in order. A model's own train_step may report no loss
+            of that name.
     """
     known = list(names)
     if monitor in known or not known:
@@ -47,15 +48,15 @@ def choose_monitor(monitor: str, names: Iterable[str]) -> str:
 
 
 def rank(monitor: str, epoch: Epoch, mode: Mode = "auto") -> float:
-    """Return a number that is smaller for a better epoch, and NaN where there is none.
+    """Return a number that is smaller for a better epoch; NaN if the metric is NaN.
 
     Args:
         monitor: The metric.
-        epoch: What it did.
+        epoch: The results of the epoch.
         mode: As in `Trainer`.
 
     Raises:
-        RunError: The metric is none of this run, or an array.
+        RunError: The metric is not one of this run, or an array.
     """
     if monitor not in epoch.metrics:
         known = ", ".join(map(repr, sorted(epoch.metrics)))
@@ -67,7 +68,7 @@ def rank(monitor: str, epoch: Epoch, mode: Mode = "auto") -> float:
 
 
 def describe_array_monitor(monitor: str) -> str:
-    """Say why an array cannot decide which epoch is the best, and what can."""
+    """Return the error message for a monitored metric that is an array."""
     return (
         f"monitor={monitor!r} is an array, and the best epoch is decided by one number; compile "
         "the model with a metric that returns one, such as keras.metrics.F1Score(average='macro') "
@@ -76,12 +77,12 @@ def describe_array_monitor(monitor: str) -> str:
 
 
 def is_best(monitor: str, epoch: Epoch, earlier: Sequence[Epoch], mode: Mode = "auto") -> bool:
-    """Say whether an epoch is better than all before it.
+    """Return whether an epoch is better than all before it.
 
-    The first is the best so far, whatever it is; after that any number is better than NaN.
+    The first epoch is the best so far, even with NaN; after that any number is better than NaN.
 
     Raises:
-        RunError: The metric is none of this run.
+        RunError: The metric is not one of this run.
     """
     now = rank(monitor, epoch, mode)
     ranks = [rank(monitor, past, mode) for past in earlier if monitor in past.metrics]

@@ -1,6 +1,6 @@
-"""The hooks of Keras callbacks, called by our loop as `fit` would call them.
+"""Calls the methods of Keras callbacks from our loop, as `fit` would.
 
-Which callbacks need to see every step is decided here, and what that costs is said here.
+It also decides which callbacks must be called after every step, and describes what that costs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kerash5._run import Metrics
 from kerash5.train.engines.common._logs import to_arrays
 from kerash5.train.engines.common._private import pop_initial_epoch
 
-# `on_batch_*` are the old names, which Keras' own hooks call.
+# `on_batch_*` are old names, which Keras' own methods call.
 _STEP_HOOKS: Final = (
     "on_train_batch_begin",
     "on_train_batch_end",
@@ -28,10 +28,10 @@ class Hooks:
     """The callbacks of one fit.
 
     Args:
-        callbacks: Those of the user.
-        model: What they see as `self.model`.
-        num_epochs: What they see as `self.params["epochs"]`.
-        num_steps: Steps of an epoch, as `self.params["steps"]`.
+        callbacks: Callbacks of the user.
+        model: Their `self.model`.
+        num_epochs: Their `self.params["epochs"]`.
+        num_steps: Steps per epoch: their `self.params["steps"]`.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class Hooks:
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """All of them, with the `History` that Keras adds."""
+        """All callbacks, including the `History` that Keras adds."""
         return list(self.list.callbacks)
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a callback has asked for the end of the training."""
+        """Whether a callback has set `stop_training`."""
         return bool(self._model.stop_training)
 
     def withdraw_stop(self) -> None:
-        """Go on although a callback has asked for the end; it may ask again."""
+        """Reset `stop_training`; a callback may set it again."""
         self._model.stop_training = False
 
     def describe(self) -> str | None:
-        """Say which callbacks need every step, and what that costs; None if none does."""
+        """Return a description of the callbacks that need every step; None if none does."""
         if not self.waiting:
             return None
         names = ", ".join(sorted({type(callback).__name__ for callback in self.waiting}))
@@ -82,9 +82,9 @@ class Hooks:
         )
 
     def begin_training(self) -> int:
-        """Call `on_train_begin`; return the epoch at which a callback has `fit` begin, or 0."""
+        """Call `on_train_begin`; return the initial epoch that a callback has set, or 0."""
         self._model.stop_training = False
-        pop_initial_epoch(self._model)  # of an earlier fit, where Keras leaves it
+        pop_initial_epoch(self._model)  # of an earlier fit; Keras does not delete it
         self.list.on_train_begin()
         return pop_initial_epoch(self._model)
 
@@ -97,7 +97,7 @@ class Hooks:
         self.list.on_epoch_begin(epoch)
 
     def end_epoch(self, epoch: int, logs: Metrics) -> Metrics:
-        """Call `on_epoch_end`; return the logs with what callbacks have put in."""
+        """Call `on_epoch_end`; return the logs with entries that callbacks added."""
         changed = to_arrays(logs)
         self.list.on_epoch_end(epoch, changed)
         return changed
@@ -110,7 +110,7 @@ class Hooks:
     def end_steps(self, first: int, count: int, logs: Metrics) -> None:
         """Call `on_train_batch_end` for each of these steps of the epoch.
 
-        All of them get the averages as they are after the last.
+        All of them get the averages after the last step.
         """
         for index in range(first, first + count):
             self.list.on_train_batch_end(index, to_arrays(logs))
@@ -118,7 +118,7 @@ class Hooks:
 
 @final
 class SparseEarlyStopping(keras.callbacks.EarlyStopping):
-    """Counts the epochs that were validated; Keras' own warns of each that was not."""
+    """Counts only validated epochs; Keras' own class warns for each epoch that is not."""
 
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         """Count an epoch whose logs have the metric."""
@@ -127,7 +127,7 @@ class SparseEarlyStopping(keras.callbacks.EarlyStopping):
 
 
 def _watches_steps(callback: keras.callbacks.Callback) -> bool:
-    """Say whether a callback has a hook that is called for each step."""
+    """Return whether a callback overrides a method that is called for each step."""
     base = keras.callbacks.Callback
     return any(
         getattr(getattr(callback, name), "__func__", None) is not getattr(base, name)

@@ -1,4 +1,4 @@
-"""What a trainer is handed as data, by role; and calling Keras with it."""
+"""The data sets of a trainer by role, and calls of Keras with them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ T = TypeVar("T")
 def parts(
     data: Data, validation: H5Dataset | None = None
 ) -> tuple[H5Dataset, H5Dataset | None, H5Dataset | None]:
-    """Return what to train, validate and test on.
+    """Return the data sets for training, validation and test.
 
     Args:
-        data: A data module, or what to train on.
-        validation: What to validate on, where `data` does not say it.
+        data: A data module, or the training data set.
+        validation: The validation data set, if `data` is a data set.
 
     Raises:
-        OptionError: It is something else than a data module or a data set, or both say what to
-            validate on.
+        OptionError: `data` is neither a data module nor a data set, or both arguments give
+            validation data.
     """
     _check_kind(data)
     if isinstance(data, H5Dataset):
@@ -57,11 +57,11 @@ def _check_validation(train: H5Dataset, validation: object) -> None:
 
 
 def choose(data: Data, role: str) -> H5Dataset:
-    """Return the data set of a role, or the one data set there is.
+    """Return the data set of a role; a data set is returned unchanged.
 
     Raises:
-        RunError: The data module has none for this role.
-        OptionError: It is something else than a data module or a data set.
+        RunError: The data module has no data for this role.
+        OptionError: `data` is neither a data module nor a data set.
     """
     _check_kind(data)
     if isinstance(data, H5Dataset):
@@ -86,11 +86,11 @@ def _check_kind(data: object) -> None:
 
 
 def check_has_labels(data: Data, test: H5Dataset) -> None:
-    """Raise `RunError` if there is nothing to compare the answers with.
+    """Raise `RunError` if the test data have no labels to compare predictions with.
 
     Args:
-        data: What was given to the trainer.
-        test: What to test on.
+        data: The data given to the trainer.
+        test: The test data set.
     """
     if isinstance(data, H5DataModule) and data.train.has_labels and not test.has_labels:
         raise RunError(
@@ -100,10 +100,10 @@ def check_has_labels(data: Data, test: H5Dataset) -> None:
 
 
 def balance_weights(train: H5Dataset) -> dict[int, float]:
-    """Return the weights of classes so that all classes of the rows served weigh the same.
+    """Return class weights that give all classes of the served rows the same total weight.
 
     Raises:
-        OptionError: y is no single column of class labels, or a transform may change it.
+        OptionError: y is not a single column of class labels, or a transform may change it.
     """
     if train.num_classes is None or train.is_transformed:
         reason = "a transform may change y" if train.is_transformed else "y holds no class labels"
@@ -118,7 +118,7 @@ def balance_weights(train: H5Dataset) -> dict[int, float]:
 
 
 def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
-    """Return the first so many batches, in the given order: for evaluation."""
+    """Return the data set of the first `count` batches, in the given order, for evaluation."""
     if count >= len(dataset):
         return dataset
     served = dataset.plan.rows_to_serve
@@ -127,7 +127,7 @@ def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
 
 
 def describe_data(data: Data, validation: H5Dataset | None = None) -> dict[str, Any]:
-    """Return what config.yaml says about the data."""
+    """Return the description of the data in config.yaml."""
     if isinstance(data, H5DataModule):
         return data.config()
     described = {"described": data.describe()}
@@ -135,7 +135,7 @@ def describe_data(data: Data, validation: H5Dataset | None = None) -> dict[str, 
 
 
 def call_keras(function: Callable[[], T], *datasets: H5Dataset | None) -> T:
-    """Call Keras; if a data set failed, raise its own error, for which TensorFlow puts another."""
+    """Call Keras; if a data set failed, raise its own error, which TensorFlow replaces."""
     used = [dataset for dataset in datasets if dataset is not None]
     for dataset in used:
         dataset.error = None
@@ -148,4 +148,4 @@ def call_keras(function: Callable[[], T], *datasets: H5Dataset | None) -> T:
         raise
     finally:
         for dataset in used:
-            dataset.release()  # TensorFlow keeps what it was given, threads and windows with it
+            dataset.release()  # TensorFlow references the data set, with its threads and windows

@@ -1,4 +1,4 @@
-"""Rows that live on the device: a step is then told their places, and picks them itself."""
+"""Rows cached on the device: a step gets row positions, and gathers its rows there."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kerash5.train.engines.common._stack import count_bytes, fill, leaves_of
 
 DeviceCache = float | str | bool
 
-# As much as a stack of batches may take: a model and its data are small, or this is no matter.
+# The same limit as for a stack of batches; larger data gain little from being on the device.
 _AUTO_BYTES: Final = 32 << 20
-_AUTO_FREE_SHARE: Final = 0.25  # of the memory of a GPU, and of the host's
+_AUTO_FREE_SHARE: Final = 0.25  # fraction of the GPU's and of the host's free memory
 
 
 @final
@@ -28,8 +28,8 @@ class DeviceRows:
     """The rows of a data set on the device. Made by `put_rows_on_device`.
 
     Args:
-        train: What they are of.
-        rows: Their numbers, in the order in which they lie there.
+        train: The data set.
+        rows: Row numbers in the order of the rows on the device.
     """
 
     def __init__(self, train: H5Dataset, rows: NDArray[np.int64]) -> None:
@@ -39,7 +39,7 @@ class DeviceRows:
         self._sorted = rows[self._order]
 
     def places(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int32]]:
-        """Yield the places of each batch's rows, shape (rows,), as `H5Dataset.batches` the rows.
+        """Yield each batch's row positions, shape (rows,), in the order of `H5Dataset.batches`.
 
         Raises:
             FileChangedError: A file changed since it was opened.
@@ -58,7 +58,7 @@ def parse_device_cache(device_cache: DeviceCache) -> int | None:
     """Return the bytes that rows may take on the device; None for "auto".
 
     Raises:
-        OptionError: It is no size.
+        OptionError: It is not a size.
     """
     if device_cache == "auto":
         return None
@@ -73,22 +73,22 @@ def parse_device_cache(device_cache: DeviceCache) -> int | None:
 def put_rows_on_device(
     engine: AbstractEngine, train: H5Dataset, limit: int | None, batch: Batch, most_rows: int | None
 ) -> tuple[DeviceRows | None, str]:
-    """Put the rows of a data set on the device, where that is possible and worth it.
+    """Copy the rows of a data set to the device, if that is possible and worthwhile.
 
     Args:
-        engine: Built.
-        train: What it will be trained on.
-        limit: Bytes that may be taken; None: 32 MiB, or a quarter of a GPU's free memory, but no
-            more than a quarter of the host's, and no rows for a fit that will not see each once.
-        batch: One of its batches.
-        most_rows: How many rows the fit will ask for at most, repeats included; None: no limit.
+        engine: A built engine.
+        train: The training data.
+        limit: Maximum bytes. None: 32 MiB, or a quarter of a GPU's free memory, but no more than a
+            quarter of the host's; and no rows if the fit uses fewer rows than the data set has.
+        batch: One batch of the data set.
+        most_rows: Maximum number of rows that the fit will use, including repeats; None: no limit.
 
     Returns:
-        The rows, or None; and in words what has been done, or why not.
+        The rows, or None; and a description of what was done, or why not.
     """
     num_bytes = count_bytes(batch) // len(leaves_of(batch)[0]) * train.num_rows
     most = _auto_limit(engine) if limit is None else limit
-    reason = engine.why_not_held() or _why_not(train)
+    reason = engine.why_not_on_device() or _why_not(train)
     if reason is None and limit is None and most_rows is not None and most_rows < train.num_rows:
         reason = f"the fit asks for {most_rows:,} of {train.num_rows:,} rows"
     if reason is None and num_bytes > most:
@@ -97,7 +97,7 @@ def put_rows_on_device(
         return None, f"rows are not kept on the device: {reason}"
     train.warn()
     rows = train.rows_in_order()
-    engine.hold(_read_all(train, len(rows)))
+    engine.put_rows_on_device(_read_all(train, len(rows)))
     train.release()
     return DeviceRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
 
@@ -124,9 +124,9 @@ def _read_all(train: H5Dataset, count: int) -> Batch:
 
 
 def _auto_limit(engine: AbstractEngine) -> int:
-    """Return how many bytes rows may take that nobody has asked to be kept."""
+    """Return the limit in bytes for device_cache="auto"."""
     free = engine.free_device_bytes()
     if free is None:
         return _AUTO_BYTES
-    # All rows are in the host's memory for a moment.
+    # All rows are briefly in the host's memory as well.
     return int(min(free, psutil.virtual_memory().available) * _AUTO_FREE_SHARE)

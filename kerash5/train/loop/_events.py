@@ -1,6 +1,6 @@
-"""What the loop tells those who record, save, log or show: after steps, validations and epochs.
+"""Events of the loop, for handlers that record, save, log or show progress.
 
-Not Keras callbacks: those may change the training and are called through `_callbacks`.
+These are not Keras callbacks, which may change the training; `_callbacks` calls those.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from kerash5._run import Epoch, Metrics
 @final
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a fit has come.
+    """The progress of a fit.
 
     Args:
-        epoch: From 0.
-        index: Steps of this epoch that are done.
-        steps_per_epoch: Of all that are due.
-        num_epochs: Epochs that are due; None where something else ends the fit.
-        num_rows: Rows of this epoch trained on so far.
-        seconds: Of training in this epoch so far, without validation; the device may be behind.
-        input_wait_seconds: Of them, those in which the next batch was not there yet.
-        metrics: Returns the running averages of the epoch; waits for the device.
-        learning_rate: Returns the rate of the next step, None without an optimizer; waits for the
-            device.
+        epoch: Number of the epoch, from 0.
+        index: Number of completed steps of this epoch.
+        steps_per_epoch: Number of steps in an epoch.
+        num_epochs: Number of epochs of the fit; None if another limit ends it.
+        num_rows: Number of rows of this epoch trained on so far.
+        seconds: Training time in this epoch so far, without validation; the device may lag behind.
+        input_wait_seconds: The part of `seconds` spent waiting for the next batch.
+        metrics: Function that returns the running averages of the epoch; waits for the device.
+        learning_rate: Function that returns the rate of the next step, None without an optimizer;
+            waits for the device.
     """
 
     epoch: int
@@ -42,36 +42,36 @@ class Progress:
 
     @property
     def step(self) -> int:
-        """Steps done in all epochs."""
+        """Number of completed steps in all epochs."""
         return self.epoch * self.steps_per_epoch + self.index
 
 
 class EventHandler:
-    """Is told what has happened; every method does nothing unless a child says otherwise.
+    """Base of event handlers; the methods do nothing unless a subclass implements them.
 
-    `every_steps` is a number of steps after which it must be told, whatever the engine would
-    rather run at once; None takes what comes.
+    `every_steps` is the maximum number of steps between two calls of `after_steps`; None: the
+    engine decides how many steps it runs at once.
     """
 
     every_steps: int | None = None
 
     def begin_epoch(self, progress: Progress) -> None:
-        """Hear that an epoch begins, or goes on where an earlier process left it."""
+        """Called when an epoch begins, or is continued by a resumed fit."""
 
     def after_steps(self, progress: Progress) -> None:
-        """Hear that some steps have been dispatched. Called often: be quick, ask for no metrics."""
+        """Called after steps were dispatched. It must be fast: do not read metrics at each call."""
 
     def after_check(self, progress: Progress, metrics: Metrics) -> None:
-        """Hear the metrics of a validation within the epoch; their names begin with "val_"."""
+        """Called after a validation within the epoch; names of its metrics begin with "val_"."""
 
     def before_truncation(self) -> None:
-        """Hear that steps or time are used up, and the epoch will be ended before its last step."""
+        """Called when a limit of steps or time will end the epoch before its last step."""
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Hear what an epoch did, before Keras callbacks do."""
+        """Called with the results of an epoch, before the Keras callbacks' `on_epoch_end`."""
 
     def after_epoch(self, progress: Progress) -> None:
-        """Hear that Keras callbacks have had their say: the next epoch is due."""
+        """Called after the Keras callbacks' `on_epoch_end`, before the next epoch."""
 
     def close(self) -> None:
-        """Let go of everything: the fit is over, well or not."""
+        """Release all resources; called when the fit is over, also after an error."""

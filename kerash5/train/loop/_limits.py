@@ -1,6 +1,6 @@
-"""How long a fit goes on, how much of the data it sees, and how often it validates.
+"""The limits of a fit: its length, the batches it uses, and how often it validates.
 
-Arithmetic only: what the trainer was asked for becomes whole numbers of steps once, here.
+Arithmetic only: the options of the trainer are converted to whole numbers of steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
 from kerash5._options import TrainerOptions
 
-Share = int | float  # a number of batches, or a fraction of them
+Share = int | float  # a number of batches, or a fraction of all
 Duration = str | float | timedelta
 
 DEFAULT_EPOCHS: Final = 10
@@ -26,21 +26,21 @@ _CLOCK_PARTS: Final = (86400.0, 3600.0, 60.0, 1.0)  # Lightning's DD:HH:MM:SS
 @final
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What ends a fit, and what it uses of the data. Made by `parse_limits`.
+    """The limits of a fit. Made by `parse_limits`.
 
     Args:
-        max_epochs: Epochs, all of them together; None for no limit.
-        max_steps: Optimizer steps, likewise.
-        max_seconds: Of the whole run, over all its resumed parts; None for no limit.
-        train_batches: Of each epoch: a number, a fraction, or None for all.
-        validation_batches: Likewise; 0 for no validation.
-        test_batches: Likewise, of the test data.
-        overfit_batches: Train on these batches of epoch 0, in every epoch; None for none of that.
-        check_interval: Validate after so many steps, or such a fraction of an epoch; and at its
+        max_epochs: Number of epochs of the whole run; None for no limit.
+        max_steps: Number of steps of the whole run; None for no limit.
+        max_seconds: Duration of the whole run, including all resumed parts; None for no limit.
+        train_batches: Batches of each epoch to train on: a number, a fraction, or None for all.
+        validation_batches: Batches to validate on, in the same forms; 0 for no validation.
+        test_batches: Batches to test on, in the same forms.
+        overfit_batches: In every epoch, train on only these batches of epoch 0; None disables it.
+        check_interval: Validate after this many steps, or this fraction of an epoch; and at its
             end.
-        sanity_steps: Batches to validate on before the first step.
-        min_epochs: Epochs before which no callback ends the fit.
-        epochs_per_check: Validate in every so many epochs only.
+        sanity_steps: Number of batches to validate on before the first step.
+        min_epochs: Number of epochs before which no callback can stop the fit.
+        epochs_per_check: Validate in every `epochs_per_check`-th epoch only.
     """
 
     max_epochs: int | None = DEFAULT_EPOCHS
@@ -56,35 +56,35 @@ class Limits:
     epochs_per_check: int = 1
 
     def steps_per_epoch(self, available: int) -> int:
-        """Return how many of the batches of an epoch are trained on."""
+        """Return the number of batches of an epoch that are trained on."""
         share = self.overfit_batches if self.overfit_batches is not None else self.train_batches
         return _count(share, available)
 
     def num_epochs(self, available: int) -> int | None:
-        """Return after how many epochs, begun or done, the fit ends; None where only time tells."""
+        """Return the number of epochs, including a partial one; None if only time limits it."""
         known = [] if self.max_epochs is None else [self.max_epochs]
         if self.max_steps is not None:
             known.append(math.ceil(self.max_steps / self.steps_per_epoch(available)))
         return min(known, default=None)
 
     def validation_steps(self, available: int) -> int:
-        """Return how many batches of the validation data are used."""
+        """Return the number of validation batches used."""
         share = self.validation_batches
         return _count(self.overfit_batches if share is None else share, available)
 
     def test_steps(self, available: int) -> int:
-        """Return how many batches of the test data are used."""
+        """Return the number of test batches used."""
         return _count(self.test_batches, available)
 
     def is_validated(self, epoch: int) -> bool:
-        """Say whether there is a validation in an epoch, counted from 0, as in Keras' `fit`."""
+        """Return whether an epoch, counted from 0, is validated, as in Keras' `fit`."""
         return (epoch + 1) % self.epochs_per_check == 0
 
     def check_steps(self, steps_per_epoch: int) -> int:
-        """Return after how many steps of an epoch validation is due, within the epoch.
+        """Return the number of steps between validations within an epoch.
 
         Raises:
-            OptionError: It would never be.
+            OptionError: No validation would be due in an epoch.
         """
         steps = _count(self.check_interval, steps_per_epoch, is_capped=False)
         if steps > steps_per_epoch:
@@ -96,10 +96,10 @@ class Limits:
 
 
 def parse_limits(options: TrainerOptions) -> Limits:
-    """Check the trainer's limits.
+    """Return the checked limits of the trainer.
 
     Raises:
-        OptionError: One of them makes no sense; the message names it.
+        OptionError: A limit is invalid; the message names it.
     """
     check_count("max_epochs", options.max_epochs, "the number of passes over the data")
     check_count("min_epochs", options.min_epochs, "a number of passes over the data")
@@ -142,7 +142,7 @@ def _parse_max_time(max_time: Duration | None) -> float | None:
 
 
 def _parse_max_epochs(options: TrainerOptions) -> int | None:
-    """Return the number of epochs, of which there are 10 where nothing else limits a fit."""
+    """Return the number of epochs: 10 by default if nothing else limits the fit."""
     most, least = options.max_epochs, options.min_epochs or 0
     if most is None and options.max_steps is None and options.max_time is None:
         most = max(DEFAULT_EPOCHS, least)
@@ -162,7 +162,7 @@ def parse_duration(name: str, value: Duration) -> float:
     """Return seconds from a number of them, "90s", "10min", "1.5h", "DD:HH:MM:SS" or a timedelta.
 
     Raises:
-        OptionError: It is nothing of the kind, or not more than 0.
+        OptionError: The value has none of these forms, or is not positive.
     """
     seconds = _parse_seconds(value)
     if seconds is None or not 0 < seconds < math.inf:

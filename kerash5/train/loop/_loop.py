@@ -1,7 +1,7 @@
-"""The trainer's own loop: batches of the plan, in order, into an engine.
+"""The trainer's own loop: feeds batches of the plan, in order, to an engine.
 
-Where it is, is a `Position`, and everything follows from that. It knows of no files: what is
-recorded, saved and shown is the affair of its event_handlers.
+Its whole state is a `Position`. Recording, checkpointing and progress output are done by event
+handlers.
 """
 
 from __future__ import annotations
@@ -34,22 +34,24 @@ class Loop:
     """Runs the steps of a fit.
 
     Args:
-        model: Compiled.
-        train: What to train on.
-        validate: Returns the metrics of validation, or None where it was broken off; None for no
-            validation.
-        engine: Runs the steps.
+        model: A compiled model.
+        train: The training data.
+        validate: Function that returns the metrics of validation, or None if it was interrupted;
+            None for no validation.
+        engine: The engine that runs the steps.
         hooks: The Keras callbacks.
-        limits: What ends the fit, but for time.
-        lend: Gives the model the weights that callbacks see at the end of an epoch.
+        limits: The limits of the fit; the time limit is checked elsewhere.
+        lend: A context in which the model has the weights that callbacks see at the end of an
+            epoch.
 
     Attributes:
-        position: Where it is; set before `run` to begin elsewhere.
-        event_handlers: Who is told.
-        device_rows: Row positions of the rows on the device; None where there are none.
-        stop_reason: Why it ends early; set from outside, it ends after the steps under way.
-        is_stopped: Whether a callback has stopped it, whatever else ends it as well.
-        is_between_steps: Whether the variables are those of `position`.
+        position: The current position; set it before `run` to begin elsewhere.
+        event_handlers: Called after steps, validations and epochs.
+        device_rows: The rows cached on the device; None if there are none.
+        stop_reason: Why the fit ends early. If it is set from outside, the fit ends after the steps
+            already dispatched.
+        is_stopped: Whether a callback has stopped the fit, even if a limit ends it as well.
+        is_between_steps: Whether the variables are in the state of `position`.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Loop:
         self._lend = lend
         self._check_steps = limits.check_steps(self.num_steps)
         self._logs: Metrics = {}
-        self._is_fresh = True  # the epoch has not begun in this process
+        self._is_fresh = True  # the epoch was not begun in this process
 
     @property
     def step(self) -> int:
@@ -90,10 +92,10 @@ class Loop:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the fit is finished."""
         if self.stop_reason is not None:
             return True
-        # An epoch that was begun is ended, be it with no further step.
+        # An epoch that was begun is ended, even without a further step.
         return self.position.index == 0 and self.is_exhausted
 
     @property
@@ -111,7 +113,7 @@ class Loop:
 
     @property
     def most_rows(self) -> int | None:
-        """How many rows will be asked for at most, repeats included; None: there is no limit."""
+        """Maximum number of rows that will be used, including repeats; None for no limit."""
         limits, batch_size = self._limits, self._train.batch_size
         if limits.overfit_batches is not None:
             return self.num_steps * batch_size
@@ -121,22 +123,22 @@ class Loop:
         return max(0, min(asked)) * batch_size if asked else None
 
     def plan_step(self, step: int) -> int:
-        """Return the plan's step behind a step of this fit: `train.plan.rows` takes it."""
+        """Return the plan's step for a step of this fit, for `train.plan.rows`."""
         epoch, index = divmod(step, self.num_steps)
         return self._plan_epoch(epoch) * len(self._train) + index
 
     def first_batch(self) -> Batch:
-        """Return the batch of the step that comes next, or of one like it."""
+        """Return the batch of the next step, or one of the same structure."""
         index = min(self.position.index, len(self._train) - 1)
         return self._train.read(self._plan_epoch(self.position.epoch) * len(self._train) + index)
 
     def release(self) -> None:
-        """Forget the rows on the device."""
+        """Free the rows on the device."""
         self.device_rows = None
         self.engine.release()
 
     def begin_epoch(self) -> None:
-        """Begin the epoch of `position`, or go on with it. `run` does so where nobody has."""
+        """Begin the epoch of `position`, or continue it. `run` calls this if it was not called."""
         self._is_fresh = False
         if self.position.index == 0:
             self.engine.reset_metrics()
@@ -145,10 +147,10 @@ class Loop:
         self._hooks.begin_epoch(self.position.epoch)
 
     def run(self) -> None:
-        """Train until it is over."""
+        """Train until the fit is finished."""
         if self.stop_reason == "callback" and self.position.index:
             self._tell_begun()
-            self._end_epoch()  # which was stopped, but not ended, before this fit was resumed
+            self._end_epoch()  # an epoch whose end was still due when the fit was resumed
         while not self.is_over:
             if self._is_fresh:
                 self.begin_epoch()
@@ -161,7 +163,7 @@ class Loop:
         self._resume_training()
         self._note_max_steps()
         if self.stop_reason is None and 0 < self.position.index < self.num_steps:
-            self._check_if_due()  # where it was stopped just before that
+            self._check_if_due()  # a validation that was still due when the fit was resumed
         epoch = self._plan_epoch(self.position.epoch)
         start = self.position.index
         asked = self._train.batches if self.device_rows is None else self.device_rows.places
@@ -170,7 +172,7 @@ class Loop:
                 self._dispatch(feed)
 
     def _dispatch(self, feed: Iterator[Any]) -> None:
-        """Run as many steps as may be run at once, then do what is due."""
+        """Run as many steps as can run at once, then call handlers and validate if that is due."""
         position, began = self.position, time.perf_counter()
         batches = list(islice(feed, self._next_count()))
         position.wait_seconds += time.perf_counter() - began
@@ -179,13 +181,13 @@ class Loop:
         self._note_stop()
         self._note_max_steps()
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.after_steps(progress)
+        for handler in self.event_handlers:
+            handler.after_steps(progress)
         if self.stop_reason is None and position.index < self.num_steps:
             self._check_if_due()
 
     def _note_stop(self, *, is_complete: bool = False) -> None:
-        """End the fit if a callback asks for it, once there are as many epochs as must be."""
+        """End the fit if a callback has requested it and `min_epochs` are done."""
         if not self._hooks.is_stopped:
             return
         if self.position.epoch + is_complete < self._limits.min_epochs:
@@ -204,13 +206,13 @@ class Loop:
         first, count = self.position.index, len(batches)
         if hooks.wants_steps:
             hooks.begin_steps(first, count)
-        if hooks.needs_every_step:  # a hook may have changed any variable
+        if hooks.needs_every_step:  # a callback may have changed any variable
             engine.begin()
         self.is_between_steps = False
         if self.device_rows is None:
             engine.train(batches)
         else:
-            engine.train_held(batches)
+            engine.train_on_device_rows(batches)
         self.position.index += count
         self.is_between_steps = True
         if hooks.needs_every_step:
@@ -219,8 +221,8 @@ class Loop:
             hooks.end_steps(first, count, engine.metrics())
 
     def _next_count(self) -> int:
-        """Return how many steps to run at once: up to the next thing that is due."""
-        # Stopped before its first step, an epoch has one all the same, as in `fit`.
+        """Return the number of steps to run at once: up to the next event that is due."""
+        # An epoch stopped before its first step still runs one step, as in `fit`.
         if self._hooks.needs_every_step or self._hooks.is_stopped:
             return 1
         step, index = self.step, self.position.index
@@ -233,7 +235,7 @@ class Loop:
         return max(1, min(self.engine.steps_per_dispatch, *due))
 
     def _check_if_due(self) -> None:
-        """Validate within the epoch, where that was asked for."""
+        """Validate within the epoch, if that is due."""
         position = self.position
         is_due = position.index // self._check_steps > position.checks
         if not is_due or not self._is_validated(position.epoch):
@@ -243,12 +245,12 @@ class Loop:
         self._resume_training()
         if metrics is not None:
             progress = self.progress()
-            for listener in self.event_handlers:
-                listener.after_check(progress, metrics)
+            for handler in self.event_handlers:
+                handler.after_check(progress, metrics)
         self._note_stop()
 
     def _check(self) -> Metrics | None:
-        """Validate; None where it was broken off, and is still to be done."""
+        """Return the metrics of a validation; None if it was interrupted and must be repeated."""
         if self._validate is None:
             return {}
         began = time.perf_counter()
@@ -267,9 +269,9 @@ class Loop:
         position.seconds += time.perf_counter() - began
         is_truncated = position.index < self.num_steps
         if is_truncated and self.stop_reason in ("max_steps", "max_time"):
-            for listener in self.event_handlers:
-                listener.before_truncation()
-        # A callback may have stopped it in the validation that is due there.
+            for handler in self.event_handlers:
+                handler.before_truncation()
+        # A callback may have stopped the fit in that validation.
         is_checked = is_truncated and position.index == position.checks * self._check_steps > 0
         found = position.check if is_checked else self._check_at_end()
         if found is None or self.stop_reason == "asked":
@@ -279,7 +281,7 @@ class Loop:
     def _check_at_end(self) -> Metrics | None:
         """Validate at the end of the epoch.
 
-        The averages of training are kept for the case that it is broken off.
+        The training averages are saved in case the validation is interrupted.
         """
         if not self._is_validated(self.position.epoch):
             return {}
@@ -287,7 +289,7 @@ class Loop:
             return self._check()
 
     def _record(self, logs: Metrics) -> None:
-        """Tell everyone of the epoch, and go on to the next."""
+        """Call the event handlers for the end of the epoch, and go to the next."""
         position = self.position
         self._logs = logs
         epoch = Epoch(
@@ -299,19 +301,19 @@ class Loop:
             position.check_seconds,
             self._learning_rate(),
         )
-        for listener in self.event_handlers:
-            listener.end_epoch(epoch)
+        for handler in self.event_handlers:
+            handler.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
         self._note_stop(is_complete=True)
         self.position = Position(position.epoch + 1)
         self._is_fresh = True
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.after_epoch(progress)
+        for handler in self.event_handlers:
+            handler.after_epoch(progress)
 
     def progress(self) -> Progress:
-        """Return how far it has come."""
+        """Return the current progress."""
         position = self.position
         return Progress(
             position.epoch,
@@ -327,17 +329,17 @@ class Loop:
 
     def _tell_begun(self) -> None:
         progress = self.progress()
-        for listener in self.event_handlers:
-            listener.begin_epoch(progress)
+        for handler in self.event_handlers:
+            handler.begin_epoch(progress)
 
     def _resume_training(self) -> None:
-        """Let the engine take the variables as they are, and torch know that it trains."""
-        if keras.backend.backend() == "torch":  # where evaluation has switched it off
+        """Make the engine read the current variables, and set torch modules to training mode."""
+        if keras.backend.backend() == "torch":  # evaluation has set the modules to eval mode
             self._model.train()
         self.engine.begin()
 
     def _metrics(self) -> Metrics:
-        """Return the averages; waiting for the device is part of the training's time."""
+        """Return the averages; the wait for the device counts as training time."""
         began = time.perf_counter()
         found = self.engine.metrics()
         self.position.seconds += time.perf_counter() - began
@@ -346,7 +348,7 @@ class Loop:
     def _learning_rate(self) -> float | None:
         if self._model.optimizer is None:
             return None
-        with self.engine.synced():  # a schedule reads the optimizer's own count of steps
+        with self.engine.synced():  # a schedule reads the optimizer's step counter
             return learning_rate_of(self._model.optimizer)
 
     def _is_validated(self, epoch: int) -> bool:
@@ -361,7 +363,7 @@ class Loop:
 
 @contextmanager
 def _closed(feed: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """Stop reading ahead when done."""
+    """Close the iterator of batches at the end, which stops reading ahead."""
     try:
         yield feed
     finally:

@@ -1,7 +1,7 @@
-"""What can be known to be wrong before the first step.
+"""Checks of a model before the first step.
 
-An uncompiled model, shapes that do not fit: each check raises one sentence with the cure, and costs
-no training. Labels are checked in `feeds._keras_labels`, which serves Keras' `fit` as well.
+They find an uncompiled model, shapes that do not fit, and similar errors. Labels are checked in
+`feeds._keras_labels`, which Keras' `fit` uses as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLICIES: Final = {
 
 
 def check_compiled(model: keras.Model) -> None:
-    """Raise `RunError` if the model has no loss and optimizer yet."""
+    """Raise `RunError` if the model is not compiled."""
     if not model.compiled:
         raise RunError(
             f"model {model.name!r} is not compiled; call model.compile(optimizer='adam', loss=...) "
@@ -40,11 +40,11 @@ def check_compiled(model: keras.Model) -> None:
 
 
 def check_single_optimizer(model: keras.Model, what: str) -> None:
-    """Raise `RunError` if more than `model.optimizer` trains the model, or something else does.
+    """Raise `RunError` if `model.optimizer` is not the only optimizer of the model.
 
     Args:
-        model: Compiled.
-        what: What acts on `model.optimizer` alone.
+        model: A compiled model.
+        what: The option that works only with `model.optimizer`, for the message.
     """
     names = find_optimizers(model)
     others = [name for name in names if name.partition(".")[0] != "optimizer"]
@@ -57,11 +57,11 @@ def check_single_optimizer(model: keras.Model, what: str) -> None:
 
 
 def check_monitor_known(monitor: str, names: Iterable[str]) -> None:
-    """Raise `RunError` if the metric that decides is none that the model reports.
+    """Raise `RunError` if the model does not report the monitored metric.
 
     Args:
-        monitor: As the trainer was asked.
-        names: Of all metrics.
+        monitor: The monitor, as given to the trainer.
+        names: Names of all metrics.
     """
     known = sorted(names)
     if monitor not in known:
@@ -73,7 +73,7 @@ def check_monitor_known(monitor: str, names: Iterable[str]) -> None:
 def check_precision(model: keras.Model, precision: str | None) -> None:
     """Raise `RunError` if the model was not built for this precision.
 
-    Keras fixes it when a layer is made.
+    Keras fixes the precision when a layer is created.
     """
     if precision is None:
         return
@@ -88,7 +88,7 @@ def check_precision(model: keras.Model, precision: str | None) -> None:
 
 
 def check_monitor(monitor: str, *, is_validated: bool) -> None:
-    """Raise `RunError` if the metric that decides is one of validation, and there is none."""
+    """Raise `RunError` if the monitor is a validation metric, but there is no validation."""
     if monitor.startswith("val_") and not is_validated:
         raise RunError(
             f"monitor={monitor!r} needs validation data; give H5DataModule validation_split=0.2, "
@@ -97,12 +97,13 @@ def check_monitor(monitor: str, *, is_validated: bool) -> None:
 
 
 def check_scalar_monitor(model: keras.Model, monitor: str) -> None:
-    """Raise `RunError` if the metric that decides is an array.
+    """Raise `RunError` if the monitored metric is an array.
 
-    For metrics of Keras' own steps; what a step of the model's own returns is known after an epoch.
+    This checks metrics of Keras' own steps. Those of a model's own train_step are known only after
+    an epoch.
 
     Args:
-        model: With its metrics built.
+        model: A model with built metrics.
         monitor: The name of the metric.
     """
     is_validated = monitor.startswith("val_")
@@ -122,10 +123,10 @@ def _is_own(model: keras.Model, method: str) -> bool:
 
 
 def check_shapes(model: keras.Model, data: H5Dataset) -> None:
-    """Raise `ShapeError` if rows of x cannot enter the model; both shapes are named.
+    """Raise `ShapeError` if rows of x do not fit the model's input; the message has both shapes.
 
-    Only for models with one input that know its shape; the others speak for themselves when called.
-    What a transform makes of rows is not known here either.
+    Only models with one input of known shape are checked; other models raise their own errors when
+    called. Transformed rows are not checked here.
     """
     wanted = _parse_shape(getattr(model, "input_shape", None)) if model.built else None
     found = _parse_shape(data.input_shape)
@@ -152,7 +153,7 @@ def _shape_cure(data: H5Dataset, row: tuple[int | None, ...], found: tuple[int |
 
 
 def _parse_shape(value: object) -> tuple[int | None, ...] | None:
-    """Return a shape as it is; None for what a model of several inputs has in its place."""
+    """Return a shape as a tuple; None for the nested shapes of a model with several inputs."""
     if isinstance(value, tuple) and all(isinstance(part, int | None) for part in value):
         return value
     return None

@@ -1,6 +1,6 @@
-"""What the trainer asks of the optimizer: accumulation, clipping and averaged weights.
+"""Settings of the optimizer: gradient accumulation, clipping and averaged weights.
 
-All three are Keras' own features, switched on through the optimizer's public attributes.
+All three are features of Keras, enabled through the optimizer's public attributes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerash5._checks import is_number, parse_count
 from kerash5._errors import OptionError, RunError
 from kerash5.train.loop._model_checks import check_single_optimizer
 
-# Gives the model, for the length of a block, the weights that are validated and kept.
+# A context in which the model has the weights that are validated and saved as the best.
 Lend = Callable[[], AbstractContextManager[None]]
 
 _CLIPPING: Final = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -30,12 +30,13 @@ _ALGORITHMS: Final = {"norm": "global_clipnorm", "value": "clipvalue"}
 @final
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """What is asked of the optimizer; made by `parse_optimizer`, names as in `Trainer`.
+    """Settings of the optimizer. Made by `parse_optimizer`.
 
     Args:
-        accumulate: Batches whose gradients make one update; None for each its own.
-        clip: What gradients are clipped to; None leaves it to the optimizer.
-        clipping: The optimizer's attribute for that.
+        accumulate: Number of batches whose gradients are accumulated for one update; None: no
+            accumulation.
+        clip: Maximum to which gradients are clipped; None leaves the optimizer's setting.
+        clipping: The optimizer's attribute for `clip`.
         ema_momentum: Momentum of the averaged weights; None for none.
     """
 
@@ -48,10 +49,10 @@ class OptimizerSettings:
 def parse_optimizer(
     accumulate: object, clip: object, algorithm: object, ema_momentum: object
 ) -> OptimizerSettings:
-    """Check what is asked of the optimizer.
+    """Return the checked settings of the optimizer.
 
     Raises:
-        OptionError: One of it makes no sense.
+        OptionError: A setting is invalid.
     """
     num_batches = parse_count("accumulate_grad_batches", accumulate, "a number of batches")
     if algorithm not in _ALGORITHMS:
@@ -66,13 +67,12 @@ def parse_optimizer(
 
 @contextmanager
 def tuned(model: keras.Model, settings: OptimizerSettings) -> Iterator[None]:
-    """Set the optimizer as asked for. Clipping is put back afterwards.
+    """Apply the settings to the optimizer. Clipping is restored afterwards.
 
-    Accumulation and averages stay: they have variables of their own in the optimizer.
+    Accumulation and averages stay enabled, because they have their own variables in the optimizer.
 
     Raises:
-        RunError: The optimizer has been used already, without those variables, or is not the only
-            one.
+        RunError: The optimizer is already built without those variables, or is not the only one.
     """
     if settings != OptimizerSettings():
         check_single_optimizer(model, "gradient clipping, accumulation or ema_momentum")
@@ -98,16 +98,16 @@ def lend_weights(
     settings: OptimizerSettings,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Lend:
-    """Return what lends the model the weights that are validated and kept.
+    """Return a context in which the model has the weights that are validated and saved as the best.
 
-    Averages are lent only where the trainer was asked for them: an optimizer of the user's own that
-    keeps some is validated with the weights that it trains, as in `fit`.
+    These are averages only if `ema_momentum` is set: an optimizer with `use_ema=True` of its own is
+    validated with the trained weights, as in `fit`.
 
     Args:
-        model: Compiled.
-        settings: What was asked for.
-        callbacks: Those that validation runs with, where they are not called in the block itself:
-            `SwapEMAWeights` puts averages in for validation alone.
+        model: A compiled model.
+        settings: The settings of the optimizer.
+        callbacks: Callbacks of the validation, if they are not called within the context:
+            `SwapEMAWeights` uses averages for validation only.
     """
     swaps = any(isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in callbacks)
     return (
@@ -119,20 +119,20 @@ def lend_weights(
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Lend the model its averaged weights, where the optimizer keeps such.
+    """Give the model its averaged weights within the context, if the optimizer has averages.
 
-    Training goes on from the weights that it had, but where the block gave a weight another value:
-    that stays, as it does in `fit` where a callback sets weights.
+    Afterwards the trained weights are restored, except those that were changed within the context:
+    they keep the new value, as in `fit` when a callback sets weights.
 
-    Not by `keras.callbacks.SwapEMAWeights`, which on TensorFlow swaps by adding and subtracting:
-    that changes the last bits.
+    `keras.callbacks.SwapEMAWeights` is not used: on TensorFlow it swaps by adding and subtracting,
+    which changes the last bits.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not getattr(optimizer, "use_ema", False) or averages is None:
         yield
         return
-    # Those that the optimizer was built for: a callback may have frozen some since.
+    # The variables that the optimizer was built for: a callback may have frozen some since.
     weights = getattr(optimizer, "_trainable_variables", model.trainable_variables)
     lent = [
         (weight, _copy(weight), _copy(average))
@@ -150,7 +150,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def finalize(model: keras.Model) -> None:
-    """Give the model its averaged weights for good, where the optimizer keeps such."""
+    """Give the model its averaged weights permanently, if the optimizer has averages."""
     if model.optimizer is None:
         return
     model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -162,9 +162,9 @@ def finalize(model: keras.Model) -> None:
 
 
 def _copy(variable: Any) -> NDArray[Any]:  # noqa: ANN401  Keras'
-    """Return the value as memory of its own.
+    """Return a copy of the value.
 
-    On JAX two variables may share an array, and whoever donates that of one deletes the other's.
+    On JAX two variables may share an array; donating it for one variable would delete the other's.
     """
     return np.array(keras.ops.convert_to_numpy(variable))
 
@@ -182,7 +182,7 @@ def _set_before_built(model: keras.Model, optimizer: Any, name: str, value: obje
 
 def _set_all(model: keras.Model, optimizer: Any, values: dict[str, Any]) -> None:  # noqa: ANN401  Keras'
     if any(getattr(optimizer, name) != value for name, value in values.items()):
-        model.train_function = None  # what was compiled has the old values in it
+        model.train_function = None  # compiled functions contain the old values
     for name, value in values.items():
         setattr(optimizer, name, value)
 

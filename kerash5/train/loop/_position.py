@@ -1,4 +1,4 @@
-"""Where a fit is, and why it ends early: what a checkpoint stores of the loop."""
+"""The position of a fit, and why it ends early: the state of the loop in a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Literal
 
 from kerash5._run import Metrics
 
-# "callback": one has set stop_training. "asked": from outside, as by a signal; nothing more is run.
+# "callback": a callback set stop_training. "asked": stopped from outside, as by a signal.
 StopReason = Literal["callback", "max_steps", "max_time", "asked"]
 
 
 @dataclass(slots=True)
 class Position:
-    """Where a fit is: between two steps, always.
+    """The position of a fit, always between two steps.
 
     Args:
-        epoch: From 0.
-        index: Steps of the epoch that are done; all of them before the epoch has been ended.
-        checks: Validations of the epoch that are done.
-        seconds: Of training in this epoch.
-        wait_seconds: Of them, those of waiting for batches.
-        check_seconds: Of validation in this epoch.
-        check: What the last validation of this epoch gave.
+        epoch: Number of the epoch, from 0.
+        index: Completed steps of the epoch; all of them until the end of the epoch is processed.
+        checks: Number of completed validations of the epoch.
+        seconds: Training time in this epoch.
+        wait_seconds: The part of `seconds` spent waiting for batches.
+        check_seconds: Validation time in this epoch.
+        check: The metrics of the last validation of this epoch.
     """
 
     epoch: int = 0

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in a fit: the first ends it after the step, the second at once."""
+"""SIGTERM and Ctrl-C in a fit: the first ends it after the current step, the second at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @final
 class Signals:
-    """Catches both signals while it is entered, and puts the old handlers back.
+    """Catches both signals within a `with` block, and restores the old handlers.
 
-    Only the main thread may set handlers; in any other nothing is caught.
+    Only the main thread may set handlers; in any other thread nothing is caught.
 
     Attributes:
-        caught: The signal that asked for the end; None if none has.
+        caught: The first signal received; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -25,20 +25,20 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Begin to catch."""
+        """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             heeded = [each for each in _SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._catch) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put the old handlers back."""
+        """Restore the old handlers."""
         before, self._before = self._before, {}
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def error(self) -> BaseException:
-        """Return what to raise for the signal caught: what Python would have raised without us."""
+        """Return the exception to raise for the signal: the one that Python raises by default."""
         return _error(self.caught or signal.SIGTERM)
 
     def _catch(self, number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Validation within a fit: it changes nothing but its own numbers, and a signal breaks it off."""
+"""Validation within a fit: it does not change the training state, and a signal interrupts it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Validation:
     """Evaluates a model on the validation data.
 
     Args:
-        model: In training, with its variables current.
-        dataset: What to validate on.
-        signals: Which of them break it off.
-        lend: Gives the model the weights to validate.
+        model: The model in training, with current variables.
+        dataset: The validation data.
+        signals: The signals that interrupt it.
+        lend: A context in which the model has the weights to validate.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class Validation:
         self._lend = lend
 
     def run(self, callbacks: keras.callbacks.CallbackList) -> Metrics | None:
-        """Return the metrics, by Keras' names; None where a signal came."""
-        # PyTorch's loader draws a number: an evaluation that is made again must change nothing.
+        """Return the metrics by Keras' names; None if a signal came."""
+        # PyTorch's DataLoader draws a random number: a repeated evaluation must not change the
+        # state.
         with self._lend(), kept_random_state(), _whole(self._model):
             found = call_keras(
                 lambda: self._model.evaluate(
@@ -49,12 +50,12 @@ class Validation:
                 ),
                 self._dataset,
             )
-        if self._signals.caught is not None:  # broken off, or about to be
+        if self._signals.caught is not None:  # interrupted, or about to be
             return None
         return read_metrics(found)
 
     def try_out(self, steps: int) -> None:
-        """Validate on a few batches first, so that what is wrong there is known at once."""
+        """Validate on a few batches before training, so that errors there show early."""
         if steps:
             few = first_batches(self._dataset, steps)
             with kept_random_state(), _whole(self._model):
@@ -63,7 +64,7 @@ class Validation:
 
 @contextmanager
 def kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
-    """Keep the averages of training, which evaluation begins anew, also where it fails."""
+    """Save the training averages, which evaluation resets; restore them, also after an error."""
     with engine.synced():
         kept = [
             (variable, keras.ops.convert_to_numpy(variable).copy())
@@ -78,7 +79,7 @@ def kept_metrics(model: keras.Model, engine: AbstractEngine) -> Iterator[None]:
 
 @contextmanager
 def _whole(model: keras.Model) -> Iterator[None]:
-    """Give the model its values back where evaluation failed: on JAX it has taken them away."""
+    """Restore the model's values if evaluation failed: on JAX it has removed them."""
     kept = []
     if keras.backend.backend() == "jax":
         kept = [(each, each.value) for each in (*model.variables, *model.metrics_variables)]
@@ -86,7 +87,7 @@ def _whole(model: keras.Model) -> Iterator[None]:
         yield
     except BaseException:
         if kept:
-            model.jax_state_sync()  # what went through a step before the failure
+            model.jax_state_sync()  # values of the step before the failure
         for variable, value in kept:
             if is_emptied(variable):
                 variable.assign(value)
@@ -96,7 +97,7 @@ def _whole(model: keras.Model) -> Iterator[None]:
 def make_validation(
     model: keras.Model, dataset: H5Dataset | None, limits: Limits, signals: Signals, lend: Lend
 ) -> Validation | None:
-    """Return the validation of a fit; None where there is none, or none is wanted."""
+    """Return the validation of a fit; None if there is no validation."""
     count = 0 if dataset is None else limits.validation_steps(len(dataset))
     if dataset is None or not count:
         return None
@@ -105,15 +106,15 @@ def make_validation(
 
 @final
 class StopEvaluating(keras.callbacks.Callback):
-    """Breaks an evaluation off when a signal has come: it will be made again."""
+    """Interrupts an evaluation after a signal; it will be repeated on resume."""
 
-    async_safe = True  # it may hear of a batch late
+    async_safe = True  # it may be called late
 
     def __init__(self, signals: Signals) -> None:
         super().__init__()
         self._signals = signals
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look whether one has come."""
+        """Stop the evaluation if a signal has come."""
         if self._signals.caught is not None:
-            self._model.stop_evaluating = True  # not `self.model`, which JAX answers with a sync
+            self._model.stop_evaluating = True  # not `self.model`, which synchronizes on JAX

@@ -17,27 +17,31 @@ def engines_that_tell(note: Callable[[NDArray[Any]], None]) -> Callable[..., Abs
 
     def make(*args: Any, **options: Any) -> AbstractEngine:
         engine = make_engine(*args, **options)
-        train, hold, train_held = engine.train, engine.hold, engine.train_held
-        held: list[NDArray[Any]] = []
+        train, put_rows, train_rows = (
+            engine.train,
+            engine.put_rows_on_device,
+            engine.train_on_device_rows,
+        )
+        on_device: list[NDArray[Any]] = []
 
         def watched(batches: Sequence[Batch]) -> None:
             for batch in batches:
                 note(batch[0])
             train(batches)
 
-        def watched_hold(rows: Batch) -> None:
-            held[:] = [np.array(rows[0])]
-            hold(rows)
+        def watched_put(rows: Batch) -> None:
+            on_device[:] = [np.array(rows[0])]
+            put_rows(rows)
 
-        def watched_held(places: Sequence[NDArray[np.int32]]) -> None:
+        def watched_rows(places: Sequence[NDArray[np.int32]]) -> None:
             for each in places:
-                note(held[0][each])
-            train_held(places)
+                note(on_device[0][each])
+            train_rows(places)
 
         for name, call in {
             "train": watched,
-            "hold": watched_hold,
-            "train_held": watched_held,
+            "put_rows_on_device": watched_put,
+            "train_on_device_rows": watched_rows,
         }.items():
             setattr(engine, name, call)
         return engine

@@ -40,7 +40,7 @@ class AbstractEngine(ABC):
         self.model = model
         self._weights = None if class_weight is None else ClassWeights(class_weight, model)
         self._logs: dict[str, Any] = {}  # of the last step
-        self._held: Batch | None = None  # rows on the device
+        self._device_rows: Batch | None = None  # rows on the device
         self.row_counts: tuple[int, ...] = ()
 
     @property
@@ -81,11 +81,11 @@ class AbstractEngine(ABC):
     def train(self, batches: Sequence[Batch]) -> None:
         """Run one optimizer step per batch, in order; may return before the device has finished."""
 
-    def why_not_held(self) -> str | None:
+    def why_not_on_device(self) -> str | None:
         """Return why rows cannot be cached on the device; None if they can."""
         return None
 
-    def hold(self, rows: Batch) -> None:
+    def put_rows_on_device(self, rows: Batch) -> None:
         """Copy rows to the device, for steps that select from them by position.
 
         Args:
@@ -93,13 +93,13 @@ class AbstractEngine(ABC):
         """
         raise NotImplementedError
 
-    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
-        """Run steps like `train` on rows of `hold`: positions per step, shape (rows,)."""
+    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
+        """Run steps like `train`, on rows of the device: positions per step, shape (rows,)."""
         raise NotImplementedError
 
     def release(self) -> None:
-        """Free the rows of `hold`."""
-        self._held = None
+        """Free the rows of `put_rows_on_device`."""
+        self._device_rows = None
 
     def free_device_bytes(self) -> int | None:
         """Return the free bytes of the device that caches rows; None: the host's memory."""

@@ -78,9 +78,9 @@ class JaxEngine(AbstractEngine):
         """Run one optimizer step per batch; return while the device still works."""
         self._train([self._weigh(batch) for batch in batches])
 
-    def hold(self, rows: Batch) -> None:
+    def put_rows_on_device(self, rows: Batch) -> None:
         """Copy rows to the device."""
-        self._held = jax.tree.map(jax.numpy.asarray, self._weigh(rows))
+        self._device_rows = jax.tree.map(jax.numpy.asarray, self._weigh(rows))
 
     def free_device_bytes(self) -> int | None:
         """Return the free memory of the first GPU in bytes; None without one."""
@@ -89,15 +89,15 @@ class JaxEngine(AbstractEngine):
             return None
         return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
 
-    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
-        self._train([(one,) for one in places], self._held)
+        self._train([(one,) for one in places], self._device_rows)
 
-    def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
+    def _train(self, batches: list[Batch], device_rows: Batch | None = None) -> None:
         for shapes, alike in split_alike(batches):
-            key = (held is not None, *shapes)
-            for group in self._groups(key, alike, held):
-                self._dispatch(key, group, held)
+            key = (device_rows is not None, *shapes)
+            for group in self._groups(key, alike, device_rows):
+                self._dispatch(key, group, device_rows)
 
     def traced(self) -> dict[str, Any]:
         """Return the digest of each trace of `train_step` in this fit, by the shapes of batches."""
@@ -138,12 +138,12 @@ class JaxEngine(AbstractEngine):
         return f"JAX, {self._dispatch_tuner.steps} compiled steps per dispatch{why}"
 
     def _groups(
-        self, shapes: Shapes, batches: list[Batch], held: Batch | None
+        self, shapes: Shapes, batches: list[Batch], device_rows: Batch | None
     ) -> list[list[Batch]]:
         """Group batches of the same shapes into dispatches; compile new programs."""
         if shapes not in self._programs:
             self.sync()  # Keras may read the variables
-            trace = self._trace(_pick(held, batches[0]))
+            trace = self._trace(_pick(device_rows, batches[0]))
             found = self._programs[shapes] = _Programs(self.model, trace)
             bytes_each = count_bytes(batches[0]) + 1
             self._dispatch_tuner.limit(1 if found.is_single else MAX_STACK_BYTES // bytes_each)
@@ -160,12 +160,12 @@ class JaxEngine(AbstractEngine):
             self._traces[shapes] = found
         return self._traces[shapes]
 
-    def _dispatch(self, shapes: Shapes, batches: list[Batch], held: Batch | None) -> None:
+    def _dispatch(self, shapes: Shapes, batches: list[Batch], device_rows: Batch | None) -> None:
         programs = self._programs[shapes]
         if self._state is None:
             self._state = _take(self.model)
         began, is_compiled = time.perf_counter(), programs.is_compiled(len(batches))
-        self._state, self._logs, token = programs.run(self._state, held, batches)
+        self._state, self._logs, token = programs.run(self._state, device_rows, batches)
         self._in_flight.append(token)
         if not self._dispatch_tuner.is_settled:
             token.block_until_ready()
@@ -198,7 +198,7 @@ class _Programs:
         return any(count <= size for size in self._sizes)
 
     def run(
-        self, state: State, held: Batch | None, batches: list[Batch]
+        self, state: State, device_rows: Batch | None, batches: list[Batch]
     ) -> tuple[State, dict[str, Any], jax.Array]:
         """Run one step per batch.
 
@@ -208,9 +208,9 @@ class _Programs:
         """
         size = self._size_for(len(batches))
         if size == 1:
-            found = self._one(state, held, batches[0])
+            found = self._one(state, device_rows, batches[0])
         else:
-            found = self._many(state, held, stack(batches, size), len(batches))
+            found = self._many(state, device_rows, stack(batches, size), len(batches))
         state, logs, token = found
         return state, logs, token
 
@@ -224,23 +224,27 @@ class _Programs:
         return size
 
     def _run_one(
-        self, state: State, held: Batch | None, batch: Batch
+        self, state: State, device_rows: Batch | None, batch: Batch
     ) -> tuple[State, dict[str, Any], jax.Array]:
-        return (*self._step(state, held, batch), jax.numpy.ones(()))
+        return (*self._step(state, device_rows, batch), jax.numpy.ones(()))
 
     def _run_many(
-        self, state: State, held: Batch | None, stacked: Batch, count: jax.Array
+        self, state: State, device_rows: Batch | None, stacked: Batch, count: jax.Array
     ) -> tuple[State, dict[str, Any], jax.Array]:
         def turn(index: jax.Array, carry: tuple[State, Any]) -> tuple[State, Any]:
-            return self._step(carry[0], held, jax.tree.map(lambda array: array[index], stacked))
+            return self._step(
+                carry[0], device_rows, jax.tree.map(lambda array: array[index], stacked)
+            )
 
         logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), self._logs)
         found = jax.lax.fori_loop(0, count, turn, (state, logs))
         return (*found, count + 1)
 
-    def _step(self, state: State, held: Batch | None, batch: Batch) -> tuple[State, dict[str, Any]]:
+    def _step(
+        self, state: State, device_rows: Batch | None, batch: Batch
+    ) -> tuple[State, dict[str, Any]]:
         # If fused with the step, selecting the batch could change the order of its summations.
-        batch = jax.lax.optimization_barrier(_pick(held, batch))
+        batch = jax.lax.optimization_barrier(_pick(device_rows, batch))
         logs, new = self._trace(state, batch)
         wanted = {name: logs[name] for name in self._logs}
         # A Python number becomes an array in plain `fit`, too.
@@ -250,12 +254,14 @@ class _Programs:
         return _like(new, state), arrays
 
 
-def _pick(held: Batch | None, batch: Batch) -> Batch:
+def _pick(device_rows: Batch | None, batch: Batch) -> Batch:
     """Return the batch, with row positions replaced by the rows on the device."""
-    if held is None:
+    if device_rows is None:
         return batch
     (places,) = batch
-    picked: Batch = jax.tree.map(lambda rows: rows.at[places].get(mode="promise_in_bounds"), held)
+    picked: Batch = jax.tree.map(
+        lambda rows: rows.at[places].get(mode="promise_in_bounds"), device_rows
+    )
     return picked
 
 

@@ -94,9 +94,9 @@ class TensorFlowEngine(AbstractEngine):
         """Run one optimizer step per batch."""
         self._train([self._weigh(batch) for batch in batches])
 
-    def hold(self, rows: Batch) -> None:
+    def put_rows_on_device(self, rows: Batch) -> None:
         """Copy rows to the device."""
-        self._held = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
+        self._device_rows = keras.tree.map_structure(tf.convert_to_tensor, self._weigh(rows))
 
     def release(self) -> None:
         """Free the rows, and the graphs that refer to them."""
@@ -107,14 +107,14 @@ class TensorFlowEngine(AbstractEngine):
         """Return 0 with a GPU, whose free memory TensorFlow does not report; None without one."""
         return 0 if tf.config.list_physical_devices("GPU") else None
 
-    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
-        self._train([(one,) for one in places], self._held)
+        self._train([(one,) for one in places], self._device_rows)
 
-    def _train(self, batches: list[Batch], held: Batch | None = None) -> None:
+    def _train(self, batches: list[Batch], device_rows: Batch | None = None) -> None:
         for shapes, alike in split_alike(batches):
-            key = (held is not None, *shapes)
-            for group in self._groups(key, alike, held):
+            key = (device_rows is not None, *shapes)
+            for group in self._groups(key, alike, device_rows):
                 self._dispatch(key, group)
 
     def sync(self) -> None:
@@ -129,18 +129,18 @@ class TensorFlowEngine(AbstractEngine):
         )
 
     def _groups(
-        self, shapes: Shapes, batches: list[Batch], held: Batch | None
+        self, shapes: Shapes, batches: list[Batch], device_rows: Batch | None
     ) -> list[list[Batch]]:
         """Group batches of the same shapes into dispatches."""
         if shapes not in self._graphs:
-            rows = _pick(held, batches[0])
+            rows = _pick(device_rows, batches[0])
             self._build(rows)
             for count in self.row_counts or (None,):  # as in `fit`, which traces one step for all
                 self._step.trace(rows, count)
             if self._earlier.is_expected:  # a digest takes time
                 for known, digest in self._step.digests().items():
                     self._earlier.compare(known, digest)
-            self._graphs[shapes] = _Graph(self.model, self._step, held, batches[0])
+            self._graphs[shapes] = _Graph(self.model, self._step, device_rows, batches[0])
             self._dispatch_tuner.limit(MAX_STACK_BYTES // (count_bytes(batches[0]) + 1))
         return in_groups(batches, self._dispatch_tuner.steps)
 
@@ -256,13 +256,15 @@ class _Graph:
     Args:
         model: A built model.
         step: Step of the model.
-        held: Rows on the device, from which batches select by position; None if batches have the
-            rows.
+        device_rows: Rows on the device, from which batches select by position; None if batches have
+            the rows.
         batch: A batch of this shape.
     """
 
-    def __init__(self, model: keras.Model, step: _Step, held: Batch | None, batch: Batch) -> None:
-        self._held = held
+    def __init__(
+        self, model: keras.Model, step: _Step, device_rows: Batch | None, batch: Batch
+    ) -> None:
+        self._device_rows = device_rows
         self.is_traced = False
         self._step = step
         self._names = set(model.get_metrics_result())
@@ -287,7 +289,7 @@ class _Graph:
 
         def turn(index: tf.Tensor) -> tuple[tf.Tensor]:
             batch = keras.tree.map_structure(lambda array: array[index], stacked)
-            self._keep(self._step(_pick(self._held, batch)))
+            self._keep(self._step(_pick(self._device_rows, batch)))
             return (index + 1,)
 
         # One iteration at a time: steps are sequential, and the default of 10 is twice as slow.
@@ -320,10 +322,10 @@ def _variable_for(value: tf.Tensor) -> tf.Variable:
         return tf.Variable(zeros, trainable=False, shape=value.shape)
 
 
-def _pick(held: Batch | None, batch: Batch) -> Batch:
+def _pick(device_rows: Batch | None, batch: Batch) -> Batch:
     """Return the batch, with row positions replaced by the rows on the device."""
-    if held is None:
+    if device_rows is None:
         return batch
     (places,) = batch
-    picked: Batch = keras.tree.map_structure(lambda rows: tf.gather(rows, places), held)
+    picked: Batch = keras.tree.map_structure(lambda rows: tf.gather(rows, places), device_rows)
     return picked

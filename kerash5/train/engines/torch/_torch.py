@@ -82,28 +82,32 @@ class TorchEngine(AbstractEngine):
             tensors = [_tensor(array, device) for array in leaves_of(batch)]
             self._step(shapes, fill(batch, tensors))
 
-    def hold(self, rows: Batch) -> None:
+    def put_rows_on_device(self, rows: Batch) -> None:
         """Copy rows to the device."""
         rows = self._weigh(rows)
         device = _device(self.model)
         # Not through pinned memory, which PyTorch would keep, rounded up, until the process ends.
-        self._held = fill(rows, [_host_tensor(array).to(device) for array in leaves_of(rows)])
+        self._device_rows = fill(
+            rows, [_host_tensor(array).to(device) for array in leaves_of(rows)]
+        )
 
     def free_device_bytes(self) -> int | None:
         """Return the free memory of the model's GPU in bytes; None without one."""
         device = _device(self.model)
         return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
-    def train_held(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
-        held = self._held or ()
-        columns, device = leaves_of(held), None
+        device_rows = self._device_rows or ()
+        columns, device = leaves_of(device_rows), None
         for one in places:
             if device is None:
-                device = self._prepare(fill(held, [column[: len(one)] for column in columns]))
+                device = self._prepare(
+                    fill(device_rows, [column[: len(one)] for column in columns])
+                )
             chosen = _tensor(one, device)
             tensors = [column.index_select(0, chosen) for column in columns]
-            self._step((True, len(one)), fill(held, tensors))
+            self._step((True, len(one)), fill(device_rows, tensors))
 
     def _prepare(self, batch: Batch) -> torch.device:
         """Create variables if needed, and check that captured steps are current."""

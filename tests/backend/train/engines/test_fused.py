@@ -79,19 +79,19 @@ def test_rows_on_the_device_give_what_batches_from_the_host_give(name: str) -> N
     case = CASES[name]
     model = case.build()
     engine = make_engine(model, steps_per_dispatch=8, **case.options)
-    if (reason := engine.why_not_held()) is not None:
+    if (reason := engine.why_not_on_device()) is not None:
         pytest.skip(reason)
     batches = case.batches(NUM_STEPS)
     engine.build(batches[0])
     # The rows lie there in another order.
     columns = [np.concatenate(parts) for parts in zip(*map(leaves_of, batches), strict=True)]
     order = np.random.default_rng(5).permutation(len(columns[0]))
-    engine.hold(fill(batches[0], [column[order] for column in columns]))
+    engine.put_rows_on_device(fill(batches[0], [column[order] for column in columns]))
     ends = np.cumsum([len(leaves_of(batch)[0]) for batch in batches])[:-1]
     places = np.split(np.argsort(order).astype(np.int32), ends)
     engine.begin()
     for start, count in ((0, 3), (3, 7)):
-        engine.train_held(places[start : start + count])
+        engine.train_on_device_rows(places[start : start + count])
     engine.sync()
     expected, averages = trained(case, [3, 7])
     assert_same(state(model), expected)

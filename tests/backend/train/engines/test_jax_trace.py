@@ -73,8 +73,8 @@ def test_a_step_is_traced_once_for_each_shape_whatever_is_compiled() -> None:
     assert Counting.count == 1
     engine.train([short])
     columns = [np.concatenate([array] * 3) for array in long]
-    engine.hold(tuple(columns))
-    engine.train_held([np.arange(8, dtype=np.int32)] * 3)
+    engine.put_rows_on_device(tuple(columns))
+    engine.train_on_device_rows([np.arange(8, dtype=np.int32)] * 3)
     assert Counting.count == 2
     assert len(engine.traced()["digests"]) == 2
 

@@ -150,7 +150,7 @@ def test_rows_are_let_go_at_the_end(
 
     class Fail(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            assert engines[-1]._held is not None
+            assert engines[-1]._device_rows is not None
             if epoch == 1:
                 raise RuntimeError("rain")
 
@@ -158,7 +158,7 @@ def test_rows_are_let_go_at_the_end(
     fit(path, tmp_path / "run", {}, device_cache="1MB", max_epochs=1, callbacks=[Fail()])
     with pytest.raises(RuntimeError, match="rain"):
         fit(path, tmp_path / "fails", {}, device_cache="1MB", callbacks=[Fail()])
-    assert [engine._held for engine in engines] == [None, None]
+    assert [engine._device_rows for engine in engines] == [None, None]
 
 
 @pytest.mark.parametrize("device_cache", [0, "1MB"])
