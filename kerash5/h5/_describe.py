@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._child import Child, read_options, refusal, say, say_refusal
+from kerash5.h5._trainable import Candidate, suggest_training
 from kerash5.h5.columns._doubts import read_packing
 from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
@@ -26,9 +27,10 @@ _MAX_FAILURES: Final = 8  # of HDF5 on one file, each of which costs another chi
 def describe(path: StrPath) -> str:
     """Describe the data sets of a file, or of the files of a glob pattern.
 
-    Every data set has its shape, its type, how it is stored and how it is read. The files are
-    looked at in a child process, for HDF5 crashes or hangs on some damaged ones; starting it takes
-    0.25 s, whatever the number of files.
+    The first lines say which data sets look like inputs and targets, and the command that trains
+    on them: a suggestion by names, shapes and types. Then every data set has its shape, its type,
+    how it is stored and how it is read. The files are read in a child process, because HDF5 crashes
+    or hangs on some damaged ones; starting it takes 0.25 s, whatever the number of files.
 
     Args:
         path: A file, or a glob pattern.
@@ -40,7 +42,7 @@ def describe(path: StrPath) -> str:
         FileError: A file is missing, damaged or not an HDF5 file.
 
     Example:
-        >>> print(describe(digits_train()).splitlines()[1])
+        >>> print(describe(digits_train()).splitlines()[3])
           image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip
     """
     files = find_files(path)
@@ -110,25 +112,28 @@ def _describe_file(file: H5File, failures: Mapping[str, str]) -> str:
     say(begin="")
     with file.open() as handle:
         names = list_datasets(handle)
-    lines = [
-        f"{os.path.basename(file.path)}: {len(names)} data sets, "
-        f"{file.identity.num_bytes / 1e6:.1f} MB"
-    ]
+    file_name = os.path.basename(file.path)
+    head = f"{file_name}: {len(names)} data sets, {file.identity.num_bytes / 1e6:.1f} MB"
+    lines: list[str] = []
+    candidates: list[Candidate] = []
     for name in names:
         say(begin=name)
         failure = failures.get(name)
-        lines += [f"  {name}: {failure}"] if failure else _describe_dataset(file, name)
+        lines += [f"  {name}: {failure}"] if failure else _describe_dataset(file, name, candidates)
+    lines = [head, *suggest_training(file_name, candidates), *lines]
     lines += _describe_attributes(file, failures)
     # Each line is one of ours: what a file calls its data sets must not look like another.
     return "\n".join(map(escape_controls, lines))
 
 
-def _describe_dataset(file: H5File, name: str) -> list[str]:
+def _describe_dataset(file: H5File, name: str, candidates: list[Candidate]) -> list[str]:
+    """Return lines about a data set, and add it to what a model could be trained on."""
     try:
         layout, reader = open_part(name, file)
         packing = read_packing(file, name, allow_external=False)
     except KerasH5Error as error:
         return [f"  {name}: {error}"]
+    candidates.append(Candidate(name, layout.num_rows, layout.row_shape, layout.dtype))
     ratio = layout.num_rows * layout.row_bytes / max(1, layout.num_stored_bytes)
     packed = f", packed {ratio:.1f} times" if layout.filters and layout.num_stored_bytes else ""
     shape = f"{layout.row_shape} " if layout.row_shape else ""  # one number a row has none

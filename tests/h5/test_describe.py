@@ -17,18 +17,20 @@ def test_every_data_set_is_described_with_shape_type_storage_and_reader(tmp_path
         )
         file.create_dataset("word", data=["a", "b"])
         file.attrs["origin"] = "two\n lines " + "long " * 50
-    lines = describe(tmp_path / "a.h5").splitlines()
-    assert lines[0].startswith("a.h5: 3 data sets, ")
-    assert lines[1] == "  group/plain: 4 rows of (2,) >f4, contiguous"
-    assert lines[2] == "    read straight from the file (contiguous)"
-    assert lines[3].startswith(
+    first, said, command, *lines = describe(tmp_path / "a.h5").splitlines()
+    assert first.startswith("a.h5: 3 data sets, ")
+    assert "can be trained on: x = packed" in said
+    assert command.strip().startswith("kerash5 fit a.h5 --data.x packed")
+    assert lines[0] == "  group/plain: 4 rows of (2,) >f4, contiguous"
+    assert lines[1] == "    read straight from the file (contiguous)"
+    assert lines[2].startswith(
         "  packed: 1000 rows of (8,) float64, chunks (100, 8), shuffle + gzip, packed "
     )
-    assert lines[4] == "    read straight from the file (chunk map), decoded on threads"
-    assert lines[5].startswith("  word: 2 rows of object, contiguous")
-    assert lines[7].startswith("  @origin: two lines long long")
-    assert lines[7].endswith("...")
-    assert len(lines) == 8
+    assert lines[3] == "    read straight from the file (chunk map), decoded on threads"
+    assert lines[4].startswith("  word: 2 rows of object, contiguous")
+    assert lines[6].startswith("  @origin: two lines long long")
+    assert lines[6].endswith("...")
+    assert len(lines) == 7
 
 
 def test_what_cannot_be_a_column_says_why(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_what_a_pip_install_would_gain_is_said(
 ) -> None:
     write(tmp_path / "a.h5", x=np.zeros((4, 3)))
     monkeypatch.setattr(_describe, "codec_advice", lambda _: "pip install something")
-    lines = _describe._describe_dataset(find_file(tmp_path / "a.h5"), "x")
+    lines = _describe._describe_dataset(find_file(tmp_path / "a.h5"), "x", [])
     assert lines[2] == "    pip install something"
 
 
