@@ -73,7 +73,7 @@ def suggest_training(file: str, candidates: Iterable[Candidate]) -> list[str]:
         x = _find_input(found, y)
         if x is not None:
             return _write(file, x, y, found)
-    x = _find_input(found, None)
+    x = None if targets else _find_input(found, None)
     if x is None:
         return []
     return [
