@@ -43,7 +43,9 @@ from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
 from kerash5.benchmark import bench, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
-from kerash5.h5 import describe, verify
+from kerash5.h5 import Column, describe, verify
+from kerash5.h5._look import look_at
+from kerash5.h5.storage._file import find_files
 from kerash5.report import draw_curves, draw_predictions
 
 if TYPE_CHECKING:
@@ -176,6 +178,10 @@ def run_bench(path: str, *, json: str | None = None, **options: Any) -> None:  #
         json: A file for all measurements.
         **options: As in `bench`.
     """
+    names = [name for name in (options.get("x"), options.get("y")) if name is not None]
+    # A column that is not there is enough for the file to be opened.
+    columns = [Column(name) for name in names or ["x"]]
+    look_at(find_files(path), columns, allow_external=False)
     reading = bench(path, **options)
     Console().print(reading_table(reading))
     print(reading_verdict(reading))

@@ -25,7 +25,7 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_al
 from kerash5.cli import _jobs
 from kerash5.cli._main import main
 from kerash5.comparison._machine import Machine
-from kerash5.h5 import write
+from kerash5.h5 import _child, write
 
 Pretend = Callable[..., None]
 COMMANDS: Final = (
@@ -531,6 +531,22 @@ def test_bench_prints_a_table_and_a_verdict(file: str, tmp_path: Path, capsys: C
     assert "arrays in memory" in printed
     assert printed.splitlines()[-1].startswith("kerash5 reads this file at ")
     assert Path(out).exists()
+
+
+def test_bench_opens_the_file_in_a_child_process_first(
+    tmp_path: Path, capsys: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_child, "SECONDS", 8.0)
+    path = tmp_path / "bad.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.zeros((4, 3))
+        file["y"] = np.array(["cat", "dog", "cow", "cat"], dtype=h5py.string_dtype())
+    raw = bytearray(path.read_bytes())
+    first_object = raw.index(b"GCOL") + 16
+    raw[first_object : first_object + 16] = bytes(16)  # on which HDF5 hangs
+    path.write_bytes(raw)
+    assert main(["bench", str(path), "--x", "x", "--y", "y", "--rounds", "1"]) == 1
+    assert "HDF5 hangs on it" in only_line(capsys.readouterr().err)
 
 
 def test_bench_of_no_rounds_is_one_sentence(file: str, capsys: Console) -> None:
