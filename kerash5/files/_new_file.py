@@ -69,7 +69,7 @@ def create_file(path: str, *, overwrite: bool) -> Iterator[FileIO]:
         sync_folder(os.path.dirname(target) or ".")
     except OSError as error:
         warnings.warn(
-            f"{target!r} is written, but its folder could not be forced to the disk ({error}): "
+            f"{target!r} is written, but its folder could not be synced to disk ({error}): "
             "after a power failure the file may be missing; write it again if that happens",
             stacklevel=3,
         )
