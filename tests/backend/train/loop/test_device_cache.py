@@ -169,7 +169,7 @@ def test_an_order_that_mixes_classes_badly_is_warned_of(
         file.create_dataset("image", data=np.tile(IMAGES, (10, 1, 1)), chunks=(4, 4, 4))
         file["label"] = np.repeat(np.arange(10), NUM_ROWS)
     options = {"shuffle": "chunks", "cache": 800}
-    with pytest.warns(UserWarning, match="a batch of 7 holds .* labels"):
+    with pytest.warns(UserWarning, match="a batch of 7 has .* labels"):
         fit(str(tmp_path / "sorted.h5"), tmp_path, options, device_cache=device_cache, max_epochs=1)
 
 
