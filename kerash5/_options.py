@@ -22,7 +22,6 @@ from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
 
 _MAX_VALUES: Final = 100_000  # in a config.yaml
-_COLUMN_SETTINGS: Final = [one.name for one in fields(Column) if one.init]
 
 ColumnOption = str | dict[str, Any] | list[Any]
 Columns = str | Column | Sequence["Columns"] | Mapping[str, "Columns"]
@@ -359,10 +358,8 @@ def parse_columns(spec: ColumnOption | None) -> Any:  # noqa: ANN401  Columns, o
             return {name: parse_columns(part) for name, part in spec.items()}
         try:
             return Column(**spec)
-        except TypeError as error:
-            raise OptionError(
-                f"column {dict(spec)!r}: {error}; it takes {', '.join(_COLUMN_SETTINGS)}"
-            ) from None
+        except OptionError as error:
+            raise OptionError(f"column {dict(spec)!r}: {error}") from None
     return tuple(parse_columns(part) for part in spec) if isinstance(spec, list) else spec
 
 

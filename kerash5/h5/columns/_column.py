@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from kerash5._checks import is_number, is_whole, parse_count
 from kerash5._errors import OptionError
+from kerash5._keywords import names_keywords
 from kerash5.h5.columns._indices import Select, format_select, parse_select
 from kerash5.h5.storage._file import StrPath
 from kerash5.h5.storage._handles import name_dataset
@@ -288,3 +289,21 @@ _PARSERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "cf": _chosen_from("cf", True, False),
 }
 _NEVER_NONE: Final = ("axis", "pad_value")
+
+
+_WORDS: Final[Mapping[str, str]] = {
+    "window": "windows_from_series makes rows of the windows of a series",
+    "length": "it is pad_to= for rows of any length, and windows_from_series(length=) for windows",
+    "index": "it is select=, a NumPy index of each row",
+    "slice": "it is select=, a NumPy index of each row",
+    "fields": "it is field=, one name or a list",
+    "columns": "it is select= for a matrix, and field= for a table",
+    "transform": "it is an option of the data set: H5Dataset(..., transform=)",
+    "scale": "the model rescales; cf=True applies the file's own scale_factor",
+    "classes": "it is labels=",
+    "num_classes": "it is one_hot=",
+    "key": "it is path=",
+    "name": "it is path=; the columns of a source are named by its keywords",
+}
+# An unknown keyword is an `OptionError` that names the right one.
+Column.__init__ = names_keywords("Column", cures=_WORDS)(Column.__init__)  # type: ignore[method-assign]
