@@ -127,7 +127,7 @@ class ModelOptions:
             `keras.Model`, called with `input_shape` and `num_classes` if it has these parameters;
             "keras:ResNet50V2", a model of `keras.applications` with random weights; or the path of
             a .keras file.
-        learning_rate: Learning rate of the optimizer.
+        learning_rate: Learning rate of the optimizer; None: 0.001, or that of a compiled model.
         options: Further arguments of the model, such as {hidden: [256, 64]}; on the command line
             also as --model.hidden "[256, 64]".
         optimizer: Name of a Keras optimizer; None: the optimizer of a compiled model, else Adam.
@@ -142,7 +142,7 @@ class ModelOptions:
     """
 
     name: str = "convnet"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     optimizer_options: dict[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from kerash5.feeds._module import H5DataModule
 
 APPLICATION: Final = "keras:"
 SAVED: Final = ".keras"
+_LEARNING_RATE: Final = 1e-3  # as `zoo.build` has it
 
 
 def is_of_zoo(name: str) -> bool:
@@ -62,7 +63,7 @@ def _make_zoo_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
         options.name,
         input_shape=data.input_shape,
         num_classes=data.num_classes,
-        learning_rate=options.learning_rate,
+        learning_rate=_rate_of(options),
         **options.options,
     )
 
@@ -153,21 +154,38 @@ def _arguments(
 
 
 def _compiled(model: keras.Model, options: ModelOptions, data: H5DataModule) -> keras.Model:
-    """Compile a model if it is not compiled, or if a loss, optimizer or metrics are given."""
-    is_asked = (options.optimizer, options.loss, options.metrics) != (None, None, None)
-    if model.compiled and not is_asked:
-        return model
+    """Compile a model with the options, or change what a compiled one was compiled with."""
     if options.loss is not None:
         _check_loss(options.loss)
-    loss = options.loss or (model.loss if model.compiled else _choose_loss(model, data))
-    metrics = options.metrics
-    if metrics is None:
-        metrics = ["accuracy"] if data.num_classes is not None else []
     try:
+        if model.compiled:
+            _change_compiled(model, options)
+            return model
+        metrics = options.metrics
+        if metrics is None:
+            metrics = ["accuracy"] if data.num_classes is not None else []
+        loss = options.loss or _choose_loss(model, data)
         model.compile(_make_optimizer(options), loss, metrics=list(metrics))
     except (ValueError, TypeError) as error:
+        if isinstance(error, OptionError):
+            raise
         raise OptionError(f"the model cannot be compiled: {error}") from error
     return model
+
+
+def _change_compiled(model: keras.Model, options: ModelOptions) -> None:
+    """Change the optimizer, learning rate, loss or metrics that are given, and nothing else."""
+    if options.learning_rate is not None and options.optimizer is None:
+        model.optimizer.learning_rate = options.learning_rate
+    given = {
+        "optimizer": None if options.optimizer is None else _make_optimizer(options),
+        "loss": options.loss,
+        "metrics": options.metrics,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    if changed:
+        compiled = keras.saving.deserialize_keras_object(model.get_compile_config())
+        model.compile(**{**compiled, "optimizer": model.optimizer, **changed})
 
 
 def _check_loss(loss: str) -> None:
@@ -196,8 +214,12 @@ def _are_ids(data: H5DataModule) -> bool:
     return shape in ((), (1,))
 
 
+def _rate_of(options: ModelOptions) -> float:
+    return _LEARNING_RATE if options.learning_rate is None else options.learning_rate
+
+
 def _make_optimizer(options: ModelOptions) -> keras.optimizers.Optimizer:
-    rate: Any = options.learning_rate
+    rate: Any = _rate_of(options)
     if options.lr_schedule is not None:
         rate = _make(
             keras.optimizers.schedules,

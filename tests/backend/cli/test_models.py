@@ -116,6 +116,26 @@ def test_a_saved_model_and_an_application_are_models() -> None:
     assert isinstance(recompiled.optimizer, keras.optimizers.SGD)
 
 
+@pytest.mark.usefixtures("folder")
+def test_only_what_is_given_is_changed_in_a_compiled_model() -> None:
+    plain = make(ModelOptions("own_models:compiled"), "target")
+    assert float(plain.optimizer.learning_rate) == pytest.approx(0.01)  # SGD's own
+    rate = make(ModelOptions("own_models:compiled", learning_rate=0.5), "target")
+    assert isinstance(rate.optimizer, keras.optimizers.SGD)
+    assert float(rate.optimizer.learning_rate) == pytest.approx(0.5)
+    loss = make(ModelOptions("own_models:compiled", loss="mae", learning_rate=0.5), "target")
+    assert isinstance(loss.optimizer, keras.optimizers.SGD)
+    assert float(loss.optimizer.learning_rate) == pytest.approx(0.5)
+    config = loss.get_compile_config()
+    assert (config["loss"], config["metrics"]) == ("mae", ["mae"])
+    other = make(ModelOptions("own_models:compiled", optimizer="AdamW"), "target")
+    assert isinstance(other.optimizer, keras.optimizers.AdamW)
+    assert other.get_compile_config()["metrics"] == ["mae"]
+    zoo = make(ModelOptions("mlp", optimizer="SGD", learning_rate=0.2))
+    assert float(zoo.optimizer.learning_rate) == pytest.approx(0.2)
+    assert zoo.get_compile_config()["metrics"] == ["accuracy"]
+
+
 ERRORS: Final[dict[str, tuple[dict[str, Any], str, type[Exception], str]]] = {
     "no module": ({"name": "nowhere:build"}, "y", OptionError, "no module 'nowhere'"),
     "no function": ({"name": "own_models:bild"}, "y", OptionError, "did you mean 'build'"),
