@@ -40,7 +40,7 @@ def split_training_rows(
     rows = np.arange(len(base.source)) if every is None else every
     if isinstance(validation, int | float | np.integer | np.floating):
         _check_distinct(rows)
-        labels = _parse_labels(base.read_column("y")) if options.stratify else None
+        labels = read_class_ids(base) if options.stratify else None
         groups = _read_groups(options.groups, base, rows)
         count = count_validation(validation, len(rows), "validation_split")
         split = split_rows(len(rows), count, labels=labels, groups=groups, seed=options.seed)
@@ -75,7 +75,7 @@ def balanced(train: H5Dataset, seed: int) -> H5Dataset:
         )
     served = train.plan.rows_to_serve
     rows = np.arange(len(train.source)) if served is None else served
-    return train.select_rows(rows[balance_rows(_parse_labels(train.read_column("y")), seed=seed)])
+    return train.select_rows(rows[balance_rows(read_class_ids(train), seed=seed)])
 
 
 def _read_groups(path: str | None, base: H5Dataset, rows: np.ndarray) -> np.ndarray | None:
@@ -99,7 +99,9 @@ def check_no_groups(groups: str | None) -> None:
         )
 
 
-def _parse_labels(labels: np.ndarray) -> np.ndarray:
+def read_class_ids(dataset: H5Dataset) -> np.ndarray:
+    """Read the labels of the rows served, shape (n,); one-hot labels become class ids."""
+    labels = dataset.read_column("y")
     if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
         return np.asarray(labels.argmax(axis=1))
     return labels.reshape(len(labels))

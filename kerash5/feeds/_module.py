@@ -15,7 +15,7 @@ import numpy as np
 from kerash5._checks import is_whole
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._keywords import DATA_WORDS, documents, takes
-from kerash5._options import DataOptions, format_columns, parse_columns
+from kerash5._options import DataOptions, format_columns, parse_columns, text_options
 from kerash5.batches._batches import ColumnSpec, RowSelection
 from kerash5.batches._roles import ROLES, flatten_roles
 from kerash5.batches._transform import chain_transforms
@@ -54,8 +54,6 @@ Other = Paths | H5Dataset
 _SHARED: Final = (
     *("batch_size", "seed", "threads", "shard", "scratch", "reader", "allow_external"),
 )
-# Options that config.yaml cannot represent; they are omitted if they are None.
-_PYTHON_ONLY: Final = ("transform", "train_transform", "shard")
 
 
 @final
@@ -100,10 +98,10 @@ class H5DataModule:
         self.train = base
         self.validation: H5Dataset | None = None
         self._open_validation(base)
+        if options.groups is not None and self.validation is None:
+            raise OptionError(f"groups={options.groups!r} needs validation_split=, a fraction")
         if options.balance:
             self.train = balanced(self.train, options.seed)
-        elif options.groups is not None and self.validation is None:
-            raise OptionError(f"groups={options.groups!r} needs validation_split=, a fraction")
         self.test: H5Dataset | None = self._open_test(options.test)
         if self.test is not None:
             check_no_overlap(self.train, self.test, task="test", cure=_OWN_TEST)
@@ -242,15 +240,17 @@ class H5DataModule:
     def config(self) -> dict[str, Any]:
         """Return the arguments as plain YAML values, by their names in `DataOptions`.
 
-        A value that YAML cannot represent is replaced by a description.
+        A value that YAML cannot represent is replaced by a description; options of Python alone
+        are omitted if they are None.
         """
         found: dict[str, Any] = {}
+        as_text = {option.name for option in text_options(DataOptions)}
         for name, value in vars(self._options).items():
             if name in ROLES:
                 found[name] = format_columns(value)
             elif name in ("train", "test", "validation_data"):
                 found[name] = _format_paths(value)
-            elif value is not None or name not in _PYTHON_ONLY:
+            elif value is not None or name in as_text:
                 found[name] = _format_plain(value)
         return found
 

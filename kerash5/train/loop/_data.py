@@ -10,6 +10,7 @@ import numpy as np
 
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._class_names import check_classes
+from kerash5.feeds._held_out import read_class_ids
 from kerash5.feeds._keras import OWN_ROWS, H5Dataset
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._overlap import check_no_overlap
@@ -111,10 +112,7 @@ def balance_weights(train: H5Dataset) -> dict[int, float]:
             f"class_weight='balanced' counts the labels of the file, and {reason}; give a dict of "
             "class number -> weight"
         )
-    labels = train.read_column("y")
-    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
-        labels = labels.argmax(axis=1)
-    return balanced_weights(labels.reshape(len(labels)))
+    return balanced_weights(read_class_ids(train))
 
 
 def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:

@@ -109,6 +109,7 @@ def test_groups_stay_together(path: str) -> None:
     for options, words in (
         ({"validation_split": [1, 2]}, "needs validation_split= as a fraction"),
         ({}, "needs validation_split="),
+        ({"balance": True}, "needs validation_split="),
         ({"validation_split": 0.3, "stratify": True}, "labels= and groups="),
     ):
         with pytest.raises(OptionError, match=words):
