@@ -199,12 +199,10 @@ def _demo_parser() -> ArgumentParser:
     return parser
 
 
-def _test_parser() -> ArgumentParser:
-    parser = _parser("test")
+def _run_parser(command: str) -> ArgumentParser:
+    """Return a parser with the options of a command that uses the model of a run."""
+    parser = _parser(command)
     parser.add_argument("--run", type=str, required=True, help="the folder of the run")
-    parser.add_argument(
-        "--test", type=str | None, default=None, help="a test file to use instead of the run's own"
-    )
     parser.add_argument(
         "--weights",
         type=Literal["best", "last"],
@@ -217,9 +215,16 @@ def _test_parser() -> ArgumentParser:
     return parser
 
 
+def _test_parser() -> ArgumentParser:
+    parser = _run_parser("test")
+    parser.add_argument(
+        "--test", type=str | None, default=None, help="a test file to use instead of the run's own"
+    )
+    return parser
+
+
 def _predict_parser() -> ArgumentParser:
-    parser = _parser("predict")
-    parser.add_argument("--run", type=str, required=True, help="the folder of the run")
+    parser = _run_parser("predict")
     parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
     parser.add_argument(
         "--data",
@@ -236,15 +241,6 @@ def _predict_parser() -> ArgumentParser:
         help="also write the id of the largest output of each row",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    parser.add_argument(
-        "--weights",
-        type=Literal["best", "last"],
-        default="best",
-        help="weights of the best epoch or of the last step",
-    )
-    parser.add_argument(
-        "--backend", type=str | None, default=None, help="a backend to use instead of the run's own"
-    )
     return parser
 
 

@@ -15,9 +15,7 @@ from typing import Final
 
 import numpy as np
 
-_TARGET: Final = re.compile(
-    r"(^|[_/.-])(y|labels?|targets?|class(es)?|digits?)([_/.-]|$)", re.IGNORECASE
-)
+_TARGET: Final = re.compile(r"(^|[_/.-])(y|labels?|targets?|class(es)?)([_/.-]|$)", re.IGNORECASE)
 _INPUT: Final = re.compile(
     r"(^|[_/.-])(x|images?|img|data|features?|inputs?|signals?)([_/.-]|$)", re.IGNORECASE
 )
