@@ -230,6 +230,14 @@ def test_every_argument_of_a_data_set_is_documented_with_its_default() -> None:
     assert [one for one in names if not re.search(rf"[ ,]{one}[,:]", told)] == []
 
 
+def test_every_member_of_a_data_set_is_documented() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    section = text.partition("### `H5Dataset`")[2].partition("\n##")[0]
+    named = set(re.findall(r"\w+", " ".join(_INLINE.findall(section))))
+    public = {name for name in methods_of("H5Dataset") if not name.startswith("_")}
+    assert sorted(public - named) == []
+
+
 def test_every_method_of_a_trainer_is_documented_with_its_arguments() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     named = set(_INLINE.findall(text.partition("### `Trainer`")[2].partition("\n##")[0]))

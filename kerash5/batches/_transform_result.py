@@ -144,7 +144,7 @@ def _check_counts(counts: dict[str, int], num_rows: int) -> None:
     """Raise `OptionError` if arrays differ in their number of rows, or have none.
 
     The number may differ from the one the transform was called with: it may fold rows into volumes,
-    drop rows, or repeat them. `H5Dataset.check_answerable` requires one output per row.
+    drop rows, or repeat them. `ServedData.check_answerable` requires one output per row.
     """
     first, count = next(iter(counts.items()))
     other = next((name for name in counts if counts[name] != count), None)

@@ -43,6 +43,7 @@ from kerash5._run import Metrics, Run, describe_metrics
 from kerash5.assets import digits_test, digits_train
 from kerash5.benchmark import bench, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
+from kerash5.feeds._served import served_by
 from kerash5.h5 import Column, describe, verify
 from kerash5.h5._look import look_at
 from kerash5.h5.storage._file import find_files
@@ -269,7 +270,8 @@ def _fit_and_test(
         told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": told}
     run = trainer.fit(network, module, resume=resume)
-    if module.test is not None and not module.test.has_labels and module.train.has_labels:
+    is_labelled = served_by(module.train).has_labels
+    if module.test is not None and is_labelled and not served_by(module.test).has_labels:
         print(
             f"not tested: {module.test.source.paths[0]} has no labels; kerash5 predict answers it"
         )
@@ -287,7 +289,7 @@ def _test_line(metrics: Metrics) -> str:
 def _draw(run: Run, test: H5Dataset, network: Model) -> None:
     from kerash5.train import Trainer
 
-    labels = test.read_column("y")
+    labels = served_by(test).read_column("y")
     probabilities = Trainer().predict(network, test)
     is_wrong = probabilities.argmax(axis=1) != labels
     # Some wrong predictions first, because they tell most; then right ones.

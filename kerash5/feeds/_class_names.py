@@ -17,6 +17,7 @@ import numpy as np
 from kerash5._errors import ColumnError, LabelError, OptionError
 from kerash5._run import Run
 from kerash5.batches._roles import ROLES, ColumnSpec, flatten_roles
+from kerash5.feeds._served import is_h5dataset, served_by
 from kerash5.h5 import Column, Source
 from kerash5.h5.columns._columns import ResolvedColumn, assemble_column
 from kerash5.h5.columns._given import name_columns
@@ -38,7 +39,7 @@ def class_names_of(dataset: H5Dataset) -> ClassNames:
     return {
         name: names
         for role in _ROLES
-        for name in dataset.column_names(role)
+        for name in served_by(dataset).column_names(role)
         if (names := columns[name].class_names) is not None
         # Text that a transform gets as text has no ids.
         and (role == "y" or not columns[name].is_named_by_itself)
@@ -84,7 +85,7 @@ def _find_labels(classes_of: Any) -> dict[str, Any]:  # noqa: ANN401  a data mod
     if isinstance(classes_of, Run):
         return dict(classes_of.class_names)
     train = getattr(classes_of, "train", classes_of)
-    if not hasattr(train, "source") or not hasattr(train, "column_names"):
+    if not is_h5dataset(train):
         raise OptionError(
             f"classes_of={classes_of!r}; give the H5Dataset or the H5DataModule that is trained "
             "on, or the Run of that training"

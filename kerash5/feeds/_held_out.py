@@ -12,6 +12,7 @@ from kerash5._options import DataOptions
 from kerash5.batches._batches import parse_selection
 from kerash5.batches._row_choice import find_rows, read_beside
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._served import served_by
 from kerash5.order._balance import balance_rows
 from kerash5.order._split import count_validation, split_rows
 
@@ -57,7 +58,7 @@ def split_training_rows(
                 "validate; both need some"
             )
     in_order: dict[str, Any] = {"shuffle": False, "drop_last": False, **changes}
-    if base.fits_memory:
+    if served_by(base).fits_memory:
         return base.select_rows(train), base.select_rows(held_out, **in_order)
     aside = int(cache_bytes * ASIDE)
     return (
@@ -101,7 +102,7 @@ def check_no_groups(groups: str | None) -> None:
 
 def read_class_ids(dataset: H5Dataset) -> np.ndarray:
     """Read the labels of the rows served, shape (n,); one-hot labels become class ids."""
-    labels = dataset.read_column("y")
+    labels = served_by(dataset).read_column("y")
     if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
         return np.asarray(labels.argmax(axis=1))
     return labels.reshape(len(labels))

@@ -14,6 +14,7 @@ import numpy as np
 
 from kerash5._errors import ColumnError, OptionError
 from kerash5.batches._roles import map_tree
+from kerash5.feeds._served import served_by
 from kerash5.feeds.labels._facts import find_facts, is_one_hot
 from kerash5.feeds.labels._keras_losses import needs_y, read_targets
 from kerash5.feeds.labels._rules import LabelView, check_target
@@ -44,9 +45,10 @@ def check_labels(model: keras.Model, data: H5Dataset) -> None:
         ShapeError: Rows of y have another shape than the model's output.
         ColumnError: The model has a loss, but the data have no y.
     """
-    if data.is_transformed:
+    served = served_by(data)
+    if served.is_transformed:
         return
-    tree = data.columns_of("y")
+    tree = served.columns_of("y")
     if tree is None:
         _refuse_no_y(model, repr(data.source))
         return
@@ -73,8 +75,9 @@ def check_class_weight(model: keras.Model, data: H5Dataset) -> None:
     Keras treats the last axis of y as one-hot classes, even if a sparse loss makes it an axis of
     class ids, as in sequences and masks.
     """
-    tree = data.columns_of("y")
-    if tree is None or data.is_transformed:
+    served = served_by(data)
+    tree = served.columns_of("y")
+    if tree is None or served.is_transformed:
         return
     columns = data.source.columns
     leaves = map_tree(tree, lambda name: _Leaf(name, columns[name].shape))
@@ -97,14 +100,14 @@ def _refuse_no_y(model: keras.Model, subject: str) -> None:
 
 
 def _view_column(data: H5Dataset, name: str) -> LabelView:
-    column = data.source.columns[name]
+    column, served = data.source.columns[name], served_by(data)
     return LabelView(
         column.shape,
         column.dtype,
         repr(data.source.paths[0]),
         column.column.path,
-        lambda ignored: data.label_facts(name, ignored),
-        lambda: data.is_one_hot(name),
+        lambda ignored: served.label_facts(name, ignored),
+        lambda: served.is_one_hot(name),
     )
 
 

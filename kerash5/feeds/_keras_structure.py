@@ -14,8 +14,9 @@ import numpy as np
 
 from kerash5._errors import OptionError, ShapeError
 from kerash5.batches._transform_result import describe_tree
-from kerash5.feeds._keras_position import Task
+from kerash5.feeds._served import served_by
 from kerash5.feeds.labels._keras_losses import find_compared, has_own_steps
+from kerash5.feeds.passes._keras_position import Task
 
 if TYPE_CHECKING:
     from kerash5.batches._batches import Batch
@@ -40,10 +41,11 @@ def check_structure(model: keras.Model, data: H5Dataset, task: Task) -> None:
         ShapeError: x or y has other keys or another number of columns, or the batch size is not
             that of a stateful model.
     """
-    if data.is_transformed:
+    served = served_by(data)
+    if served.is_transformed:
         return
     _check_batch_size(model, data, task)
-    x, y = data.columns_of("x"), data.columns_of("y")
+    x, y = served.columns_of("x"), served.columns_of("y")
     _check_x(model, x, repr(data.source))
     if task != "predict" and y is not None:
         _check_y(model, y, repr(data.source))
@@ -78,7 +80,7 @@ def _check_batch_size(model: keras.Model, data: H5Dataset, task: Task) -> None:
     taken = f"model {model.name!r} has a stateful layer for batches of {size} rows"
     if data.batch_size != size:
         raise ShapeError(f"{taken}, and the data have batch_size={data.batch_size}; give it {size}")
-    rest = data.num_rows_in_order % size
+    rest = served_by(data).num_rows_in_order % size
     if rest and not (task == "fit" and data.plan.drop_last):
         cure = f"rows= whose number divides by {size}, such as slice(0, {data.num_rows - rest})"
         cure = f"drop_last=True, or {cure}" if task == "fit" else cure

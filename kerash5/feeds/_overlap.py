@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import OptionError
+from kerash5.feeds._served import served_by
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -76,7 +77,7 @@ def describe_overlap(first: H5Dataset, other: H5Dataset, *, task: str) -> str | 
     rows = "row" if len(same) == 1 else "rows"
     return (
         f"{len(same)} of the {other.num_rows} rows to {task} on ({rows} {named}{more} of "
-        f"{other.column_path('x')!r} in {_name_file(other, same[0])!r})"
+        f"{served_by(other).column_path('x')!r} in {_name_file(other, same[0])!r})"
     )
 
 
@@ -103,7 +104,7 @@ def find_overlap(train: H5Dataset, other: H5Dataset) -> NDArray[np.int64]:
 
 def _keys(dataset: H5Dataset) -> list[_Key]:
     """Return the origins of x for each part of a source."""
-    columns = [dataset.source.columns[name] for name in dataset.column_names("x")]
+    columns = [dataset.source.columns[name] for name in served_by(dataset).column_names("x")]
     origins = [[part.origin for part in column.parts] for column in columns]
     return [
         frozenset(key for key in keys if key is not None) for keys in zip(*origins, strict=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import DTypeLike
 
+from kerash5.feeds._served import served_by
+
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
 
@@ -34,11 +36,12 @@ def stored_scale(dataset: H5Dataset) -> float | None:
     With a transform, the first batch decides: integers are scaled by their type, floats within
     [-16, 16] by 1, and larger floats by the stored type, whose range they still have.
     """
-    names = dataset.column_names("x")
+    served = served_by(dataset)
+    names = served.column_names("x")
     if len(names) != 1:
         return None
     scale = scale_of(dataset.source.columns[names[0]].stored_dtype)
-    if dataset.is_transformed:
+    if served.is_transformed:
         values = np.asarray(dataset.read(0)[0])
         if values.dtype.kind in "iub":
             return scale_of(values.dtype)

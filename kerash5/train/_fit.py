@@ -23,6 +23,7 @@ from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
+from kerash5.feeds._served import served_by
 from kerash5.train._determinism import make_deterministic
 from kerash5.train._nonfinite import LossWatch
 from kerash5.train._record import RunRecord
@@ -398,10 +399,10 @@ class Session(EventHandler):
     def _build(self) -> Batch:
         """Create all variables and the fingerprint; return the batch used for it."""
         if not self._settings.is_dev_run:
-            self._train.offer_scratch(self._run_dir.path)
+            served_by(self._train).offer_scratch(self._run_dir.path)
         batch = self._loop.first_batch()
         is_known = self.model.built
-        if self._train.is_transformed:
+        if served_by(self._train).is_transformed:
             check_batch_structure(self.model, batch)
             check_batch(self.model, batch)
         self._loop.engine.build(batch)
@@ -420,7 +421,7 @@ class Session(EventHandler):
 
     def _check_labels(self, batch: Batch) -> None:
         """Check labels against the outputs of a model whose output shapes were unknown before."""
-        if self._train.is_transformed:
+        if served_by(self._train).is_transformed:
             check_batch(self.model, batch)
         else:
             check_labels(self.model, self._train)

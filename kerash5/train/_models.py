@@ -16,6 +16,7 @@ from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5._keywords import suggest
 from kerash5._options import ModelOptions
 from kerash5.feeds._module import H5DataModule
+from kerash5.feeds._served import served_by
 
 APPLICATION: Final = "keras:"
 SAVED: Final = ".keras"
@@ -210,7 +211,7 @@ def _choose_loss(model: keras.Model, data: H5DataModule) -> str:
 
 
 def _are_ids(data: H5DataModule) -> bool:
-    shape = data.train.source.columns[data.train.column_names("y")[0]].shape
+    shape = data.train.source.columns[served_by(data.train).column_names("y")[0]].shape
     return shape in ((), (1,))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from kerash5._errors import OptionError, ShapeError
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_structure import check_batch_structure
+from kerash5.feeds._served import served_by
 from kerash5.h5._append import open_writer
 
 
@@ -40,7 +41,7 @@ def predict_to_file(
     if not name.strip("/"):
         raise OptionError(f"name={name!r}; name the column, such as 'prediction'")
     attributes = {"model": model.name, "rows_of": ", ".join(map(str, dataset.source.paths))}
-    num_rows = dataset.num_rows_in_order
+    num_rows = served_by(dataset).num_rows_in_order
     with open_writer(path, num_rows, overwrite=overwrite, attributes=attributes) as writer:
         for answer in predict_batches(model, dataset):
             columns = dict(_name_outputs(name, answer))
@@ -52,11 +53,12 @@ def predict_to_file(
 
 def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
     """Yield the model's predictions per batch: arrays, or lists or dicts of arrays."""
+    served = served_by(dataset)
     try:
-        for number, batch in enumerate(dataset.batches_in_order()):
-            if number == 0 and dataset.is_transformed:
+        for number, batch in enumerate(served.batches_in_order()):
+            if number == 0 and served.is_transformed:
                 check_batch_structure(model, batch, has_y=False)
-            dataset.check_answerable(batch, number)
+            served.check_answerable(batch, number)
             yield model.predict_on_batch(batch[0])
     finally:
         dataset.release()

@@ -22,9 +22,10 @@ from kerash5.feeds._class_names import check_trained_classes, remember_classes
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_group import check_trainer
 from kerash5.feeds._keras_labels import check_labels
-from kerash5.feeds._keras_position import Task
 from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
+from kerash5.feeds._served import served_by
+from kerash5.feeds.passes._keras_position import Task
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._fit import Session
 from kerash5.train._predict import predict_to_file
@@ -130,7 +131,8 @@ class Trainer:
         check_monitor(monitor, is_validated=validated is not None)
         check_trainer("Trainer.fit", model, train, validated)
         # A test file without labels can still be predicted; `test` raises an error for it.
-        is_tested = test is not None and (test.has_labels or not train.has_labels)
+        is_labelled = served_by(train).has_labels
+        is_tested = test is not None and (served_by(test).has_labels or not is_labelled)
         self._check(model, train, validated, test if is_tested else None)
         remember_classes(model, train)
         with tuned(model, self.settings.optimizer):

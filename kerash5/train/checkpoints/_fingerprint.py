@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._served import served_by
 from kerash5.h5 import Source
 from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.loop._limits import Limits
@@ -53,7 +54,7 @@ def fingerprint(
     """
     found = {
         "backend": keras.backend.backend(),
-        "data": {**train.fingerprint(), "rows": _sample(train)},
+        "data": {**served_by(train).fingerprint(), "rows": _sample(train)},
         "content": _describe_content(train, (known or {}).get("content")),
         "steps_per_epoch": limits.steps_per_epoch(len(train)),
         "is_overfitting": limits.overfit_batches is not None,
@@ -184,7 +185,7 @@ def _draw_places(total: int, count: int) -> NDArray[np.int64]:
 
 def _digest_labels(train: H5Dataset) -> str | None:
     """Return a digest of all served labels; None if y holds no labels or there are too many."""
-    names = train.column_names("y")
+    names = served_by(train).column_names("y")
     if not names:
         return None
     source = train.source.select(**{name: name for name in names})

@@ -11,9 +11,11 @@ import numpy as np
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._class_names import check_classes
 from kerash5.feeds._held_out import read_class_ids
-from kerash5.feeds._keras import OWN_ROWS, H5Dataset
+from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._keras_loops import OWN_ROWS
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._overlap import check_no_overlap
+from kerash5.feeds._served import served_by
 from kerash5.h5 import Source
 from kerash5.order._balance import balanced_weights
 
@@ -93,9 +95,12 @@ def check_has_labels(data: Data, test: H5Dataset) -> None:
         data: The data given to the trainer.
         test: The test data set.
     """
-    if isinstance(data, H5DataModule) and data.train.has_labels and not test.has_labels:
+    if not isinstance(data, H5DataModule) or served_by(test).has_labels:
+        return
+    train = served_by(data.train)
+    if train.has_labels:
         raise RunError(
-            f"the test data have no {data.train.column_path('y')!r} in {test.source.paths[0]!r}, "
+            f"the test data have no {train.column_path('y')!r} in {test.source.paths[0]!r}, "
             "so there is nothing to compare with; call predict, or give a test file with labels"
         )
 
@@ -106,8 +111,9 @@ def balance_weights(train: H5Dataset) -> dict[int, float]:
     Raises:
         OptionError: y is not a single column of class labels, or a transform may change it.
     """
-    if train.num_classes is None or train.is_transformed:
-        reason = "a transform may change y" if train.is_transformed else "y holds no class labels"
+    is_transformed = served_by(train).is_transformed
+    if train.num_classes is None or is_transformed:
+        reason = "a transform may change y" if is_transformed else "y holds no class labels"
         raise OptionError(
             f"class_weight='balanced' counts the labels of the file, and {reason}; give a dict of "
             "class number -> weight"
@@ -136,13 +142,14 @@ def call_keras(function: Callable[[], T], *datasets: H5Dataset | None) -> T:
     """Call Keras; if a data set failed, raise its own error, which TensorFlow replaces."""
     used = [dataset for dataset in datasets if dataset is not None]
     for dataset in used:
-        dataset.error = None
+        served_by(dataset).loop_error = None
     try:
         return function()
     except Exception as error:
         for dataset in used:
-            if dataset.error is not None and dataset.error is not error:
-                raise dataset.error from error
+            met = served_by(dataset).loop_error
+            if met is not None and met is not error:
+                raise met from error
         raise
     finally:
         for dataset in used:

@@ -13,6 +13,7 @@ from kerash5._errors import OptionError
 from kerash5.batches._batches import Batch
 from kerash5.batches.cache import parse_size
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._served import served_by
 from kerash5.train.engines import AbstractEngine
 from kerash5.train.engines.common._stack import count_bytes, fill, leaves_of
 
@@ -95,15 +96,15 @@ def put_rows_on_device(
         reason = f"they take {num_bytes:,} bytes, and {most:,} are allowed"
     if reason is not None:
         return None, f"rows are not kept on the device: {reason}"
-    train.warn()
-    rows = train.rows_in_order()
+    served_by(train).warn()
+    rows = served_by(train).rows_in_order()
     engine.put_rows_on_device(_read_all(train, len(rows)))
     train.release()
     return DeviceRows(train, rows), f"{len(rows):,} rows ({num_bytes:,} bytes) are on the device"
 
 
 def _why_not(train: H5Dataset) -> str | None:
-    if train.is_transformed:
+    if served_by(train).is_transformed:
         return "a transform makes each batch anew"
     if train.plan.shard[1] > 1:
         return "this process has a shard of each epoch, never the same rows"
@@ -114,7 +115,7 @@ def _read_all(train: H5Dataset, count: int) -> Batch:
     """Return all rows as one batch."""
     found: list[np.ndarray] = []
     start, batch = 0, ()
-    for batch in train.batches_in_order():
+    for batch in served_by(train).batches_in_order():
         parts = leaves_of(batch)
         found = found or [np.empty((count, *part.shape[1:]), part.dtype) for part in parts]
         for whole, part in zip(found, parts, strict=True):

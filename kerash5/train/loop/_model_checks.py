@@ -14,6 +14,7 @@ import keras
 
 from kerash5._errors import RunError, ShapeError
 from kerash5.feeds._keras import H5Dataset
+from kerash5.feeds._served import served_by
 from kerash5.train.engines.common._logs import flatten_logs
 from kerash5.train.loop._best import describe_array_monitor
 from kerash5.train.state._outside import find_optimizers
@@ -130,7 +131,7 @@ def check_shapes(model: keras.Model, data: H5Dataset) -> None:
     """
     wanted = _parse_shape(getattr(model, "input_shape", None)) if model.built else None
     found = _parse_shape(data.input_shape)
-    if wanted is None or found is None or data.is_transformed:
+    if wanted is None or found is None or served_by(data).is_transformed:
         return
     row = wanted[1:]
     if len(row) == len(found) and all(a is None or a == b for a, b in zip(row, found, strict=True)):
@@ -148,7 +149,7 @@ def _shape_cure(data: H5Dataset, row: tuple[int | None, ...], found: tuple[int |
     fits = known == total if not free else free == 1 and known > 0 and total % known == 0
     if fits:
         shape = tuple(total // known if length is None else length for length in row)
-        return f"x=Column({data.column_path('x')!r}, shape={shape}) would fit"
+        return f"x=Column({served_by(data).column_path('x')!r}, shape={shape}) would fit"
     return f"build the model with input_shape={found}"
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import kerash5 as k5
 from kerash5.batches.cache import DirectRows, ResidentRows, WindowRows
+from kerash5.feeds._served import served_by
 
 NUM_ROWS: Final = 103
 BATCH_SIZE: Final = 10
@@ -54,7 +55,7 @@ def open_rows(folder: Path, kind: str = "contiguous", **options: Any) -> k5.H5Da
         options = {"cache": caches[kind], **options}
     path = write_rows(folder, kind)
     ds = k5.H5Dataset(path, **{"x": "x", "y": "y", "batch_size": BATCH_SIZE, **options})
-    assert isinstance(ds._batches._store, STORES[kind])
+    assert isinstance(served_by(ds).batches.training._store, STORES[kind])
     return ds
 
 

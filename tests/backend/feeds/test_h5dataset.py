@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import kerash5 as k5
 from kerash5.batches._batches import Batch
+from kerash5.feeds._served import served_by
 from tests.backend.feeds.served import (
     BATCH_SIZE,
     NUM_ROWS,
@@ -90,7 +91,7 @@ def test_a_number_outside_the_epoch_is_an_error(index: int, tmp_path: Path) -> N
     with pytest.raises(k5.RowError, match=re.escape(f"batch {index} is outside [0, 11)")) as caught:
         ds[index]
     assert isinstance(caught.value, IndexError)
-    assert ds.error is None  # that is for what Keras' loops meet
+    assert served_by(ds).loop_error is None  # that is for what Keras' loops meet
 
 
 @pytest.mark.usefixtures("earlier_data_sets_gone")
@@ -176,9 +177,9 @@ def test_describe_names_source_order_and_store(tmp_path: Path) -> None:
 
 def test_fingerprints_tell_data_and_plan_apart(tmp_path: Path, animals: str) -> None:
     ds = open_rows(tmp_path)
-    assert ds.fingerprint() == open_rows(tmp_path, threads=2).fingerprint()
-    assert ds.fingerprint() != open_rows(tmp_path, seed=1).fingerprint()
-    assert ds.fingerprint() != k5.H5Dataset(animals, x="image").fingerprint()
+    assert served_by(ds).fingerprint() == served_by(open_rows(tmp_path, threads=2)).fingerprint()
+    assert served_by(ds).fingerprint() != served_by(open_rows(tmp_path, seed=1)).fingerprint()
+    assert served_by(ds).fingerprint() != served_by(k5.H5Dataset(animals, x="image")).fingerprint()
 
 
 # Copies.
@@ -191,13 +192,13 @@ def test_a_pickle_serves_the_same_batches(kind: str, tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(ds))
     assert len(copy) == len(ds)
     assert numbers(copy.batches(2)) == numbers(ds.batches(2))
-    assert copy.fingerprint() == ds.fingerprint()
+    assert served_by(copy).fingerprint() == served_by(ds).fingerprint()
 
 
 def test_a_pickle_of_a_failed_data_set_has_no_error(tmp_path: Path) -> None:
     ds = open_rows(tmp_path)
-    ds.error = ValueError("boom")
-    assert pickle.loads(pickle.dumps(ds)).error is None
+    served_by(ds).loop_error = ValueError("boom")
+    assert served_by(pickle.loads(pickle.dumps(ds))).loop_error is None
 
 
 def test_select_rows_keeps_columns_and_options(tmp_path: Path) -> None:
@@ -212,9 +213,9 @@ def test_select_rows_keeps_columns_and_options(tmp_path: Path) -> None:
 
 def test_read_column_gives_the_served_rows_in_order(animals: str) -> None:
     ds = k5.H5Dataset(animals, x="image", y="label", rows=[5, 3, 0])
-    assert_array_equal(ds.read_column("y"), [0, 4, 1])
+    assert_array_equal(served_by(ds).read_column("y"), [0, 4, 1])
     with pytest.raises(k5.ColumnError, match="no single column 'sample_weight'"):
-        ds.read_column("sample_weight")
+        served_by(ds).read_column("sample_weight")
 
 
 def test_a_source_brings_its_columns_along(animals: str) -> None:

@@ -281,7 +281,7 @@ def test_unknown_keras_still_gets_each_row_once_per_epoch(
 ) -> None:
     names = ["find_position", "find_indices"] if unknown == "both" else [unknown]
     for name in names:
-        monkeypatch.setattr(f"kerash5.feeds._keras.{name}", lambda *_: None)
+        monkeypatch.setattr(f"kerash5.feeds._keras_loops.{name}", lambda *_: None)
     ds = open_rows(tmp_path, kind)
     ledger, before = Ledger(kind="sequential"), np.zeros(NUM_ROWS, np.int64)
     for epoch in range(3):
@@ -294,7 +294,7 @@ def test_unknown_keras_still_gets_each_row_once_per_epoch(
 
 
 def test_unknown_keras_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kerash5.feeds._keras.find_position", lambda *_: None)
+    monkeypatch.setattr("kerash5.feeds._keras_loops.find_position", lambda *_: None)
     ds = open_rows(tmp_path, "windowed")
     with pytest.warns(UserWarning, match="give them shuffle=False data") as said:
         Ledger(kind="sequential").fit(ds, epochs=2)

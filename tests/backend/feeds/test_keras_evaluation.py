@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import kerash5 as k5
+from kerash5.feeds._served import served_by
 from tests.backend.feeds.served import (
     BATCH_SIZE,
     NUM_ROWS,
@@ -112,7 +113,7 @@ def test_validation_on_the_training_data_disturbs_neither(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It is refused; one object in two loops at once is what matters here.
-    monkeypatch.setattr("kerash5.feeds._keras.check_no_overlap", lambda *_, **__: None)
+    monkeypatch.setattr("kerash5.feeds._keras_loops.check_no_overlap", lambda *_, **__: None)
     recorder = Recorder()
     ds = open_rows(tmp_path, kind, transform=recorder, threads=0)
     ledger = Ledger()
@@ -230,10 +231,10 @@ def test_an_error_in_the_transform_surfaces_and_is_kept(
         return x, y
 
     ds = open_rows(tmp_path, transform=refuse_row_77, threads=threads)
-    assert ds.error is None
+    assert served_by(ds).loop_error is None
     # TensorFlow puts an error of its own in the place of ours, and quotes it.
     with pytest.raises(Exception, match="boom"):
         getattr(Ledger().model, task)(ds, verbose=0)
-    assert isinstance(ds.error, ValueError)
-    assert str(ds.error) == "boom"
+    assert isinstance(served_by(ds).loop_error, ValueError)
+    assert str(served_by(ds).loop_error) == "boom"
     assert not reading_threads()

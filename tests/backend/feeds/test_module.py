@@ -27,6 +27,7 @@ from kerash5._errors import (
 )
 from kerash5._options import DataOptions
 from kerash5.batches.cache import ResidentRows
+from kerash5.feeds._served import served_by
 from kerash5.h5 import _child
 
 NUM_ROWS: Final = 40
@@ -184,9 +185,9 @@ def test_both_sides_of_a_split_share_what_is_held_in_memory(tmp_path: Path) -> N
     path = tmp_path / "packed.h5"
     k5.write(path, x=np.arange(NUM_ROWS), y=LABELS, chunk_rows=8)
     data = open_module(str(path), validation_split=0.25)
-    assert data.train.fits_memory
+    assert served_by(data.train).fits_memory
     assert data.validation is not None
-    stores = [part._batches._store for part in (data.train, data.validation)]
+    stores = [served_by(part).batches.training._store for part in (data.train, data.validation)]
     assert isinstance(stores[0], ResidentRows)
     assert isinstance(stores[1], ResidentRows)
     assert stores[0]._resident is stores[1]._resident
@@ -196,7 +197,7 @@ def test_a_split_that_does_not_fit_divides_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "packed.h5"
     k5.write(path, x=np.arange(4000), y=np.zeros(4000, np.int64), chunk_rows=8)
     data = open_module(str(path), validation_split=0.25, cache=20_000)
-    assert not data.train.fits_memory
+    assert not served_by(data.train).fits_memory
     assert sorted([*rows_of(data.train), *rows_of(data.validation)]) == list(range(4000))
 
 
@@ -363,7 +364,7 @@ def test_config_makes_the_same_module_again(train: str, tmp_path: Path) -> None:
     for one, other in ((data.train, again.train), (data.validation, again.validation)):
         assert one is not None
         assert other is not None
-        assert one.fingerprint() == other.fingerprint()
+        assert served_by(one).fingerprint() == served_by(other).fingerprint()
         for batch, same in zip(one.batches(0), other.batches(0), strict=True):
             assert_array_equal(batch[0], same[0])
             assert_array_equal(batch[1], same[1])

@@ -32,6 +32,7 @@ from kerash5.comparison._processes import Processes
 from kerash5.comparison._progress import Progress
 from kerash5.comparison._results import SETTINGS, Comparison, Method, Sample
 from kerash5.comparison._runner import Runner
+from kerash5.feeds._served import served_by
 from kerash5.measure._measure import (
     KERAS_FIT,
     MeasurementContext,
@@ -151,14 +152,14 @@ def test_an_epoch_is_whole_batches_of_the_plan(tmp_path: Path) -> None:
     assert len(served) == STEPS * BATCH_SIZE
     other = MeasurementContext(replace(context.job, seed=1))
     assert not np.array_equal(served, np.concatenate([y for _, y in other.train().batches()]))
-    assert context.train().fingerprint() == context.train().fingerprint()
+    assert served_by(context.train()).fingerprint() == served_by(context.train()).fingerprint()
 
 
 def test_the_cached_epoch_is_one_batch_over_and_over(tmp_path: Path) -> None:
     context = begin(tmp_path, "sample", settings=("plain",))
     x, y = context.train().read(0)
     cached = context.repeated([(x, y)], 5)
-    assert cached.fits_memory
+    assert served_by(cached).fits_memory
     served = list(cached.batches())
     assert len(served) == 5
     for batch in served:

@@ -115,7 +115,7 @@ def _before_fork() -> None:
     if _LOADER not in sys.modules:
         return
     loader = _find_loader()
-    epochs = getattr(getattr(loader, "_dataset", None), "epochs_outside_keras", None)
+    epochs = getattr(getattr(loader, "_dataset", None), "_epochs", None)
     if isinstance(epochs, Epochs):
         epochs.begin_workers(loader)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kerash5.batches._batches import Batch, Batches
 from kerash5.batches._roles import map_tree
-from kerash5.feeds._keras_position import Position
+from kerash5.feeds.passes._keras_position import Position
 
 
 @final

@@ -1,0 +1,1 @@
+"""Which batch a request is for: passes of Keras' loops, and passes outside Keras."""
