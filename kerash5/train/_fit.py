@@ -3,73 +3,42 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
-import keras
-from rich.console import Console
-
-from kerash5._backends import environment
 from kerash5._errors import RunError
-from kerash5._run import Epoch, Metrics, Run, Status
+from kerash5._run import Epoch, Run, Status
 from kerash5.batches._batches import Batch
-from kerash5.feeds._class_names import class_names_of
-from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._scale import describe_scale
 from kerash5.feeds._served import served_by
-from kerash5.train._determinism import make_deterministic
+from kerash5.train._fit_parts import FitParts
+from kerash5.train._fit_state import FitState
 from kerash5.train._nonfinite import LossWatch
-from kerash5.train._record import RunRecord
-from kerash5.train._settings import Settings
-from kerash5.train.checkpoints._checkpoint import Checkpoint, copy_checkpoint
-from kerash5.train.checkpoints._fingerprint import fingerprint, name_differences, note_times
+from kerash5.train.checkpoints._checkpoint import copy_checkpoint
 from kerash5.train.checkpoints._manager import CheckpointManager
-from kerash5.train.checkpoints._resume import Resume, find_resume_point
 from kerash5.train.checkpoints._run_dir import (
     BEST_BEFORE_TRUNCATION,
-    BEST_WEIGHTS,
     LAST_WEIGHTS,
-    RunDir,
     unsaved,
-    wanted_path,
 )
 from kerash5.train.checkpoints._snapshot import (
-    Counters,
-    check_weights,
-    compare,
-    epochs_of,
-    other_fit,
     position_of,
-    read_counters,
-    restore_partial,
-    restore_snapshot,
-    take_snapshot,
 )
-from kerash5.train.engines import make_engine
 from kerash5.train.engines.common._private import bare_test_batches
-from kerash5.train.engines.common._weights import ClassWeight
-from kerash5.train.loop._best import choose_monitor, is_larger_better
-from kerash5.train.loop._callbacks import Hooks, SparseEarlyStopping
-from kerash5.train.loop._data import Data, describe_data, parts
 from kerash5.train.loop._device_cache import put_rows_on_device
 from kerash5.train.loop._events import EventHandler, Progress
-from kerash5.train.loop._loop import Loop
-from kerash5.train.loop._model_checks import check_monitor_known, check_scalar_monitor
-from kerash5.train.loop._optimizer import finalize, lend_weights
+from kerash5.train.loop._model_checks import check_scalar_monitor
+from kerash5.train.loop._optimizer import finalize
 from kerash5.train.loop._position import Position
-from kerash5.train.loop._signals import Signals
-from kerash5.train.loop._validation import StopEvaluating, make_validation
 from kerash5.train.monitors._logging import Logging
 from kerash5.train.monitors._profile import Profile, SimpleProfiler, Tracer
 from kerash5.train.monitors._progress import ProgressBar
-from kerash5.train.state._state import ModelState, count_parameters
+from kerash5.train.state._state import count_parameters
 
 
 @final
@@ -77,84 +46,35 @@ class Session(EventHandler):
     """Trains a model once.
 
     Args:
-        settings: The options of the trainer.
-        model: A compiled model.
-        data: Data that were checked against the model.
-        validation: The validation data, if `data` is a training data set.
-        monitor: The metric by which the best epoch is chosen.
-        notes: Further entries of config.yaml.
-        console: The console for messages.
-        resume: Where to begin, as in `Trainer.fit`.
-        class_weight: Class number -> weight, as in Keras' `fit`.
+        parts: The objects of the fit.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        model: keras.Model,
-        data: Data,
-        validation: H5Dataset | None = None,
-        *,
-        monitor: str,
-        notes: Mapping[str, Any],
-        console: Console,
-        resume: Resume = None,
-        class_weight: ClassWeight | None = None,
-    ) -> None:
-        if settings.deterministic:
-            make_deterministic()
-        self.model = model
-        self._settings = settings
-        self._console = console
-        self._class_weight = class_weight
-        self._signals = Signals()
-        self._before_hooks: Counters | None = None
-        self._truncated: tuple[Checkpoint, int] | None = None
-        self._fingerprint: dict[str, Any] = {}
-        self._is_begun = False
-        self._is_told = False
-        self._is_monitor_sought = False
-        limits = settings.limits
-        self._train, validated, _ = parts(data, validation)
-        lend = lend_weights(model, settings.optimizer)
-        self._validation = make_validation(model, validated, limits, self._signals, lend)
-        self._early = self._early_stopping(monitor)
-        self._hooks = Hooks(
-            [*settings.callbacks, *self._early, StopEvaluating(self._signals)],
-            model,
-            num_epochs=limits.num_epochs(len(self._train)),
-            num_steps=limits.steps_per_epoch(len(self._train)),
-        )
-        self._loop = Loop(
-            model,
-            self._train,
-            validate=None if self._validation is None else self._validate,
-            engine=make_engine(
-                model, steps_per_dispatch=settings.steps_per_dispatch, class_weight=class_weight
-            ),
-            hooks=self._hooks,
-            limits=limits,
-            lend=lend,
-        )
-        asked = tempfile.mkdtemp() if settings.is_dev_run else settings.run_dir
-        self._start = find_resume_point(resume, wanted_path(asked, model.name))
-        self._run_dir: RunDir = self._start.run_dir
-        kept = settings.checkpoints
+    def __init__(self, parts: FitParts) -> None:
+        self.model = parts.model
+        self._parts = parts
+        self._settings = parts.settings
+        self._train = parts.train
+        self._signals = parts.signals
+        self._hooks = parts.hooks
+        self._loop = parts.loop
+        self._start = parts.start
+        self._run_dir = parts.start.run_dir
+        self._current = parts.current
+        self._record = parts.record
+        self._monitored = parts.monitored
+        self._say = parts.say
+        self._state = FitState(parts)
+        self._loss = LossWatch(self._loop, self._train, self._current, self._run_dir.checkpoints)
+        kept = self._settings.checkpoints
         self._manager = (
-            CheckpointManager(self._run_dir.checkpoints, kept, self._capture) if kept else None
+            CheckpointManager(self._run_dir.checkpoints, kept, self._state.capture)
+            if kept
+            else None
         )
         self.every_steps = kept.every_steps if kept else None
-        self._current = ModelState(model, lambda: self._loop.engine.captured)
-        self._loss = LossWatch(self._loop, self._train, self._current, self._run_dir.checkpoints)
-        checkpoint = self._start.checkpoint
-        self._record = RunRecord(
-            self._first_run(monitor, {**notes, "data": describe_data(data, validation)}),
-            self._run_dir,
-            seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
-            lend=lend_weights(model, settings.optimizer, settings.callbacks),
-            mode=settings.mode,
-        )
         self._watchers = self._make_watchers()
+        self._is_begun = False
+        self._is_told = False
 
     @property
     def run(self) -> Run:
@@ -204,7 +124,7 @@ class Session(EventHandler):
         elif limit is not None and self._record.seconds >= limit:
             self._loop.stop_reason = self._loop.stop_reason or "max_time"
         self._print_why_not_faster()
-        if not self._is_monitor_sought:
+        if not self._monitored.is_sought:
             self._settle_monitor(self._loop.engine.metrics())
         self._loss.look(progress)
         if self._manager is not None and self._manager.is_due(progress.step):
@@ -214,11 +134,8 @@ class Session(EventHandler):
 
     def before_truncation(self) -> None:
         """Capture this state, so that a fit with a larger limit can continue from here exactly."""
-        if self._manager is None:
-            return
-        if self.run.best_epoch is not None:
-            self._record.keep(lambda: self._run_dir.link(BEST_WEIGHTS, BEST_BEFORE_TRUNCATION))
-        self._truncated = self._capture(BEST_BEFORE_TRUNCATION)
+        if self._manager is not None:
+            self._state.capture_before_truncation()
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Record the results of the epoch."""
@@ -226,13 +143,13 @@ class Session(EventHandler):
         is_validated = self._settings.limits.is_validated(epoch.epoch)
         is_complete = is_validated and self._loop.stop_reason != "callback"
         self._settle_monitor(epoch.metrics, is_complete=is_complete)
-        self._before_hooks = self._count()
+        self._state.freeze_counters()
         is_ranked = is_validated or not self.run.monitor.startswith("val_")
         self._record.end_epoch(self.model, epoch, is_ranked=is_ranked)
 
     def after_epoch(self, progress: Progress) -> None:
         """Save a checkpoint if that costs little or the epoch is one of the best."""
-        self._before_hooks = None
+        self._state.thaw_counters()
         if self._signals.caught is not None:
             self._loop.stop_reason = "asked"
         if self._manager is None or self._loop.is_over:  # at the end of the run one is always saved
@@ -265,16 +182,9 @@ class Session(EventHandler):
 
     def _refuse_another_fit(self) -> None:
         """Raise if the checkpoint is of another fit, before any file of the folder is changed."""
-        start, checkpoint = self._start, self._start.checkpoint
-        if checkpoint is None:
-            return
-        self._build()
-        found = compare(checkpoint, self._fingerprint, is_forced=start.is_forced)
-        check_weights(self._current, checkpoint)
-        if (noted := note_times(checkpoint.state["fingerprint"], self._fingerprint)) is not None:
-            self._say(noted)
-        if found:
-            self._say(f"going on in spite of differences: {name_differences(found)}")
+        if self._start.checkpoint is not None:
+            self._build()
+            self._state.check_same_fit(self._start.checkpoint)
 
     def _train_noting_errors(self) -> None:
         try:
@@ -317,61 +227,32 @@ class Session(EventHandler):
         self._print_why_not_faster()
         self._put_rows_on_device(batch)
         self._loop.event_handlers = (self, *self._watchers)
-        self._check_monitor()
+        is_validated = self._parts.validation is not None
+        engine = self._loop.engine
+        self._monitor(self._monitored.check(self.model, engine, is_validated=is_validated))
         self._current.python.begin()
         self._print_unsaved()
         checkpoint = self._start.checkpoint
         if checkpoint is not None:
-            self._go_on(checkpoint)
+            self._state.restore(checkpoint)
         else:
-            if self._validation is not None:
-                self._validation.try_out(self._settings.limits.sanity_steps)
+            if self._parts.validation is not None:
+                self._parts.validation.try_out(self._settings.limits.sanity_steps)
             self._begin_anew()
         self._is_begun = True
         is_new = checkpoint is None or checkpoint.path not in self._run_dir.checkpoints.paths()[:1]
         if self._manager is not None and is_new:
             self._manager.save()
 
-    def _check_monitor(self) -> None:
-        """Raise before the first step if Keras' own steps will not report the monitored metric."""
-        model, kind = self.model, type(self.model)
-        is_stock = kind.train_step is keras.Model.train_step
-        if not is_stock or kind.test_step is not keras.Model.test_step:
-            return
-        try:
-            names = list(self._loop.engine.metrics())
-        except Exception:  # noqa: BLE001  a custom metric may need data for its result
-            return
-        finally:
-            model.reset_metrics()
-        validated = [] if self._validation is None else [f"val_{name}" for name in names]
-        self._settle_monitor([*names, *validated], is_complete=True)
-
     def _settle_monitor(self, metrics: Iterable[str], *, is_complete: bool = False) -> None:
-        """Choose the monitored metric, or raise if the given one is not reported.
+        self._monitor(self._monitored.settle(metrics, is_complete=is_complete))
 
-        Args:
-            metrics: Names of the reported metrics.
-            is_complete: Whether validation metrics are among them.
-        """
-        self._is_monitor_sought = True
-        monitor, names = self.run.monitor, list(metrics)
-        if monitor in names or (monitor.startswith("val_") and not is_complete):
-            return
-        if self._settings.monitor is not None:
-            check_monitor_known(monitor, names)
-        chosen = choose_monitor(monitor, names)
-        self._record.run = replace(self.run, monitor=chosen)
-        for callback in self._early:
-            callback.monitor, callback.mode = chosen, self._mode_of(chosen)
-        self._say(
-            f"the model reports no {monitor!r}, so {chosen!r} decides which weights are best; pass "
-            "monitor= to choose another"
-        )
+    def _monitor(self, name: str) -> None:
+        self._record.run = replace(self.run, monitor=name)
 
     def _print_unsaved(self) -> None:
         """Print the state that training changes and checkpoints do not contain."""
-        left = [*self._current.python.unsaved(), *self._loop.engine.uncaptured]
+        left = self._state.unsaved()
         if left and self._manager is not None:
             named = ", ".join(left)
             verb = "is" if len(left) == 1 else "are"
@@ -409,14 +290,7 @@ class Session(EventHandler):
         if not is_known:
             self._check_labels(batch)
         check_scalar_monitor(self.model, self.run.monitor)
-        checkpoint = self._start.checkpoint
-        self._fingerprint = fingerprint(
-            self._current,
-            self._train,
-            self._settings.limits,
-            self._class_weight,
-            None if checkpoint is None else checkpoint.state["fingerprint"],
-        )
+        self._state.identify()
         return batch
 
     def _check_labels(self, batch: Batch) -> None:
@@ -426,49 +300,13 @@ class Session(EventHandler):
         else:
             check_labels(self.model, self._train)
 
-    def _go_on(self, checkpoint: Checkpoint) -> None:
-        """Restore the state of the checkpoint."""
-        self._loop.position = position_of(checkpoint, self._fingerprint)
-        best = checkpoint.files.get(BEST_WEIGHTS)
-        if best is not None or checkpoint.state["best_epoch"] is None:
-            self._record.keep(lambda: self._run_dir.replace(BEST_WEIGHTS, best))
-        self._hooks.begin_training()
-        if self._loop.position.index:  # on_epoch_begin first: the state restored below wins
-            self._loop.begin_epoch()
-        if self._start.is_forced:
-            left = restore_partial(self._current, self._hooks.callbacks, checkpoint)
-        else:
-            left = restore_snapshot(self._current, self._hooks.callbacks, checkpoint)
-        self._loop.engine.restore_own_logs(checkpoint.state.get("own_logs", {}))
-        self._loop.engine.expect_traced(
-            checkpoint.state.get("traced", {}),
-            lambda what: self._note_other_trace(what, str(checkpoint.path)),
-        )
-        if self._start.earlier is not None and checkpoint.state["stop_reason"] == "callback":
-            self._loop.stop_reason = "callback"  # killed between the stop and the end of the epoch
-            self._loop.is_stopped = True
-        anew = f"; begun anew: {', '.join(left)}" if left else ""
-        self._say(f"going on from {str(checkpoint.path)!r}, after step {self._loop.step}{anew}")
-
-    def _note_other_trace(self, what: str, path: str) -> None:
-        found = (
-            f"for {what}, train_step was traced with other code or other values in Python "
-            "(attributes, closures, variables outside the model)"
-        )
-        if self._start.is_forced:
-            self._say(f"going on in spite of differences: {found}")
-        else:
-            raise other_fit(path, found, "give it the code and values it was traced with")
-
     def _finish(self) -> None:
         if self._loop.stop_reason == "asked":
             raise self._signals.error()
         is_saved = self.run.best_epoch is not None  # as the best of the epochs that have ended
         if self._manager is not None:
             self._loop.engine.sync()
-            is_saved |= self._manager.save(
-                self._record.rank, is_truncated=self._truncated is not None
-            )
+            is_saved |= self._manager.save(self._record.rank, is_truncated=self._state.is_truncated)
             self._run_dir.remove(BEST_BEFORE_TRUNCATION)
         self._is_begun = False  # averaged weights do not belong in a checkpoint
         finalize(self.model)
@@ -493,57 +331,6 @@ class Session(EventHandler):
 
     # Helpers.
 
-    def _validate(self) -> Metrics | None:
-        found = self._validation.run(self._hooks.list) if self._validation is not None else {}
-        if found is None:
-            self._loop.stop_reason = "asked"
-        return found
-
-    def _capture(self, best: str = BEST_WEIGHTS) -> tuple[Checkpoint, int]:
-        if self._truncated is not None:
-            return self._truncated
-        file = self._run_dir.path / best
-        has_best = self.run.best_epoch is not None and file.exists()
-        snapshot = take_snapshot(
-            self._current,
-            self._loop.position,
-            self._before_hooks or self._count(),
-            {BEST_WEIGHTS: file} if has_best else {},
-            step=self._loop.step,
-            stop_reason="callback" if self._loop.is_stopped else self._loop.stop_reason,
-            own_logs=self._loop.engine.own_logs(),
-            traced=self._loop.engine.traced(),
-            fingerprint=self._fingerprint,
-        )
-        return snapshot, self._loop.step
-
-    def _count(self) -> Counters:
-        return read_counters(
-            self.model,
-            self._hooks.callbacks,
-            epochs=self.run.epochs,
-            best_epoch=self.run.best_epoch,
-            seconds=self._record.seconds,
-        )
-
-    def _first_run(self, monitor: str, notes: Mapping[str, Any]) -> Run:
-        """Return the run before the first step, with the epochs of its earlier parts."""
-        model, earlier, checkpoint = self.model, self._start.earlier, self._start.checkpoint
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Run(
-            model=model.name,
-            backend=keras.backend.backend(),
-            num_parameters=count_parameters(model),
-            run_dir=str(self._run_dir.path),
-            started=now if earlier is None else earlier.started,
-            epochs=() if checkpoint is None else epochs_of(checkpoint),
-            best_epoch=None if checkpoint is None else checkpoint.state["best_epoch"],
-            monitor=monitor,
-            config={**notes, "trainer": dict(self._settings.asked)},
-            environment=environment(),
-            class_names=dict(class_names_of(self._train)),
-        )
-
     def _make_watchers(self) -> list[EventHandler]:
         settings = self._settings
         watchers: list[EventHandler] = []
@@ -553,20 +340,8 @@ class Session(EventHandler):
             watchers.append(Tracer(lambda: self.run.run_dir, self._say))
         watchers.append(Logging(settings.loggers, settings.log_every_n_steps, lambda: self.run))
         if settings.enable_progress_bar:
-            watchers.append(ProgressBar(self._console, settings.limits.max_epochs))
+            watchers.append(ProgressBar(self._parts.console, settings.limits.max_epochs))
         return watchers
-
-    def _early_stopping(self, monitor: str) -> list[keras.callbacks.EarlyStopping]:
-        patience = self._settings.early_stopping
-        if patience is None:
-            return []
-        mode = self._mode_of(monitor)
-        is_sparse = self._settings.limits.epochs_per_check > 1
-        kind = SparseEarlyStopping if is_sparse else keras.callbacks.EarlyStopping
-        return [kind(monitor, patience=patience, mode=mode)]
-
-    def _mode_of(self, monitor: str) -> str:
-        return "max" if is_larger_better(monitor, self._settings.mode) else "min"
 
     def _print_why_not_faster(self) -> None:
         """Print once why the steps are Keras' own."""
@@ -586,6 +361,3 @@ class Session(EventHandler):
             self.model.summary(print_fn=lambda line, **_: self._say(line))
             if (scale := describe_scale(self.model)) is not None:
                 self._say(scale)
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -28,6 +28,7 @@ from kerash5.feeds._served import served_by
 from kerash5.feeds.passes._keras_position import Task
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._fit import Session
+from kerash5.train._fit_parts import make_parts
 from kerash5.train._predict import predict_to_file
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
@@ -136,7 +137,7 @@ class Trainer:
         self._check(model, train, validated, test if is_tested else None)
         remember_classes(model, train)
         with tuned(model, self.settings.optimizer):
-            self._session = Session(
+            fit = make_parts(
                 self.settings,
                 model,
                 data,
@@ -147,6 +148,7 @@ class Trainer:
                 resume=resume,
                 class_weight=class_weight,
             )
+            self._session = Session(fit)
             self._session.train()
         return self._session.run
 

@@ -36,8 +36,8 @@ class Loop:
     Args:
         model: A compiled model.
         train: The training data.
-        validate: Function that returns the metrics of validation, or None if it was interrupted;
-            None for no validation.
+        validate: Function that returns the metrics of validation, or None if a signal came; None
+            for no validation.
         engine: The engine that runs the steps.
         hooks: The Keras callbacks.
         limits: The limits of the fit; the time limit is checked elsewhere.
@@ -257,6 +257,7 @@ class Loop:
         found = self._validate()
         self.position.check_seconds += time.perf_counter() - began
         if found is None:
+            self.stop_reason = "asked"
             return None
         self.position.checks += 1
         self.position.check = {f"val_{name}": value for name, value in found.items()}

@@ -35,6 +35,7 @@ from kerash5._run import Epoch
 from kerash5.files import replacing
 from kerash5.train._build import load_model
 from kerash5.train._fit import Session
+from kerash5.train._monitored import MonitoredMetric
 from kerash5.train.checkpoints import _run_dir
 from kerash5.train.engines import make_engine
 
@@ -325,7 +326,8 @@ def test_best_weights_are_those_of_the_best_epoch_by_the_monitor(
         end(session, replace(epoch, metrics={monitor: values[epoch.epoch]}))
 
     monkeypatch.setattr(Session, "end_epoch", end_crafted)
-    monkeypatch.setattr(Session, "_check_monitor", lambda _: None)  # it knows the real names
+    # It knows the real names.
+    monkeypatch.setattr(MonitoredMetric, "check", lambda metric, *_, **__: metric.name)
     weights: list[list[np.ndarray]] = []
     keep = AtEpochEnd(lambda _, model: weights.append(model.get_weights()))
     trainer = make_trainer(run_dir, max_epochs=len(values), monitor=monitor, callbacks=[keep])

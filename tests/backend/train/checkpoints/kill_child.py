@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerash5 as k5
-from kerash5.train import _fit
+from kerash5.train import _fit_parts
 from kerash5.train.state._state import variables_of
 from tests.backend.train.handed import engines_that_tell
 
@@ -78,7 +78,7 @@ def watch(log: Path, seconds: float) -> None:
         begun.set()
         write_line(log, f"batch {hashlib.sha256(x.tobytes()).hexdigest()[:12]}")
 
-    setattr(_fit, "make_engine", engines_that_tell(note))  # noqa: B010  to look on
+    setattr(_fit_parts, "make_engine", engines_that_tell(note))  # noqa: B010  to look on
 
 
 def kill_later(begun: threading.Event, seconds: float) -> None:

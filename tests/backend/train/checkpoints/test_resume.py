@@ -23,7 +23,7 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import DamagedFileError, FileMissingError, OptionError, RunError
 from kerash5.files import replacing
-from kerash5.train import _fit
+from kerash5.train import _fit_parts
 from kerash5.train.checkpoints import _checkpoint
 from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from kerash5.train.checkpoints._resume import best_checkpoint
@@ -53,7 +53,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The x of every batch that an engine was handed, in order, from the host or on the device."""
     batches: list[bytes] = []
     make = engines_that_tell(lambda x: batches.append(x.tobytes()))
-    monkeypatch.setattr(_fit, "make_engine", make)
+    monkeypatch.setattr(_fit_parts, "make_engine", make)
     return batches
 
 
@@ -185,7 +185,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Referen
             folder, batches = tmp_path_factory.mktemp("reference"), []
             with pytest.MonkeyPatch.context() as patch:
                 make = engines_that_tell(lambda x: batches.append(x.tobytes()))
-                patch.setattr(_fit, "make_engine", make)
+                patch.setattr(_fit_parts, "make_engine", make)
                 model, run = unbroken(write(folder / "train.h5"), folder, **options)
             known[key] = Reference(model, run, batches)
         return known[key]

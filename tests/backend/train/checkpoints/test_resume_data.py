@@ -115,7 +115,7 @@ def test_checkpoints_of_before_resume(path: str, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as earlier:
         plain = _fingerprint._without_content
         made = _fingerprint.fingerprint
-        earlier.setattr("kerash5.train._fit.fingerprint", lambda *given: plain(made(*given)))
+        earlier.setattr("kerash5.train._fit_state.fingerprint", lambda *given: plain(made(*given)))
         fit(path, 1)
     os.utime(path)
     run, said = fit(path, 2, "auto")

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import FileChangedError, OptionError
-from kerash5.train import _fit
+from kerash5.train import _fit_parts
 from kerash5.train.engines import AbstractEngine, make_engine
 from kerash5.train.loop._device_cache import DeviceRows, parse_device_cache
 
@@ -154,7 +154,7 @@ def test_rows_are_let_go_at_the_end(
             if epoch == 1:
                 raise RuntimeError("rain")
 
-    monkeypatch.setattr(_fit, "make_engine", watched)
+    monkeypatch.setattr(_fit_parts, "make_engine", watched)
     fit(path, tmp_path / "run", {}, device_cache="1MB", max_epochs=1, callbacks=[Fail()])
     with pytest.raises(RuntimeError, match="rain"):
         fit(path, tmp_path / "fails", {}, device_cache="1MB", callbacks=[Fail()])
@@ -187,7 +187,7 @@ def test_a_plain_engine_takes_batches_from_the_host(
     def plain(*args: Any, **options: Any) -> AbstractEngine:
         return make_engine(*args, **options, is_plain=True)
 
-    monkeypatch.setattr(_fit, "make_engine", plain)
+    monkeypatch.setattr(_fit_parts, "make_engine", plain)
     fit(path, tmp_path / "run", {}, device_cache="1MB")
     assert "not kept on the device: this engine reads batches" in capsys.readouterr().err
 

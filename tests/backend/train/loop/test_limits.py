@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import OptionError, RunError
-from kerash5.train import _fit
+from kerash5.train import _fit_parts
 from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS
 from kerash5.train.loop._limits import Limits, parse_duration
 from tests.backend.train.handed import engines_that_tell
@@ -166,7 +166,7 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(
 ) -> None:
     handed: list[bytes] = []
     make = engines_that_tell(lambda x: handed.append(x.tobytes()))
-    monkeypatch.setattr(_fit, "make_engine", make)
+    monkeypatch.setattr(_fit_parts, "make_engine", make)
     _, called, _ = fit(data, tmp_path, overfit_batches=1, device_cache=device_cache)
     planned = [x.tobytes() for x, _ in data.train.batches(0)]
     assert handed == [planned[0]] * 2
