@@ -5,11 +5,13 @@ import the others. pip fills the environments (not uv): it is pip that finds the
 by `constraints.txt`. Words after `--` go to pytest: `nox -s "tests(jax)" -- -k shuffle -x`.
 """
 
+import atexit
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 import zipfile
 from datetime import UTC, datetime
@@ -29,6 +31,7 @@ EACH_BACKEND = nox.parametrize(
 # Without the tags, so that `nox -t torch` stays the tests.
 ANY_BACKEND = nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
 RESULTS = Path("benchmarks", "results")
+MEANWHILE: list[subprocess.Popen[bytes]] = []  # what makes environments in the background
 MAX_WORKERS = 4  # of pytest; a backend takes half a gigabyte or more in each
 
 
@@ -36,6 +39,8 @@ MAX_WORKERS = 4  # of pytest; a backend takes half a gigabyte or more in each
 def lint(session: nox.Session) -> None:
     """Style and types: ruff's rules and format, mypy strict. No Keras needed."""
     install(session, "dev", "report", "test")
+    if len(sys.argv) == 1:  # plain `nox`, which comes to `tests` later
+        make_environments_meanwhile(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
@@ -47,7 +52,11 @@ def core(session: nox.Session) -> None:
     install(session, "report", "test")
     refuse_keras(session)
     check_wheel(session)
-    run_pytest(session, "tests", "--ignore=tests/backend")
+    try:
+        run_pytest(session, "tests", "--ignore=tests/backend")
+    finally:
+        for child in MEANWHILE:  # nox looks for an environment before it calls `tests`
+            child.wait()
 
 
 @nox.session
@@ -212,6 +221,15 @@ def kills(session: nox.Session, backend: str) -> None:
 
 @nox.session(tags=["deep"])
 @ANY_BACKEND
+def every_case(session: nox.Session, backend: str) -> None:
+    """The tests of a backend with those that a push runs on PyTorch alone, or not all cases of."""
+    install(session, backend, "grain", "test")
+    session.env["KERASH5_EVERY_CASE"] = "1"
+    run_pytest(session, "tests/backend", backend=backend)
+
+
+@nox.session(tags=["deep"])
+@ANY_BACKEND
 def differential(session: nox.Session, backend: str) -> None:
     """Trainer.fit against Model.fit: every kind in every way, with a table of verdicts.
 
@@ -224,9 +242,25 @@ def differential(session: nox.Session, backend: str) -> None:
     session.run("python", "-m", "tests.backend.differential", *words, env=env)
 
 
+def make_environments_meanwhile(session: nox.Session) -> None:
+    """Install for `tests` in the background; what fails there fails again, and is seen, in `tests`.
+
+    It is mostly waiting and unpacking, beside mypy and the tests of `core`.
+    """
+    words = (sys.executable, "-m", "nox", "--install-only", "-s", "tests")
+    log = Path(session.create_tmp(), "environments.log")
+    with log.open("wb") as out:
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    atexit.register(child.terminate)
+    MEANWHILE.append(child)
+
+
 def install(session: nox.Session, *extras: str) -> None:
-    """Install this checkout with the extras; editable, or `nox -R` would test an older copy."""
-    session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
+    """Install this checkout with the extras; editable, or `nox -R` would test an older copy.
+
+    Nothing is compiled ahead: the tests import a small share of what is installed.
+    """
+    session.install("--no-compile", "-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
 
 
 def run_pytest(session: nox.Session, path: str, *options: str, backend: str | None = None) -> None:
