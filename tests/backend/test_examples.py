@@ -68,12 +68,14 @@ def test_the_tutorial_trains_its_convnet(tmp_path: Path) -> None:
     assert find_number("test accuracy", printed) > 4 * CHANCE
 
 
+@pytest.mark.one_backend
 def test_the_lightning_style_leaves_a_run(tmp_path: Path) -> None:
     printed = run_example("lightning_style.py", tmp_path)
     assert find_number("test accuracy", printed) > 4 * CHANCE
     assert (tmp_path / "runs" / "lightning_style" / "run.json").is_file()
 
 
+@pytest.mark.one_backend
 def test_plain_keras_walks_all_its_ways(tmp_path: Path) -> None:
     printed = run_example("plain_keras.py", tmp_path)
     accuracy = find_number("test accuracy", printed)
@@ -86,6 +88,7 @@ def test_plain_keras_walks_all_its_ways(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.one_backend
 def test_before_and_after_leaves_a_curve_and_answers(tmp_path: Path) -> None:
     printed = run_example("before_and_after.py", tmp_path)
     assert re.search(r"learning rate \d\.\d\de-0\d, at which the loss fell fastest", printed)

@@ -117,6 +117,7 @@ def test_test_gets_the_metrics_that_the_best_weights_had(
     assert k5.Run.load(run_dir).test == pytest.approx(run.test)
 
 
+@pytest.mark.one_backend
 def test_testing_on_another_file_leaves_the_run_as_it_was(
     fitted: tuple[Path, str], tmp_path: Path, capsys: Console
 ) -> None:
@@ -129,6 +130,7 @@ def test_testing_on_another_file_leaves_the_run_as_it_was(
     assert (run_dir / "run.json").read_bytes() == before
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("source", ["print_config", "config.yaml of the run"])
 def test_a_config_makes_the_same_run_again(
     fitted: tuple[Path, str], tmp_path: Path, source: str
@@ -147,6 +149,7 @@ def test_a_config_makes_the_same_run_again(
     assert other.history["val_loss"] == pytest.approx(one.history["val_loss"], rel=1e-4)
 
 
+@pytest.mark.one_backend
 def test_another_seed_draws_other_weights(fitted: tuple[Path, str], tmp_path: Path) -> None:
     words = ("--data.validation-split", "50", "--trainer.max_epochs", "1", "--seed", "1")
     run_quietly(*fit_words(tmp_path / "run", *words, test=None))
@@ -165,6 +168,7 @@ def test_mixed_precision_goes_from_the_flag_to_the_loaded_model(tmp_path: Path) 
     assert f"accuracy {run.test['accuracy']:.4f}" in out
 
 
+@pytest.mark.one_backend
 def test_text_labels_keep_their_ids_where_the_test_file_lacks_some(tmp_path: Path) -> None:
     images = np.zeros((30, 4, 4), np.uint8)
     for number in range(3):
@@ -182,6 +186,7 @@ def test_text_labels_keep_their_ids_where_the_test_file_lacks_some(tmp_path: Pat
 AS_FLOAT: Final = {"path": "image", "dtype": "float32"}
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("name", "x"),
     [("convnet", "image"), ("lenet5", "image"), ("mlp", "image"), ("lenet5", AS_FLOAT)],
@@ -203,6 +208,7 @@ def test_images_get_the_channel_axis_that_a_model_needs(name: str, x: Any, tmp_p
 # demo.
 
 
+@pytest.mark.one_backend
 def test_demo_trains_tests_and_draws_two_pictures(tmp_path: Path, capsys: Console) -> None:
     run_dir = tmp_path / "demo"
     words = ["demo", "--rows", "100", "--max_epochs", "1", "--run_dir", str(run_dir)]
@@ -250,6 +256,7 @@ BAD_TRAINING: Final[dict[str, tuple[dict[str, Any], list[str], str]]] = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(("columns", "words", "said"), BAD_TRAINING.values(), ids=BAD_TRAINING)
 def test_what_is_wrong_with_training_is_one_line_and_nothing_written(
     columns: dict[str, Any], words: list[str], said: str, tmp_path: Path, capsys: Console
@@ -275,6 +282,7 @@ BAD_TEST: Final[dict[str, tuple[dict[str, Any], str]]] = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(("columns", "said"), BAD_TEST.values(), ids=BAD_TEST)
 @pytest.mark.parametrize("role", ["test", "validation-data"])
 def test_what_is_wrong_with_a_second_file_is_said_before_training(
@@ -288,6 +296,7 @@ def test_what_is_wrong_with_a_second_file_is_said_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -336,6 +345,7 @@ def change_data(run_dir: Path, **changes: Any) -> None:
     path.write_text(yaml.safe_dump({**config, "data": {**config["data"], **changes}}))
 
 
+@pytest.mark.one_backend
 def test_a_run_without_a_test_file_asks_for_one(copied: Path, capsys: Console) -> None:
     change_data(copied, test=None)
     words = ["test", "--run", str(copied)]
@@ -356,6 +366,7 @@ def fit_in_python(run_dir: Path, **options: Any) -> None:
     trainer.fit(model, data)
 
 
+@pytest.mark.one_backend
 def test_a_run_made_in_python_can_be_tested_where_its_files_tell_everything(
     tmp_path: Path,
 ) -> None:
@@ -363,6 +374,7 @@ def test_a_run_made_in_python_can_be_tested_where_its_files_tell_everything(
     assert "test: accuracy" in run_quietly("test", "--run", str(tmp_path / "run"))
 
 
+@pytest.mark.one_backend
 def test_a_run_with_a_transform_is_not_tested_without_it(tmp_path: Path, capsys: Console) -> None:
     fit_in_python(tmp_path / "run", transform=lambda x, y: (255 - x, y))
     capsys.readouterr()  # what the fit has said
@@ -388,6 +400,7 @@ DAMAGES: Final[dict[str, tuple[str, bytes | None, str]]] = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(("name", "content", "said"), DAMAGES.values(), ids=DAMAGES)
 def test_what_is_wrong_with_the_folder_of_a_run_is_one_line(
     copied: Path, capsys: Console, name: str, content: bytes | None, said: str
@@ -398,6 +411,7 @@ def test_what_is_wrong_with_the_folder_of_a_run_is_one_line(
     assert said in failing_line(["test", "--run", str(copied)], capsys)
 
 
+@pytest.mark.one_backend
 def test_a_training_file_that_is_gone_is_named(copied: Path, capsys: Console) -> None:
     change_data(copied, train=str(copied / "gone.h5"))
     assert "gone.h5" in failing_line(["test", "--run", str(copied)], capsys)
@@ -433,6 +447,7 @@ def test_sigterm_ends_a_run_that_says_it_was_stopped(tmp_path: Path) -> None:
 # Searches and answers.
 
 
+@pytest.mark.one_backend
 def test_lr_find_prints_a_rate_and_draws_the_curve(tmp_path: Path) -> None:
     curve = tmp_path / "curve.png"
     words = fit_words(tmp_path / "run", "--max_lr", "0.1", "--num_training", "20")[1:]

@@ -17,6 +17,8 @@ from kerash5._options import ModelOptions
 from kerash5.cli._main import main
 from kerash5.train._models import make_model
 
+pytestmark = pytest.mark.one_backend
+
 MODULE: Final = """
 import keras
 

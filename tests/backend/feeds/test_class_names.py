@@ -15,6 +15,8 @@ from kerash5._errors import ColumnError, LabelError, OptionError
 from kerash5.cli._main import main
 from kerash5.train._build import load_model
 
+pytestmark = pytest.mark.one_backend
+
 ANIMALS = ("bird", "cat", "dog")
 
 

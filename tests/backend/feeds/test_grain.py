@@ -130,6 +130,7 @@ def test_something_else_than_an_h5dataset_is_refused() -> None:
         k5.grain_dataset(path)
 
 
+@pytest.mark.one_backend
 def test_without_grain_the_error_names_the_package_to_install() -> None:
     code = "import sys; sys.modules['grain'] = None; from kerash5 import grain_dataset"
     child = subprocess.run(

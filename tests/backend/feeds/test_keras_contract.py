@@ -35,6 +35,7 @@ class StopAfterFour(keras.callbacks.Callback):
 # Every default.
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.usefixtures("earlier_data_sets_gone")
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 @pytest.mark.parametrize("kind", KINDS)
@@ -327,6 +328,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.one_backend
 def test_a_program_ends_without_a_traceback_after_an_interrupted_fit(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.h5", 4000)
     path = tmp_path / "rows.h5"

@@ -30,6 +30,8 @@ from kerash5.batches.cache import ResidentRows
 from kerash5.feeds._served import served_by
 from kerash5.h5 import _child
 
+pytestmark = pytest.mark.one_backend
+
 NUM_ROWS: Final = 40
 # Four classes in unequal shares, in no order.
 LABELS: Final = np.random.default_rng(3).permutation(np.repeat([0, 1, 2, 3], [20, 10, 8, 2]))

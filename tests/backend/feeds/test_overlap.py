@@ -21,6 +21,8 @@ from kerash5.cli._jobs import run_test
 from kerash5.feeds._overlap import find_overlap
 from kerash5.train.loop._data import parts
 
+pytestmark = pytest.mark.one_backend
+
 NUM_ROWS: Final = 30
 
 

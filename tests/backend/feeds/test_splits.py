@@ -13,6 +13,8 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import ColumnError, UnknownColumnError
 
+pytestmark = pytest.mark.one_backend
+
 WORDS = ("train", "validation", "valid", "val", "test")
 
 

@@ -228,6 +228,7 @@ RIGHT: Final[dict[str, tuple[Make, Function]]] = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("make", "function"), RIGHT.values(), ids=RIGHT)
 def test_what_keras_takes_is_taken(
     path: str, tmp_path: Path, make: Make, function: Function

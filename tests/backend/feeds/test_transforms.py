@@ -83,6 +83,7 @@ def test_fit_trains_on_what_a_transform_returned(
     assert_allclose(fit_keras(path, make(), threads=threads), expected, rtol=1e-5)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("steps", [1, 4, 8])
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_the_trainer_trains_on_what_a_transform_returned(

@@ -15,6 +15,8 @@ from numpy.testing import assert_array_equal
 import kerash5 as k5
 from kerash5._errors import OptionError, RowError, UnknownColumnError
 
+pytestmark = pytest.mark.one_backend
+
 NUM_ROWS = 30
 RNG = np.random.default_rng(5)
 SPLIT = np.array(["train", "val", "test"], dtype=h5py.string_dtype())[RNG.permutation(NUM_ROWS) % 3]

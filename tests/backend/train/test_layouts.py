@@ -89,6 +89,7 @@ def make_trainer(folder: Path, **options: Any) -> k5.Trainer:
     return k5.Trainer(**{**quiet, "run_dir": folder, "every_n_train_steps": 1, **options})
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("cache", [0, "auto"])
 def test_a_fit_stopped_in_mid_epoch_ends_as_if_it_had_not(

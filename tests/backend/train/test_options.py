@@ -17,6 +17,8 @@ from kerash5._errors import FileError, OptionError, RunError
 from kerash5._options import DataOptions, TrainerOptions
 from kerash5.feeds._served import served_by
 
+pytestmark = pytest.mark.one_backend
+
 NUM_ROWS: Final = 40
 
 

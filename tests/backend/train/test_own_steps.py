@@ -66,6 +66,7 @@ def test_they_are_trained_as_fit_trains_them(
         np.testing.assert_allclose(np.array(found), np.array(wanted), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.thinned(2)
 @every_model
 @pytest.mark.parametrize("steps", [1, 8, 12])
 def test_a_cut_run_goes_on_to_the_byte(

@@ -312,6 +312,7 @@ MONITORS: Final[dict[str, tuple[str, list[float], int]]] = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("case", MONITORS.values(), ids=MONITORS)
 def test_best_weights_are_those_of_the_best_epoch_by_the_monitor(
     train: str,

@@ -10,6 +10,8 @@ import pytest
 import kerash5 as k5
 from kerash5.cli._main import main
 
+pytestmark = pytest.mark.one_backend
+
 
 def write_rows(path: Path, *, y: bool, x: bool = True) -> str:
     with h5py.File(path, "w") as file:

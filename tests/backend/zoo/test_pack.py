@@ -18,6 +18,8 @@ from kerash5.zoo._pack import pack_mnist
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.one_backend
+
 Split = tuple["NDArray[np.uint8]", "NDArray[np.uint8]"]
 
 

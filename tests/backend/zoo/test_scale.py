@@ -56,6 +56,7 @@ EXPECTED: Final = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("dtype", "wanted"), EXPECTED.items(), ids=EXPECTED)
 def test_the_scale_follows_the_stored_type(dtype: str, wanted: float, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.h5", dtype)
@@ -66,6 +67,7 @@ def test_the_scale_follows_the_stored_type(dtype: str, wanted: float, tmp_path: 
     assert scale(model) == scale(cast) == scale_of(dtype) == wanted
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("way", ["fit", "Trainer"])
 def test_a_model_learns_from_any_type(way: str, dtype: str, tmp_path: Path) -> None:

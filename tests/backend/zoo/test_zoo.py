@@ -195,6 +195,7 @@ def test_mixed_bfloat16_computes_in_bfloat16_and_answers_in_float32(name: str) -
 # Training and saving.
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("label_dtype", [np.int64, np.uint8])
 def test_fitting_a_few_rows_lowers_the_loss(name: str, label_dtype: type[np.generic]) -> None:

@@ -17,6 +17,8 @@ from kerash5.train.checkpoints._checkpoint import Checkpoints, load_checkpoint
 from tests.backend.train.checkpoints import fault_writers
 from tests.faults import IS_DEEP, Fault, Faults, Outcome, make_faults, spread, tally
 
+pytestmark = pytest.mark.one_backend
+
 MOST = 3  # calls of a writer that fail in a push; all of them where the profile is `deep`
 only_torch = pytest.mark.skipif(
     keras.backend.backend() != "torch",

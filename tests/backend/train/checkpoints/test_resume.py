@@ -229,6 +229,7 @@ def test_a_fit_that_failed_goes_on_as_if_it_had_not(
     assert served == planned  # a step that was done is not done again: its error saved it
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16", "mixed_float16"])
 def test_any_precision_goes_on_to_the_bit(train: str, tmp_path: Path, policy: str) -> None:
     def fit(name: str, callbacks: list[keras.callbacks.Callback], resume: str) -> keras.Model:
@@ -372,6 +373,7 @@ def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(
     assert_same(model, reference().model)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("first", [3, 7, 10, 13])
 def test_a_fit_that_used_up_its_steps_goes_on_where_more_are_asked_for(
     train: str,
@@ -657,6 +659,7 @@ def test_weights_beside_a_checkpoint_that_are_damaged_damage_it(train: str, tmp_
         load_checkpoint(newest)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("how", ["cut short", "a bit turned over"])
 @pytest.mark.parametrize("file", ["state.weights.h5", "state.json"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(

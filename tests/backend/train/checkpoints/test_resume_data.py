@@ -26,6 +26,8 @@ from kerash5.train.checkpoints._fingerprint import (
     note_times,
 )
 
+pytestmark = pytest.mark.one_backend
+
 NUM_ROWS: Final = 1000
 
 

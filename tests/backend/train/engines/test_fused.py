@@ -56,6 +56,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         assert_array_equal(value, other[name], err_msg=name)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fast_engine_gives_what_the_plain_one_gives(name: str) -> None:
     case = CASES[name]
@@ -74,6 +75,7 @@ def test_a_fast_engine_gives_what_the_plain_one_gives(name: str) -> None:
     assert_allclose(list(numbers.values()), list(expected.values()), rtol=tolerance)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_on_the_device_give_what_batches_from_the_host_give(name: str) -> None:
     case = CASES[name]

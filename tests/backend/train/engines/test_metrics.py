@@ -89,6 +89,7 @@ class Heard(keras.callbacks.Callback):
         logs["mine"] = "text"
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "options",
     [{"steps_per_dispatch": 1}, {"steps_per_dispatch": 8, "device_cache": 0}, {}],
@@ -168,6 +169,7 @@ def test_the_line_of_an_epoch_shows_short_arrays_whole(
     assert describe_metrics({"of_class": run.epochs[0].metrics["of_class"]}) in said
 
 
+@pytest.mark.one_backend
 def test_curves_are_drawn_for_each_element(rows: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     trainer = make_trainer(tmp_path / "run")

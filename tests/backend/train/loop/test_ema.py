@@ -136,6 +136,7 @@ CALLBACKS: Final[dict[str, Callable[[Path], Callbacks]]] = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("name", "frequency"), [*((name, None) for name in CALLBACKS), ("what hooks see", 3)]
 )
@@ -262,6 +263,7 @@ def test_early_stopping_restores_what_was_validated(
     assert validated(last, data) == pytest.approx(min(losses), rel=1e-5)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("is_whole", [True, False], ids=["models", "weights"])
 @pytest.mark.parametrize("is_best", [True, False], ids=["the best", "all"])
 def test_model_checkpoints_are_what_was_validated(
@@ -327,6 +329,7 @@ class Break(keras.callbacks.Callback):
             raise InterruptedError("switched off")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("where", [{"step": 10}, {"epoch": 2}], ids=["in an epoch", "after one"])
 @pytest.mark.parametrize("kind", ["ema", "own", "swapped", "swapped to save"])
 def test_a_fit_with_averages_is_resumed_exactly(

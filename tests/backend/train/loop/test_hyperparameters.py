@@ -66,6 +66,7 @@ def build(optimizer: Any) -> keras.Model:
     return model
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("hook", "number"),
     [("on_epoch_begin", 0), ("on_epoch_end", 0), ("on_train_batch_begin", 3)],

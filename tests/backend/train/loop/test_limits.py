@@ -124,6 +124,7 @@ CASES: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_so_much_is_trained_and_validated(
     data: k5.H5DataModule, tmp_path: Path, case: tuple[dict[str, Any], list[str]]

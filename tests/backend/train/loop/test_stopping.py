@@ -102,6 +102,7 @@ def stopper(hook: str, count: int) -> keras.callbacks.Callback:
     return made
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("steps", [1, 4, "auto"])
 @pytest.mark.parametrize("where", HOOKS)
 def test_a_callback_stops_at_the_step_at_which_it_stops_fit(

@@ -23,6 +23,8 @@ from kerash5.train import AbstractLogger
 from kerash5.train.monitors._loggers import CSVLogger, MLflowLogger, TensorBoardLogger, WandbLogger
 from kerash5.train.monitors._logging import parse_loggers
 
+pytestmark = pytest.mark.one_backend
+
 STEPS_PER_EPOCH: Final = 3
 
 

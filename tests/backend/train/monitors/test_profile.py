@@ -20,6 +20,8 @@ from kerash5.h5.reading import _timers
 from kerash5.h5.reading._timers import clocked, counted_seconds
 from kerash5.train.monitors._profile import Profile, _compiling
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -21,6 +21,8 @@ from kerash5.report import Trial
 from kerash5.train.search import _batch_size
 from kerash5.train.search._batch_size import next_size
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> k5.H5Dataset:
