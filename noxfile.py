@@ -161,8 +161,9 @@ def keras_next(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """What the pages promise is there, and their tables are those of the results."""
-    install(session, "report", "test")
+    """Build the site in site/, warnings as errors, and test what the pages promise."""
+    install(session, "docs", "report", "test")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     run_pytest(session, "tests/test_docs.py", "tests/test_tables.py")
 
 

@@ -8,7 +8,11 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
 
-_FENCED: Final = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCED: Final = re.compile(
+    r"(?:^<!-- backend: (?P<backend>\w+) -->\n)?"
+    r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Block:
     language: str  # "" where the fence names none
     line: int  # of its first line of code, from 1, as editors count
     text: str
+    backend: str = ""  # the only one it runs on, as a comment above it says
 
 
 def read_blocks(page: Path) -> list[Block]:
@@ -28,7 +33,12 @@ def read_blocks(page: Path) -> list[Block]:
 def find_blocks(text: str) -> list[Block]:
     """Return the code blocks of a text, in order."""
     return [
-        Block(found[1], text.count("\n", 0, found.start(2)) + 1, found[2])
+        Block(
+            found["language"],
+            text.count("\n", 0, found.start("text")) + 1,
+            found["text"],
+            found["backend"] or "",
+        )
         for found in _FENCED.finditer(text)
     ]
 

@@ -12,12 +12,12 @@ import pytest
 
 import kerash5
 from kerash5.cli import _main
-from tests import options_table
+from tests import options_table, words_table
 from tests.markdown import README, ROOT, Block, find_blocks, read_blocks, without_blocks
 
 PAGES: Final = [
     *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
 EACH_PAGE: Final = pytest.mark.parametrize(
@@ -217,6 +217,19 @@ CLASSES: Final = {"H5Dataset": "feeds/_keras.py", "Trainer": "train/_trainer.py"
 def test_the_tables_of_options_are_as_declared() -> None:
     text = options_table.PAGE.read_text(encoding="utf-8")
     assert options_table.with_tables(text) == text, "run python -m tests.options_table"
+
+
+def test_the_words_of_other_libraries_are_those_of_the_errors() -> None:
+    text = words_table.PAGE.read_text(encoding="utf-8")
+    assert words_table.with_tables(text) == text, "run python -m tests.words_table"
+
+
+def test_every_page_is_found_from_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert {page for page in pages if not page.startswith("example-report/")} - set(
+        re.findall(r": (\S+\.md)", menu)
+    ) == set()
 
 
 def test_every_argument_of_a_data_set_is_documented_with_its_default() -> None:

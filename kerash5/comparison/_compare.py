@@ -94,7 +94,7 @@ def compare(
         OptionError: An option is invalid, or `out` contains a comparison with other options.
         KerasH5Error: The data cannot be read, or do not fit the model.
 
-    Example:
+    Examples:
         >>> found = compare(("jax", "torch"), model="mlp", batch_sizes=(32,), repeats=3)
         >>> [(sample.key, sample.rows_per_second) for sample in found.samples]  # doctest: +SKIP
     """

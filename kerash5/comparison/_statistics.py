@@ -172,7 +172,7 @@ def t_quantile(level: float, freedom: int) -> float:
     Uses the closed form of the distribution (Abramowitz and Stegun, 26.7.3 and 26.7.4), inverted by
     bisection of its angle, so SciPy is not needed.
 
-    Example:
+    Examples:
         >>> round(t_quantile(0.95, 4), 4)
         2.7764
     """

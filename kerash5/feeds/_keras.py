@@ -100,13 +100,13 @@ class H5Dataset(PyDataset):
             Files are trusted; for files from elsewhere pass a `Source(..., untrusted=True)`.
         workers: Keras' name for the number of reading threads; the same as `threads`. Each row is
             still served once per epoch.
-        use_multiprocessing, max_queue_size: Accepted because `PyDataset` has them; they have no
-            effect.
+        use_multiprocessing: Accepted because `PyDataset` has it; no effect.
+        max_queue_size: The same.
 
     Raises:
         KerasH5Error: A file, a column or an option is wrong; the message names it and the cure.
 
-    Example:
+    Examples:
         >>> ds = H5Dataset(digits_train(), x="image", y="label", batch_size=50)
         >>> len(ds), ds.read(0)[0].shape
         (100, (50, 28, 28))

@@ -64,7 +64,7 @@ class H5DataModule:
     Raises:
         KerasH5Error: A file, a column or an option is wrong; the message names it and the cure.
 
-    Example:
+    Examples:
         >>> train, test = digits_train(), digits_test()
         >>> data = H5DataModule(
         ...     train, test, x="image", y="label", validation_split=0.2, stratify=True

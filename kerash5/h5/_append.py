@@ -140,7 +140,7 @@ def open_writer(
         ColumnError: Rows are missing or do not fit together. Whatever is raised, nothing is left
             behind.
 
-    Example:
+    Examples:
         >>> with open_writer("squares.h5", rows=4) as writer:
         ...     writer.append(square=[0, 1])
         ...     writer.append(square=[4, 9])

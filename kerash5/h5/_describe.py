@@ -41,7 +41,7 @@ def describe(path: StrPath) -> str:
     Raises:
         FileError: A file is missing, damaged or not an HDF5 file.
 
-    Example:
+    Examples:
         >>> print(describe(digits_train()).splitlines()[3])
           image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip
     """

@@ -58,7 +58,7 @@ class Source:
             lengths.
         ExternalDataError: Data lie outside the folder, and `allow_external` is False.
 
-    Example:
+    Examples:
         >>> source = Source(digits_train(), image="image", label="label")
         >>> len(source), source.read([7, 0, 7])["label"].shape
         (5000, (3,))
@@ -234,7 +234,7 @@ class Source:
             FileChangedError: A file changed since the source was made.
             ColumnError: A value does not fit the `dtype` of its `Column`.
 
-        Example:
+        Examples:
             >>> Source(digits_train(), label="label").read([0, 0, 1])["label"].shape
             (3,)
         """
@@ -278,7 +278,7 @@ class Source:
         Args:
             rows: Row numbers in [0, len(self)), any order, shape (n,).
             out: One array per column, shape (m, *row_shape).
-            places: Row i is loaded to out[name][places[i]], shape (n,), without repeats; None:
+            places: Row i is loaded to `out[name][places[i]]`, shape (n,), without repeats; None:
                 rows are loaded to 0 to n - 1.
             shard: (index, count), count at most `num_shards`; load only the `index`-th of `count`
                 slices of the work. Threads can load all of them at the same time.

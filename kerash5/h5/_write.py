@@ -54,7 +54,7 @@ def write(
             behind.
         ColumnError: There are no columns, they differ in length, or one is ragged.
 
-    Example:
+    Examples:
         >>> write("numbers.h5", overwrite=True, x=np.arange(6).reshape(3, 2), y=[0, 1, 0])
         'numbers.h5'
     """

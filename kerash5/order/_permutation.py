@@ -51,7 +51,7 @@ def make_key(*parts: int) -> int:
 def permutation(length: int, key: int) -> NDArray[np.int64]:
     """Return a permutation of range(length), shape (length,).
 
-    Example:
+    Examples:
         >>> sorted(permutation(5, key=1).tolist())
         [0, 1, 2, 3, 4]
     """

@@ -79,7 +79,7 @@ def split_rows(
         OptionError: One side would be empty, both labels and groups are given, or one of them has
             another length.
 
-    Example:
+    Examples:
         >>> split = split_rows(10, 0.2, seed=1)
         >>> len(split.train), len(split.validation)
         (8, 2)

@@ -67,7 +67,7 @@ class Trainer:
     Raises:
         OptionError: An option is invalid; the message names it.
 
-    Example:
+    Examples:
         >>> run = Trainer(max_epochs=2, run_dir="runs/digits").fit(model, data)
         >>> run.status, len(run.epochs)
         ('done', 2)

@@ -113,7 +113,7 @@ def build(
         OptionError: The model or an option is unknown, or a value is invalid.
         ShapeError: The model does not accept rows of this shape.
 
-    Example:
+    Examples:
         >>> build("convnet", input_shape=(28, 28, 1), num_classes=10).count_params()
         8023946
     """

@@ -82,7 +82,7 @@ class Column:
         OptionError: An option is no value of its kind. Whether it fits the file is found out, by a
             `ColumnError` or `ShapeError`, when a source is made of it.
 
-    Example:
+    Examples:
         >>> Column("image", shape=(28, 28, 1)).shape
         (28, 28, 1)
         >>> source = Source(digits_train(), x=Column("image", select=(slice(0, 14), ...)))

@@ -114,7 +114,7 @@ def classes_from_files(
         OptionError: `paths` is no mapping of names, or one file is of two classes.
         ColumnError: A file has no such data set, or files differ in row shape or type.
 
-    Example:
+    Examples:
         >>> write("cat.h5", image=np.zeros((2, 8, 8))), write("dog.h5", image=np.ones((3, 8, 8)))
         >>> pets = classes_from_files({"dog": "dog.h5", "cat": "cat.h5"}, x="image")
         >>> pets.class_names, pets.read(range(5))["y"]

@@ -77,7 +77,7 @@ def patches_from_volumes(
         ColumnError: A data set has fewer axes than `shape`, a volume is smaller than a patch, or x
             and y differ in size.
 
-    Example:
+    Examples:
         >>> write("scan.h5", raw=np.zeros((96, 64, 64, 2), "u1"), mask=np.zeros((96, 64, 64), "u1"))
         >>> source = patches_from_volumes("scan.h5", x="raw", y="mask", shape=(32, 32, 32))
         >>> len(source), source.read([0])["x"].shape, source.read([0])["y"].shape

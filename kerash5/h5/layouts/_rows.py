@@ -49,7 +49,7 @@ def rows_from_groups(
         ColumnError: Nothing fits, a row lacks one of both, or rows differ in shape or type; those
             that do are named.
 
-    Example:
+    Examples:
         >>> with h5py.File("samples.h5", "w") as file:
         ...     for number in range(12):
         ...         file[f"sample_{number}/image"] = np.full((2, 2), number)
@@ -101,7 +101,7 @@ def rows_from_files(
         ColumnError: A file lacks one of both, or files differ in shape or type; those that do are
             named.
 
-    Example:
+    Examples:
         >>> for number in range(12):
         ...     write(f"scan_{number}.h5", img=np.full((2, 2), number), mask=np.zeros((2, 2), "u1"))
         >>> rows_from_files("scan_*.h5", x="img", y="mask").read([2, 10])["x"][:, 0, 0]

@@ -71,7 +71,7 @@ def windows_from_series(
         OptionError: `length`, `stride` or `sampling_rate` is less than 1, or `y_at` is unknown.
         ColumnError: A series is shorter than one window with its y, or x and y differ in length.
 
-    Example:
+    Examples:
         >>> write("signal.h5", signal=np.arange(100.0))
         >>> source = windows_from_series("signal.h5", x="signal", y="signal", length=3, y_at="next")
         >>> source.read([0, 96])["x"].tolist(), source.read([0, 96])["y"].tolist()

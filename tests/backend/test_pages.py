@@ -1,15 +1,35 @@
-"""The README's Python is executed, block after block, as a reader would type it."""
+"""The Python of the pages is executed, block after block, as a reader would type it."""
 
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import keras
 import numpy as np
 import pytest
 
 import kerash5 as k5
 from kerash5.assets import digits_test, digits_train
-from tests.markdown import README, Block, read_blocks
+from tests.markdown import README, ROOT, Block, read_blocks
+
+LOOPS: Final = ROOT / "docs" / "guides" / "loops.md"  # has code for each backend
+BACKEND: Final = keras.backend.backend()
+
+
+def pages() -> list[Any]:
+    """Return the pages that have Python in them: two on each backend, the others on one."""
+    everywhere = (README, LOOPS)
+    found = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        pytest.param(
+            page,
+            id=str(page.relative_to(ROOT)),
+            marks=() if page in everywhere else pytest.mark.one_backend,
+        )
+        for page in found
+        if any(block.language == "python" for block in read_blocks(page))
+    ]
+
 
 NUM_ROWS: Final = {"train": 200, "test": 50}
 
@@ -37,12 +57,12 @@ def execute(block: Block, namespace: dict[str, object], page: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_python_of_the_readme_runs_from_top_to_bottom() -> None:
-    blocks = [block for block in read_blocks(README) if block.language == "python"]
-    assert blocks
-    namespace: dict[str, object] = {"__name__": "readme"}
-    for block in blocks:
-        execute(block, namespace, README)
+@pytest.mark.parametrize("page", pages())
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
+    namespace: dict[str, object] = {"__name__": "page"}
+    for block in read_blocks(page):
+        if block.language == "python" and block.backend in ("", BACKEND):
+            execute(block, namespace, page)
 
 
 def test_a_block_that_fails_says_where(tmp_path: Path) -> None:
