@@ -147,6 +147,10 @@ class Session(EventHandler):
         is_ranked = is_validated or not self.run.monitor.startswith("val_")
         self._record.end_epoch(self.model, epoch, is_ranked=is_ranked)
 
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Record what callbacks added to the metrics."""
+        self._record.amend_epoch(epoch)
+
     def after_epoch(self, progress: Progress) -> None:
         """Save a checkpoint if that costs little or the epoch is one of the best."""
         self._state.thaw_counters()

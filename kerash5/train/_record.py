@@ -77,6 +77,12 @@ class RunRecord:
         self.run = replace(self.run, epochs=(*earlier, epoch), best_epoch=best_epoch)
         self.keep(self.save_timed)
 
+    def amend_epoch(self, epoch: Epoch) -> None:
+        """Replace the last epoch by one whose metrics have what callbacks added."""
+        if epoch != self.run.epochs[-1]:
+            self.run = replace(self.run, epochs=(*self.run.epochs[:-1], epoch))
+            self.keep(self.save_timed)
+
     def keep(self, write: Callable[[], object]) -> bool:
         """Call a function that writes an optional file; if it fails, warn and return False."""
         try:

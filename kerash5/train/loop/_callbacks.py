@@ -97,10 +97,18 @@ class Hooks:
         self.list.on_epoch_begin(epoch)
 
     def end_epoch(self, epoch: int, logs: Metrics) -> Metrics:
-        """Call `on_epoch_end`; return the logs with entries that callbacks added."""
-        changed = to_arrays(logs)
-        self.list.on_epoch_end(epoch, changed)
-        return changed
+        """Call `on_epoch_end`; return the logs as Keras' `History` has them.
+
+        Callbacks share a copy of the logs, which Keras makes, and may add entries to it.
+        """
+        history = next(each for each in self.callbacks if isinstance(each, keras.callbacks.History))
+        before = {name: len(values) for name, values in history.history.items()}
+        self.list.on_epoch_end(epoch, to_arrays(logs))
+        return {
+            name: values[-1]
+            for name, values in history.history.items()
+            if len(values) > before.get(name, 0)
+        }
 
     def begin_steps(self, first: int, count: int) -> None:
         """Call `on_train_batch_begin` for each of these steps of the epoch."""

@@ -70,8 +70,11 @@ class EventHandler:
     def end_epoch(self, epoch: Epoch) -> None:
         """Called with the results of an epoch, before the Keras callbacks' `on_epoch_end`."""
 
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Called after them, with the results of the epoch and the metrics that they added."""
+
     def after_epoch(self, progress: Progress) -> None:
-        """Called after the Keras callbacks' `on_epoch_end`, before the next epoch."""
+        """Called after `record_epoch`, before the next epoch."""
 
     def close(self) -> None:
         """Release all resources; called when the fit is over, also after an error."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any, final
 
@@ -18,6 +19,7 @@ from kerash5._run import Epoch, Metrics
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras import H5Dataset
 from kerash5.train.engines import AbstractEngine
+from kerash5.train.engines.common._logs import merge_logs
 from kerash5.train.engines.common._private import learning_rate_of
 from kerash5.train.loop._callbacks import Hooks
 from kerash5.train.loop._device_cache import DeviceRows
@@ -306,6 +308,9 @@ class Loop:
             handler.end_epoch(epoch)
         with self._lend():
             self._logs = self._hooks.end_epoch(position.epoch, logs)
+        epoch = replace(epoch, metrics=merge_logs(logs, self._logs))
+        for handler in self.event_handlers:
+            handler.record_epoch(epoch)
         self._note_stop(is_complete=True)
         self.position = Position(position.epoch + 1)
         self._is_fresh = True

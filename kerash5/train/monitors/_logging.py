@@ -117,7 +117,7 @@ class Logging(EventHandler):
         for logger in list(self._loggers):
             self._call(logger, lambda each: each.log_steps(metrics, step=step, epoch=epoch))
 
-    def end_epoch(self, epoch: Epoch) -> None:
+    def record_epoch(self, epoch: Epoch) -> None:
         """Log the results of the epoch."""
         run, step = self._get_run(), (epoch.epoch + 1) * self._steps_per_epoch
         for logger in list(self._loggers):

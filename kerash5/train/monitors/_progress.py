@@ -71,8 +71,11 @@ class ProgressBar(EventHandler):
         self._print(f"step {progress.step}  {describe_metrics(metrics)}")
 
     def end_epoch(self, epoch: Epoch) -> None:
-        """Remove the bar and print the line of the epoch."""
+        """Remove the bar, below which callbacks may print."""
         self.close()
+
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Print the line of the epoch."""
         waited = epoch.input_wait_seconds / epoch.seconds if epoch.seconds else 0.0
         self._print(
             f"epoch {epoch.epoch + 1}{self._of}  {describe_metrics(epoch.metrics)}  "

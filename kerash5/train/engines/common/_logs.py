@@ -6,6 +6,7 @@ of an epoch with the results of `train_step`, `test_step` or the model's metrics
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,6 +58,32 @@ def to_arrays(metrics: Metrics) -> dict[str, Any]:
         name: np.array(value) if isinstance(value, list) else value
         for name, value in metrics.items()
     }
+
+
+def merge_logs(metrics: Metrics, logs: Mapping[str, Any]) -> Metrics:
+    """Return the metrics with what Keras callbacks have added to their logs, or changed.
+
+    "learning_rate", which callbacks of Keras add, is an entry of each epoch already. What is no
+    number is left out with a warning.
+
+    Args:
+        metrics: The metrics that callbacks were given.
+        logs: The logs after the callbacks.
+    """
+    found = dict(metrics)
+    given = to_arrays(metrics)
+    for name, value in logs.items():
+        if name == "learning_rate" or (name in given and np.array_equal(given[name], value)):
+            continue
+        try:
+            found |= read_metrics({name: value})
+        except RunError:
+            warnings.warn(
+                f"a callback has set logs[{name!r}] to {value!r}, which is no number: it is not "
+                "recorded",
+                stacklevel=2,
+            )
+    return found
 
 
 def _read_value(name: str, value: Any) -> MetricValue:  # noqa: ANN401  a tensor, or a number
