@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from kerash5._display import html_table
 from kerash5._errors import FileError, FileMissingError
 from kerash5._json import read_values, write_values
 from kerash5.files import replace_text
@@ -108,6 +109,35 @@ class Run:
     engine: str = ""
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Return what was trained, how it ended, the best epoch and the folder, in one line."""
+        return f"Run({self._summary})"
+
+    def _repr_html_(self) -> str:
+        names = list(dict.fromkeys(name for epoch in self.epochs for name in epoch.metrics))
+        head = ["epoch", "seconds", "rows/s", *names]
+        rows = [
+            [
+                f"{epoch.epoch + 1}{' (best)' * (epoch.epoch == self.best_epoch)}",
+                f"{epoch.seconds:.1f}",
+                f"{epoch.rows_per_second:,.0f}",
+                *(_describe_value(epoch.metrics.get(name, math.nan)) for name in names),
+            ]
+            for epoch in self.epochs
+        ]
+        return html_table(self._summary, head, rows)
+
+    @property
+    def _summary(self) -> str:
+        parts = [f"{self.model} on {self.backend}", self.status, f"{len(self.epochs)} epochs"]
+        best = [each for each in self.epochs if each.epoch == self.best_epoch]
+        if best and self.monitor in best[0].metrics:
+            value = _describe_value(best[0].metrics[self.monitor])
+            parts.append(f"best {self.monitor} {value} in epoch {best[0].epoch + 1}")
+        if self.test:
+            parts.append(f"test: {describe_metrics(self.test)}")
+        return ", ".join([*parts, *([repr(self.run_dir)] if self.run_dir else [])])
+
     @property
     def history(self) -> dict[str, list[MetricValue]]:
         """The metrics by name, one value per epoch (NaN if an epoch lacks the metric).
@@ -119,17 +149,16 @@ class Run:
             name: [epoch.metrics.get(name, math.nan) for epoch in self.epochs] for name in names
         }
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Draw the metrics of training and validation over the epochs.
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:  # noqa: ANN401  matplotlib's
+        """Draw the metrics of training and validation over the epochs, the best epoch marked.
 
         Args:
-            path: The image file, PNG or SVG by its extension; None: curves.png in the run's folder.
+            path: The image file, PNG or SVG by its extension; None writes none.
 
         Returns:
-            The path.
+            The path; without one the `matplotlib.figure.Figure`, which notebooks show.
         """
-        target = Path(self.run_dir) / "curves.png" if path is None else path
-        return str(_load(_PICTURES).draw_curves(self, target))
+        return _load(_PICTURES).draw_curves(self, path)
 
     def load_model(self, weights: Literal["best", "last"] = "best") -> Any:  # noqa: ANN401  Keras'
         """Read the model from the run's folder, like `kerash5.load_model`.

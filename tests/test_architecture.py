@@ -27,6 +27,7 @@ ORDER: Final = (
     "assets",
     "_errors",
     "_checks",
+    "_display",
     "_keywords",
     "_json",
     "files",

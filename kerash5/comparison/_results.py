@@ -225,6 +225,12 @@ class Comparison:
     seconds: float = 0.0
     is_complete: bool = True
 
+    def __repr__(self) -> str:
+        """Return what was compared, and how often, in one line."""
+        names, repeats = ", ".join(self.method.contenders), self.method.repeats
+        state = "" if self.is_complete else ", interrupted"
+        return f"Comparison({self.method.model}: {names}; {repeats} processes each{state})"
+
     def to_json(self) -> str:
         """Return the comparison as JSON text; NaN becomes null, because JSON has no NaN."""
         return write_values(self)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from kerash5._backends import prepare_keras
+from kerash5._display import Text
 from kerash5._errors import ColumnError
 from kerash5._keywords import DATASET_WORDS, names_keywords
 from kerash5.batches._batches import (
@@ -292,7 +293,10 @@ class H5Dataset(PyDataset):
 
     def describe(self) -> str:
         """Return a description of what is read, in which order, and where rows come from."""
-        return self._served.batches.training.describe()
+        return Text(self._served.batches.training.describe())
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
 
     # The interface of PyDataset.
 

@@ -13,6 +13,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from kerash5._checks import is_whole
+from kerash5._display import Text
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._keywords import DATA_WORDS, documents, takes
 from kerash5._options import DataOptions, format_columns, parse_columns, text_options
@@ -272,9 +273,20 @@ class H5DataModule:
     def describe(self) -> str:
         """Return a description of what each data set reads, in which order."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return "\n".join(
-            f"{name}: {part.describe()}" for name, part in parts.items() if part is not None
+        return Text(
+            "\n".join(
+                f"{name}: {part.describe()}" for name, part in parts.items() if part is not None
+            )
         )
+
+    def __repr__(self) -> str:
+        """Return the number of rows of each role, in one line."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        rows = [f"{name} {part.num_rows} rows" for name, part in parts.items() if part is not None]
+        return f"H5DataModule({', '.join(rows)})"
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
 
 
 def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) -> None:

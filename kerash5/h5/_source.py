@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kerash5._display import Text
 from kerash5._errors import ColumnError, OptionError
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._look import look_at
@@ -370,7 +371,10 @@ class Source:
 
     def describe(self) -> str:
         """Describe the columns: what they are, how they are stored, and how they are read."""
-        return describe_columns(self._files, self._columns, self._kind)
+        return Text(describe_columns(self._files, self._columns, self._kind))
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
 
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
         """Return the file of a part, and the files that its links lead to, without repeats."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._checks import parse_count
+from kerash5._display import Text
 from kerash5._errors import OptionError
 from kerash5.order._orders import (
     AbstractOrder,
@@ -214,6 +215,10 @@ class Plan:
             "window_blocks": self.window_blocks if self.shuffle == "chunks" else None,
         }
 
+    def __repr__(self) -> str:
+        """Return the number of rows and batches, and the shuffle, in one line."""
+        return f"Plan({self.describe().splitlines()[0]}, shuffle={self.shuffle!r})"
+
     def describe(self) -> str:
         """Describe the order: what it is, why it was chosen, and how well it mixes."""
         shard = "" if self.shard[1] == 1 else f", shard {self.shard[0]} of {self.shard[1]}"
@@ -227,7 +232,7 @@ class Plan:
         )
         if self.mixing:
             lines.append(f"  {self.mixing}")
-        return "\n".join(lines)
+        return Text("\n".join(lines))
 
     @cached_property
     def _order(self) -> AbstractOrder:

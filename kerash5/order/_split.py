@@ -28,6 +28,10 @@ class Split:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        """Return how many rows each side has."""
+        return f"Split({len(self.train)} train rows, {len(self.validation)} validation rows)"
+
     def to_json(self) -> str:
         """Return the row numbers as JSON text."""
         return json.dumps({"train": self.train.tolist(), "validation": self.validation.tolist()})

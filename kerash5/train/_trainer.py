@@ -7,6 +7,7 @@ of Lightning's Trainer if they mean the same.
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -79,6 +80,13 @@ class Trainer:
         self.notes: dict[str, Any] = {}
         self.console = Console(stderr=True)
         self._session: Session | None = None
+
+    def __repr__(self) -> str:
+        """Return the options that were given."""
+        defaults = {each.name: each.default for each in fields(TrainerOptions)}
+        asked = {name: value for name, value in self.settings.asked.items() if value is not None}
+        shown = [f"{name}={value!r}" for name, value in asked.items() if value != defaults[name]]
+        return f"Trainer({', '.join(shown)})"
 
     @names_keywords("Trainer.fit", cures=FIT_WORDS)
     def fit(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from kerash5._checks import is_number, is_whole, parse_count
+from kerash5._display import given_fields
 from kerash5._errors import OptionError
 from kerash5._keywords import names_keywords
 from kerash5.h5.columns._indices import Select, format_select, parse_select
@@ -122,6 +123,10 @@ class Column:
             if value is not None or name in _NEVER_NONE:
                 object.__setattr__(self, name, parse(value, self.path))
         _check_together(self)
+
+    def __repr__(self) -> str:
+        """Return the path and the options that were given."""
+        return f"Column({given_fields(self)})"
 
     @property
     def wants_text(self) -> bool:

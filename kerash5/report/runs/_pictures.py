@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from kerash5._errors import BackendError, FileError, ShapeError
+from kerash5._errors import BackendError, FileError, OptionError, ShapeError
 from kerash5._run import MetricValue, Run, to_scalars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, VALIDATION, WRONG, RIGHT = "#1f5fa8", "#d9822b", "#c0392b", "#444444"
+BEST: Final = "#cfe0d3"
 _COLUMNS: Final = 10
+_SHOWN_DPI: Final = 90  # of a figure in a notebook
 
 
-def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
+def draw_curves(run: Run, path: str | os.PathLike[str] | None = None) -> Any:  # noqa: ANN401  see `finish_figure`
     """Draw the loss and other metrics over the epochs, training and validation together.
 
-    A metric that is an array has one line per element, later elements paler.
+    A metric that is an array has one line per element, later elements paler. The best epoch is
+    marked.
 
     Returns:
-        The path of the PNG.
+        The path of the image; without a path, the figure.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -44,10 +49,12 @@ def draw_curves(run: Run, path: str | os.PathLike[str]) -> str:
                 _draw_lines(axes, history[key], label, color)
         if name in run.test:
             _draw_levels(axes, run.test[name])
+        if run.best_epoch is not None:
+            axes.axvline(run.best_epoch + 1, color=BEST, linewidth=6, zorder=0, label="best epoch")
         axes.set(title=name, xlabel="epoch", xticks=_whole_ticks(len(run.epochs)))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-    return save_figure(figure, path)
+    return finish_figure(figure, path)
 
 
 def _draw_lines(axes: Any, values: list[MetricValue], label: str, color: str) -> None:  # noqa: ANN401  of matplotlib
@@ -76,11 +83,11 @@ def draw_predictions(
     images: np.ndarray,
     labels: np.ndarray,
     probabilities: np.ndarray,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     *,
     class_names: tuple[str, ...] | None = None,
     title: str | None = None,
-) -> str:
+) -> Any:  # noqa: ANN401  see `finish_figure`
     """Draw a grid of images, each titled with the predicted class.
 
     Wrong predictions are red and also name the true class.
@@ -89,12 +96,12 @@ def draw_predictions(
         images: Images, shape (n, height, width), or with a last axis of 1 or 3 channels.
         labels: True class ids, shape (n,).
         probabilities: Predicted probabilities, shape (n, num_classes).
-        path: Path of the PNG to write.
+        path: Path of the PNG to write; None writes none.
         class_names: Names of the classes, by id.
         title: Title above the grid; None shows the number of wrong predictions.
 
     Returns:
-        Path of the PNG.
+        The path; without one, the figure.
 
     Raises:
         ShapeError: The shapes do not fit.
@@ -136,7 +143,7 @@ def draw_predictions(
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#dddddd" if is_right else WRONG, linewidth=0.6 if is_right else 2.0)
-    return save_figure(figure, path)
+    return finish_figure(figure, path)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -145,8 +152,17 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BackendError("figures need matplotlib: pip install 'kerash5[report]'") from error
+
+    class ShownFigure(Figure):
+        """A figure that notebooks show, whatever display they have chosen."""
+
+        def _repr_png_(self) -> bytes:
+            image = io.BytesIO()
+            self.savefig(image, dpi=_SHOWN_DPI, format="png")
+            return image.getvalue()
+
     # Figure itself, not pyplot: pyplot has global state, opens windows and selects a display.
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def _whole_ticks(count: int) -> list[int]:
@@ -154,10 +170,26 @@ def _whole_ticks(count: int) -> list[int]:
     return list(range(1, count + 1, step))
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> str:
-    """Write a figure as PNG; return its path, or raise FileError."""
+def finish_figure(figure: Figure, path: str | os.PathLike[str] | None) -> Figure | str:
+    """Write a figure to a file, if there is a path.
+
+    Returns:
+        The path; without one, the figure.
+
+    Raises:
+        FileError: The file cannot be written.
+        OptionError: The extension of the path is no image format that matplotlib writes.
+    """
+    if path is None:
+        return figure
+    known = figure.canvas.get_supported_filetypes()
+    extension = Path(path).suffix.lower().removeprefix(".")
+    if extension and extension not in known:
+        raise OptionError(
+            f"{os.fspath(path)!r}: .{extension} is no image; end it with .png or .svg"
+        )
     try:
-        figure.savefig(path, dpi=140, format="png")
+        figure.savefig(path, dpi=140, format=extension or "png")
     except OSError as error:
         raise FileError(
             f"{os.fspath(path)!r} cannot be written ({error.strerror}); choose another path"

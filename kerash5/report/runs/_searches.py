@@ -9,13 +9,14 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from kerash5.report.runs._pictures import TRAIN, WRONG, new_figure, save_figure
+from kerash5._display import Text
+from kerash5.report.runs._pictures import TRAIN, WRONG, finish_figure, new_figure
 
 # The first losses are too few to average over, and the last ones lead into divergence.
 _SKIPPED_FIRST: Final = 10
@@ -68,6 +69,13 @@ class LearningRates:
         steepest = int(slopes.argmin())
         return self.rates[_SKIPPED_FIRST + steepest] if slopes[steepest] < 0 else None
 
+    def __repr__(self) -> str:
+        """Return the suggestion and the range of rates tried, in one line."""
+        return f"LearningRates({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
+
     def describe(self) -> str:
         """Return the suggested learning rate as a sentence."""
         tried = f"{len(self.rates)} steps from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"
@@ -75,14 +83,14 @@ class LearningRates:
             return f"no learning rate found in {tried}: the loss never fell; try higher rates"
         return f"learning rate {self.suggestion:.2e}, at which the loss fell fastest ({tried})"
 
-    def plot(self, path: str | os.PathLike[str]) -> str:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:  # noqa: ANN401  a figure or a path
         """Draw the loss over the rate, with the suggestion marked.
 
         Args:
-            path: Path of the PNG to write.
+            path: The image file, PNG or SVG by its extension; None writes none.
 
         Returns:
-            Path of the PNG.
+            The path; without one the figure, which notebooks show.
 
         Raises:
             BackendError: matplotlib is not installed.
@@ -108,7 +116,7 @@ class LearningRates:
         axes.set_ylim(_loss_limits(smoothed))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-        return save_figure(figure, path)
+        return finish_figure(figure, path)
 
 
 @final
@@ -161,14 +169,27 @@ class BatchSizes:
             return None
         return max(trained, key=lambda trial: trial.rows_per_second).batch_size
 
+    def __repr__(self) -> str:
+        """Return the largest and the fastest batch size, in one line."""
+        return f"BatchSizes({self.describe().splitlines()[-1]})"
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
+
     def describe(self) -> str:
         """Return the batch sizes tried, and the largest and fastest, as text."""
         found = f"largest that fits: {self.largest}; fastest: {self.fastest}"
         lines = [trial.describe() for trial in self.trials]
         return "\n".join([*lines, "no batch size trains" if self.largest is None else found])
 
-    def plot(self, path: str | os.PathLike[str]) -> str:
-        """Draw rows per second over the batch size and return the path of the PNG.
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:  # noqa: ANN401  a figure or a path
+        """Draw rows per second over the batch size.
+
+        Args:
+            path: The image file, PNG or SVG by its extension; None writes none.
+
+        Returns:
+            The path; without one the figure, which notebooks show.
 
         Raises:
             BackendError: matplotlib is not installed.
@@ -192,7 +213,7 @@ class BatchSizes:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=8)
-        return save_figure(figure, path)
+        return finish_figure(figure, path)
 
 
 def _loss_limits(smoothed: NDArray[np.float64]) -> tuple[float, float]:
