@@ -78,8 +78,7 @@ def measure_mixing(source: Source, tree: Tree | None, plan: Plan) -> Mixing | No
         return None
     with suppress(KerasH5Error):  # reading the batches raises it again
         labels = source.select(y=tree).load_rows(np.arange(len(source)))["y"].reshape(-1)
-        rows = plan.rows_to_serve
-        return compare_labels(plan, labels if rows is None else labels[rows])
+        return compare_labels(plan, labels[plan.served_rows])
     return None
 
 

@@ -37,8 +37,7 @@ def split_training_rows(
         cache_bytes: Cache of both together, in bytes.
         changes: Options that differ for the validation rows.
     """
-    every = base.plan.rows_to_serve
-    rows = np.arange(len(base.source)) if every is None else every
+    rows = base.plan.served_rows
     if isinstance(validation, int | float | np.integer | np.floating):
         _check_distinct(rows)
         labels = read_class_ids(base) if options.stratify else None
@@ -74,8 +73,7 @@ def balanced(train: H5Dataset, seed: int) -> H5Dataset:
             "balance=True repeats rows by the class of y, and y holds no class labels; name a "
             "column of labels, or leave balance out"
         )
-    served = train.plan.rows_to_serve
-    rows = np.arange(len(train.source)) if served is None else served
+    rows = train.plan.served_rows
     return train.select_rows(rows[balance_rows(read_class_ids(train), seed=seed)])
 
 

@@ -117,9 +117,7 @@ class ServedData:
         tree = self.columns_of(role)
         if not isinstance(tree, str):
             raise ColumnError(f"{self.source!r} has no single column {role!r}")
-        rows = self.plan.rows_to_serve
-        every: NDArray[np.int64] = np.arange(len(self.source)) if rows is None else rows
-        return self.source.select(**{role: tree}).read(every)[role]
+        return self.source.select(**{role: tree}).read(self.plan.served_rows)[role]
 
     # Labels.
 
@@ -170,10 +168,8 @@ class ServedData:
     ) -> tuple[Callable[[NDArray[np.int64]], np.ndarray], NDArray[np.int64], int]:
         """Return a reader of a column's rows, the row numbers served, and the bytes of one row."""
         labels, column = self.source.select(y=name), self.source.columns[name]
-        served = self.plan.rows_to_serve
-        rows = np.arange(len(self.source)) if served is None else served
         row_bytes = math.prod(column.shape) * column.dtype.itemsize
-        return lambda wanted: labels.read(wanted)["y"], rows, row_bytes
+        return lambda wanted: labels.read(wanted)["y"], self.plan.served_rows, row_bytes
 
     # Rows in the stored order.
 

@@ -45,6 +45,7 @@ class Plan:
             random order and the rows of `window_blocks` of them mixed; False, the given order.
         seed: Seed of the order.
         rows_to_serve: Row numbers, shape (n,), sorted if shuffle is "chunks"; None for all rows.
+            `rows_at` reads them in both cases.
         drop_last: Drop rows that do not fill a batch, so that every batch has the same shape.
         shard: (index, count); every shard has the same number of steps, and over all shards each
             row is served once.
@@ -122,6 +123,15 @@ class Plan:
         """Rows served in an epoch over all shards, before `drop_last` drops any."""
         return self.num_rows if self.rows_to_serve is None else len(self.rows_to_serve)
 
+    def rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row numbers at positions in [0, num_served) of the rows to serve."""
+        return positions if self.rows_to_serve is None else self.rows_to_serve[positions]
+
+    @property
+    def served_rows(self) -> NDArray[np.int64]:
+        """All row numbers served in an epoch over all shards, unshuffled, shape (num_served,)."""
+        return np.arange(self.num_rows) if self.rows_to_serve is None else self.rows_to_serve
+
     @cached_property
     def shard_bounds(self) -> tuple[int, int]:
         """The part of an epoch's order that this shard serves: positions [start, stop)."""
@@ -161,7 +171,7 @@ class Plan:
             step: The global batch number, from 0, over all epochs.
         """
         epoch, index = self.locate(step)
-        return self._rows_at(self._order.positions(epoch, *self.bounds(index)))
+        return self.rows_at(self._order.positions(epoch, *self.bounds(index)))
 
     def spans(self, step: int) -> list[Span]:
         """Return the rows of a batch as spans of windows.
@@ -176,7 +186,7 @@ class Plan:
 
         For plans with `block_starts`.
         """
-        return self._rows_at(self._windows.positions(window))
+        return self.rows_at(self._windows.positions(window))
 
     def window_order(self, window: Window) -> NDArray[np.int64]:
         """Return the order in which a window's rows are served: positions in `window_rows`.
@@ -250,9 +260,6 @@ class Plan:
             )
         seed = None if self.shuffle is False else self.seed
         return Windows(self.block_starts, self.window_blocks, self.shard_bounds, seed)
-
-    def _rows_at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        return positions if self.rows_to_serve is None else self.rows_to_serve[positions]
 
 
 def _digest(array: NDArray[np.int64] | None) -> str | None:

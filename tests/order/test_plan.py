@@ -75,6 +75,14 @@ def cases(draw: st.DrawFn, shuffles: tuple[Shuffle, ...] = SHUFFLES, max_shards:
     return Case(plans, blocks, wanted)
 
 
+@given(case=cases())
+def test_the_rows_served_are_those_of_all_positions(case: Case) -> None:
+    for plan in case.plans:
+        assert_array_equal(plan.served_rows, case.wanted)
+        positions = np.arange(plan.num_served)[::2]
+        assert_array_equal(plan.rows_at(positions), case.wanted[::2])
+
+
 @given(cases(), st.integers(0, 3))
 def test_every_row_comes_exactly_once_per_epoch_over_all_shards(case: Case, epoch: int) -> None:
     served = np.concatenate([rows for shard in case.epoch(epoch) for rows in shard])

@@ -144,12 +144,11 @@ def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict
     smaller: as many rows as fit in 32 MB (128 MB), but at least 16.
     """
     times = train.source.modified_ns
-    rows = train.plan.rows_to_serve
     few = _digest_sample(train, *_FEW)
     is_known = known is not None and known["modified_ns"] == times and known["few"] == few
     return {
         "modified_ns": times,
-        "num_rows": len(train.source) if rows is None else len(rows),
+        "num_rows": train.plan.num_served,
         "few": few,
         "more": known["more"] if known is not None and is_known else _digest_sample(train, *_MORE),
         "labels": _digest_labels(train),
@@ -158,16 +157,15 @@ def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict
 
 def _digest_sample(train: H5Dataset, most_rows: int, most_bytes: int) -> list[Any]:
     """Return the number of rows in the sample, and their digest."""
-    source, served = train.source, train.plan.rows_to_serve
-    total = len(source) if served is None else len(served)
-    count = total
+    source = train.source
+    count = total = train.plan.num_served
     if total * source.row_bytes > most_bytes:
         cost = source.row_bytes * (1 if source.is_direct else source.block_rows)
         count = min(total, max(_SAMPLE_ROWS, min(most_rows, most_bytes // max(cost, 1))))
-    return [count, _digest_places(source, served, _draw_places(total, count))]
+    return [count, _digest_rows(source, train.plan.rows_at(_draw_positions(total, count)))]
 
 
-def _draw_places(total: int, count: int) -> NDArray[np.int64]:
+def _draw_positions(total: int, count: int) -> NDArray[np.int64]:
     """Return one position from each of `count` equal ranges of [0, total); sorted, always the same.
 
     NumPy's generators are not used, because their numbers may change between versions.
@@ -189,25 +187,21 @@ def _digest_labels(train: H5Dataset) -> str | None:
     if not names:
         return None
     source = train.source.select(**{name: name for name in names})
-    served = train.plan.rows_to_serve
-    total = len(source) if served is None else len(served)
-    if source.row_bytes > _LABEL_BYTES or total * source.row_bytes > _MORE[1]:
+    num_bytes = train.plan.num_served * source.row_bytes
+    if source.row_bytes > _LABEL_BYTES or num_bytes > _MORE[1]:
         return None
-    return _digest_places(source, served, np.arange(total))
+    return _digest_rows(source, train.plan.served_rows)
 
 
-def _digest_places(
-    source: Source, served: NDArray[np.int64] | None, places: NDArray[np.int64]
-) -> str:
-    """Return a digest of the stored rows at these positions of the served rows."""
+def _digest_rows(source: Source, rows: NDArray[np.int64]) -> str:
+    """Return a digest of some rows as they are stored."""
     digest = hashlib.blake2b(digest_size=8)
     step = max(1, _PIECE_BYTES // max(source.row_bytes, 1))
-    for start in range(0, len(places), step):
-        some = places[start : start + step]
-        loaded = source.load_rows(some if served is None else served[some])
-        for name, rows in sorted(loaded.items()):
-            digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
-            digest.update(_bytes_of(np.ascontiguousarray(rows)))
+    for start in range(0, len(rows), step):
+        loaded = source.load_rows(rows[start : start + step])
+        for name, values in sorted(loaded.items()):
+            digest.update(f"{name} {values.dtype} {values.shape}".encode())
+            digest.update(_bytes_of(np.ascontiguousarray(values)))
     return digest.hexdigest()
 
 

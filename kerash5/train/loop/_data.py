@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
-
 from kerash5._errors import OptionError, RunError
 from kerash5.feeds._class_names import check_classes
 from kerash5.feeds._held_out import read_class_ids
@@ -125,9 +123,8 @@ def first_batches(dataset: H5Dataset, count: int) -> H5Dataset:
     """Return the data set of the first `count` batches, in the given order, for evaluation."""
     if count >= len(dataset):
         return dataset
-    served = dataset.plan.rows_to_serve
-    rows = np.arange(len(dataset.source)) if served is None else served
-    return dataset.select_rows(rows[: count * dataset.batch_size], shuffle=False, drop_last=False)
+    rows = dataset.plan.served_rows[: count * dataset.batch_size]
+    return dataset.select_rows(rows, shuffle=False, drop_last=False)
 
 
 def describe_data(data: Data, validation: H5Dataset | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kerash5._errors import RunError
 from kerash5.train.checkpoints import _fingerprint
 from kerash5.train.checkpoints._fingerprint import (
     _describe_content,
-    _draw_places,
+    _draw_positions,
     changes_of_content,
     compare_fits,
     note_times,
@@ -129,7 +129,7 @@ def test_checkpoints_of_before_resume(path: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("total", "count"), [(1, 1), (1000, 1000), (1000, 7), (10**12, 1024)])
 def test_one_row_of_each_run_is_drawn(total: int, count: int) -> None:
-    places = _draw_places(total, count)
+    places = _draw_positions(total, count)
     starts = [number * total // count for number in range(count + 1)]
     assert len(places) == count
     assert all(a <= p < b for a, p, b in zip(starts, places.tolist(), starts[1:], strict=False))
@@ -137,13 +137,13 @@ def test_one_row_of_each_run_is_drawn(total: int, count: int) -> None:
 
 def test_rows_drawn_stay_the_same() -> None:
     # Pinned: with others no checkpoint of before could be resumed.
-    assert _draw_places(1_000_000, 5).tolist() == [7535, 355700, 545679, 742444, 894747]
+    assert _draw_positions(1_000_000, 5).tolist() == [7535, 355700, 545679, 742444, 894747]
 
 
 @pytest.mark.parametrize("count", [1, 5, 20], ids=lambda count: f"{count / 10:g} %")
 def test_a_sample_finds_changed_rows_as_often_as_its_docstring_says(count: int) -> None:
     n, total, tries = 1024, 200_000, 400
-    places = set(_draw_places(total, n).tolist())
+    places = set(_draw_positions(total, n).tolist())
     rng = np.random.default_rng(4)
     changed = (rng.choice(total, total * count // 1000, replace=False) for _ in range(tries))
     found = sum(not places.isdisjoint(rows.tolist()) for rows in changed) / tries
