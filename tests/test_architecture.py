@@ -26,6 +26,7 @@ ORDER: Final = (
     "_version",
     "assets",
     "_errors",
+    "_warnings",
     "_checks",
     "_display",
     "_keywords",

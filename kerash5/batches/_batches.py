@@ -8,7 +8,6 @@ Keras and Grain look at.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from kerash5._errors import ColumnError, OptionError
+from kerash5._warnings import warn
 from kerash5.batches._labels import check_labels_fit
 from kerash5.batches._mixing import measure_mixing
 from kerash5.batches._options import (
@@ -178,7 +178,7 @@ class Batches:
     def warn(self) -> None:
         """Warn, once, of an order that mixes classes badly, or of chunks larger than the cache."""
         if self._warning is not None:
-            warnings.warn(self._warning, stacklevel=3)
+            warn(self._warning)
             self._warning = None
 
     def in_given_order(self) -> Batches:

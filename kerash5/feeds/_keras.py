@@ -6,7 +6,6 @@ shuffling and workers do not change the order, which is the plan's.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -14,6 +13,7 @@ from kerash5._backends import prepare_keras
 from kerash5._display import Text
 from kerash5._errors import ColumnError
 from kerash5._keywords import DATASET_WORDS, names_keywords
+from kerash5._warnings import warn
 from kerash5.batches._batches import (
     Batch,
     Batches,
@@ -380,8 +380,7 @@ class H5Dataset(PyDataset):
 
 
 def _warn_processes() -> None:
-    warnings.warn(
+    warn(
         "use_multiprocessing has no effect on an H5Dataset: its own threads read, and every row "
-        "comes once",
-        stacklevel=3,
+        "comes once"
     )

@@ -7,12 +7,12 @@ trains a model of its own; these checks raise or warn.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from kerash5._errors import OptionError
+from kerash5._warnings import warn
 from kerash5.distributed import Group, check_exchange, find_group
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ def check_trainer(what: str, model: keras.Model, *datasets: H5Dataset | None) ->
     _check_strategy(what, model, group)
     strategy = _find_strategy(model)
     if strategy is not None:
-        warnings.warn(
+        warn(
             f"{what} under {_name_of(strategy)}: each of its {strategy.num_replicas_in_sync} "
             "replicas computes every whole batch, so nothing becomes faster; use model.fit, or "
-            "build and compile the model outside strategy.scope()",
-            stacklevel=3,
+            "build and compile the model outside strategy.scope()"
         )
     if group.count > 1 and _is_exchanged(group):
         raise OptionError(
@@ -82,17 +81,15 @@ def check_keras_loop(dataset: H5Dataset, task: str, model: keras.Model | None) -
     if task != "fit" or group.count == 1:
         return
     if not _is_exchanged(group):
-        warnings.warn(
+        warn(
             f"fit: this is {group.describe()} and Keras does not add up the gradients of the "
             "processes, so each trains a model of its own; start one process, or average the "
-            "weights yourself",
-            stacklevel=2,
+            "weights yourself"
         )
     elif dataset.plan.shard[1] < _find_data_shard(group)[1]:
-        warnings.warn(
+        warn(
             f"fit: this is {group.describe()} and each trains on all rows of its H5Dataset; pass "
-            "shard='auto', unless each process has files of its own",
-            stacklevel=2,
+            "shard='auto', unless each process has files of its own"
         )
 
 

@@ -7,13 +7,13 @@ external links. Copies of a file and virtual data sets over it are other objects
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import OptionError
+from kerash5._warnings import warn
 from kerash5.feeds._served import served_by
 
 if TYPE_CHECKING:
@@ -53,11 +53,10 @@ def warn_of_validated_rows(validation: H5Dataset, test: H5Dataset) -> None:
     """
     same = describe_overlap(validation, test, task="test")
     if same is not None:
-        warnings.warn(
+        warn(
             f"{same} are validated on as well, so the best epoch is chosen by them and test "
             "metrics are better than on new rows; give validation_split= a fraction of the "
-            "training rows, such as 0.2, or rows of its own",
-            stacklevel=4,
+            "training rows, such as 0.2, or rows of its own"
         )
 
 

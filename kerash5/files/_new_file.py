@@ -18,13 +18,13 @@ import secrets
 import shutil
 import stat
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from typing import TYPE_CHECKING, Final, final
 
 from kerash5._errors import FileError
+from kerash5._warnings import warn
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -68,10 +68,9 @@ def create_file(path: str, *, overwrite: bool) -> Iterator[FileIO]:
     try:
         sync_folder(os.path.dirname(target) or ".")
     except OSError as error:
-        warnings.warn(
+        warn(
             f"{target!r} is written, but its folder could not be synced to disk ({error}): "
-            "after a power failure the file may be missing; write it again if that happens",
-            stacklevel=3,
+            "after a power failure the file may be missing; write it again if that happens"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, final
 
 from kerash5._errors import RunError
 from kerash5._run import Epoch, Run, Status
+from kerash5._warnings import warn
 from kerash5.batches._batches import Batch
 from kerash5.feeds._keras_labels import check_batch, check_labels
 from kerash5.feeds._keras_structure import check_batch_structure
@@ -331,7 +331,7 @@ class Session(EventHandler):
                 self._manager.save()
             self._run_dir.save_weights(self.model, LAST_WEIGHTS)
         except Exception as error:  # noqa: BLE001  the first error is raised instead
-            warnings.warn(f"the state could not be saved ({error})", stacklevel=2)
+            warn(f"the state could not be saved ({error})")
 
     # Helpers.
 

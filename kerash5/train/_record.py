@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, final
@@ -12,6 +11,7 @@ from typing import Any, final
 import keras
 
 from kerash5._run import Epoch, Run
+from kerash5._warnings import warn
 from kerash5.train.checkpoints._run_dir import BEST_WEIGHTS, RunDir
 from kerash5.train.loop._best import Mode, is_best, rank
 from kerash5.train.loop._optimizer import Lend
@@ -88,10 +88,7 @@ class RunRecord:
         try:
             write()
         except OSError as error:
-            warnings.warn(
-                f"{str(self._run_dir.path)!r} cannot be written to ({error}); training goes on",
-                stacklevel=2,
-            )
+            warn(f"{str(self._run_dir.path)!r} cannot be written to ({error}); training goes on")
             return False
         return True
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from typing import Any, Final, final
 from weakref import ref
 
+from kerash5._warnings import warn
 from kerash5.batches._batches import Batch
 from kerash5.feeds.passes._keras_pass import Pass
 from kerash5.feeds.passes._keras_position import Loop, Position
@@ -44,10 +44,9 @@ class Passes:
         """Return the next epoch of `fit`: for a loop whose position cannot be found."""
         self._hook_calls += 1
         if self._hook_calls == 1:
-            warnings.warn(
+            warn(
                 "this Keras does not tell what it does: epochs are counted by its hooks, and "
-                "evaluate and predict get the order of training; give them shuffle=False data",
-                stacklevel=3,
+                "evaluate and predict get the order of training; give them shuffle=False data"
             )
         return Position("fit", self._hook_calls - 1)
 
@@ -55,6 +54,7 @@ class Passes:
         """Begin an epoch of a loop: passes that begin from now on are at this position."""
         is_epoch = loop is not None and loop.task == "fit" and loop.is_begun
         self._fitted = ref(loop.model) if loop is not None and is_epoch else None
+        self._warn_of_repeats(position)
         with self._lock:
             if (position.task == "fit") != (self._position.task == "fit"):
                 for each in self._passes:
@@ -73,7 +73,6 @@ class Passes:
             here = next((p for p in self._passes if p.indices is indices), None)
             if here is None:
                 here = Pass(indices, self._batches.of(self._position.task), self._position)
-                self._warn_of_repeats()
                 self._passes = [*self._passes[1 - _MAX_PASSES :], here]
             for other in self._passes:
                 if other is not here:
@@ -92,9 +91,12 @@ class Passes:
                 each.release()
             self._batches.release()
 
-    def _warn_of_repeats(self) -> None:
-        """Warn, once, of repeated `fit(epochs=1)`: each call serves epoch 0, in the same order."""
-        if self._position != Position("fit", 0):
+    def _warn_of_repeats(self, position: Position) -> None:
+        """Warn, once, of repeated `fit(epochs=1)`: each call serves epoch 0, in the same order.
+
+        Not when the first batch is requested, which TensorFlow does in a thread of its own.
+        """
+        if position != Position("fit", 0):
             return
         model = None if self._fitted is None else self._fitted()
         first = None if self._first_of is None else self._first_of()
@@ -102,9 +104,8 @@ class Passes:
         is_again = model is not None and first is model and is_shuffled
         if is_again and not self._is_repeat_told:
             self._is_repeat_told = True
-            warnings.warn(
+            warn(
                 "fit begins at epoch 0 again, as the fit before of this model and data, which was "
                 "one epoch: the rows come in the same order; for another order give fit(epochs=n), "
-                "or fit(initial_epoch=e, epochs=e + 1)",
-                stacklevel=5,
+                "or fit(initial_epoch=e, epochs=e + 1)"
             )

@@ -5,7 +5,6 @@ These are not errors, so each is warned of once, when a source is created. Certa
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ import numpy as np
 from kerash5._errors import (
     escape_controls,
 )
+from kerash5._warnings import warn
 from kerash5.h5.columns._cf import NAMES, read_cf
 from kerash5.h5.storage._file import H5File
 
@@ -49,11 +49,10 @@ def warn_of_packing(columns: Iterable[ResolvedColumn]) -> None:
     """Warn of columns whose attributes say that stored values are no measurements."""
     for column in columns:
         if column.packing:
-            warnings.warn(
+            warn(
                 f"column {column.column.path!r} is read as it is stored, and its attributes say "
                 f"otherwise ({column.packing}): Column({column.column.path!r}, cf=True) applies "
-                "them, cf=False reads what is stored without this warning",
-                stacklevel=4,
+                "them, cf=False reads what is stored without this warning"
             )
 
 
@@ -63,12 +62,11 @@ def warn_of_samples(files: Sequence[H5File], columns: Mapping[str, ResolvedColum
         return
     first = next(iter(columns.values()))
     if (count := find_square(first)) is not None:
-        warnings.warn(
+        warn(
             f"{len(files)} files of {count} rows of shape {first.shape} in "
             f"{first.column.path!r} are read as {len(files) * count} rows; if each file is one "
             f"row of shape {(count, *first.shape)}, use k5.rows_from_files(files, "
-            f"x={first.column.path!r})",
-            stacklevel=4,
+            f"x={first.column.path!r})"
         )
 
 

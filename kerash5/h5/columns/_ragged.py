@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import ColumnError, UnknownColumnError
+from kerash5._warnings import warn
 from kerash5.h5.columns._cast import find_misfits
 from kerash5.h5.columns._column import Column
 from kerash5.h5.reading._derived import DerivedReader, RowFunction
@@ -167,11 +167,10 @@ def warn_of_truncation(column: Column, found: list[Truncation], num_rows: int) -
     """Warn, once for all parts, of rows that are longer than they are read."""
     count = sum(one.num_rows for one in found)
     if count:
-        warnings.warn(
+        warn(
             f"{count} of the {num_rows} rows of column {column.path!r} are longer than "
             f"pad_to={column.pad_to} and are truncated (the longest has "
-            f"{max(one.longest for one in found)} values); raise pad_to= to keep all of them",
-            stacklevel=4,
+            f"{max(one.longest for one in found)} values); raise pad_to= to keep all of them"
         )
 
 
@@ -214,10 +213,9 @@ class PadFunction(RowFunction):
             padded[: len(values)] = values[: self._pad_to]
         if longest > self._pad_to and self._warns:
             self._warns = False
-            warnings.warn(
+            warn(
                 f"{self._where} has rows longer than pad_to={self._pad_to}, such as one of "
-                f"{longest} values, and they are truncated; raise pad_to= to keep all of them",
-                stacklevel=2,
+                f"{longest} values, and they are truncated; raise pad_to= to keep all of them"
             )
         return out.reshape(len(rows), *self.row_shape)
 

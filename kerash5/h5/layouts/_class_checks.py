@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import h5py
 
 from kerash5._errors import ColumnError
+from kerash5._warnings import warn
 from kerash5.h5.columns._columns import ResolvedColumn
 from kerash5.h5.columns._doubts import MIN_PARTS, find_square
 from kerash5.h5.storage._file import H5File
@@ -64,9 +64,7 @@ def check_classes(
             "give the classes names"
         )
     if is_square or (is_numbered and count > length):
-        warnings.warn(
-            f"{told} are read as {count} classes; if each is {one}, use {cure}", stacklevel=4
-        )
+        warn(f"{told} are read as {count} classes; if each is {one}, use {cure}")
 
 
 def _label_in(found: h5py.HLObject) -> str | None:

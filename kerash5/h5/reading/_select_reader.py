@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import ColumnError, DamagedFileError, KerasH5Error, explain_system_error
+from kerash5._warnings import warn
 from kerash5.h5.reading._chunk_readers import DirectReader, MappedReader
 from kerash5.h5.reading._contiguous import ContiguousReader, why_not_contiguous
 from kerash5.h5.reading._readers import AbstractReader, H5pyReader, Origin, describe_axis
@@ -232,9 +232,8 @@ def _map(path: str, file: H5File, dataset: h5py.Dataset, layout: Layout) -> Chun
     chunk_map = read_chunk_map(dataset, layout)
     if cross_check(dataset, chunk_map):
         return chunk_map
-    warnings.warn(
+    warn(
         f"HDF5 reports wrong places for the chunks of {path!r} in {file.path!r}; they are read one "
-        "by one instead, which is slower",
-        stacklevel=2,
+        "by one instead, which is slower"
     )
     return None

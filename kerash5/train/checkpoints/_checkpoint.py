@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -25,6 +24,7 @@ import h5py
 import numpy as np
 
 from kerash5._errors import DamagedFileError, FileMissingError
+from kerash5._warnings import warn
 from kerash5.files import replacing, sync_folder, unwritable
 
 ARRAYS_FILE: Final = "state.weights.h5"
@@ -103,7 +103,7 @@ class Checkpoints:
             try:
                 return load_checkpoint(path)
             except DamagedFileError as error:
-                warnings.warn(f"{error}; the one before it is used", stacklevel=2)
+                warn(f"{error}; the one before it is used")
         return None
 
     def read_state(self, path: Path) -> Mapping[str, Any]:

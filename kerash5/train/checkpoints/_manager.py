@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
+from kerash5._warnings import warn
 from kerash5.train.checkpoints._checkpoint import Checkpoint, Checkpoints
 from kerash5.train.checkpoints._resume import ranks_of
 
@@ -96,11 +96,10 @@ class CheckpointManager:
                 self._ranks[path] = rank
             self._checkpoints.keep([*self._checkpoints.paths()[:_KEPT], *self._best()])
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"no checkpoint could be written after step {step} ({error}); training goes on, "
                 f"and the checkpoints before it are as they were in "
-                f"{str(self._checkpoints.folder)!r}",
-                stacklevel=2,
+                f"{str(self._checkpoints.folder)!r}"
             )
             return False
         finally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from kerash5._errors import BackendError, OptionError
 from kerash5._run import Epoch, Run
+from kerash5._warnings import warn
 from kerash5.train.loop._events import EventHandler, Progress
 from kerash5.train.monitors._loggers import (
     AbstractLogger,
@@ -135,7 +135,4 @@ class Logging(EventHandler):
         except OSError as error:
             if logger in self._loggers:
                 self._loggers.remove(logger)
-            warnings.warn(
-                f"{type(logger).__name__} cannot write ({error}); training continues without it",
-                stacklevel=2,
-            )
+            warn(f"{type(logger).__name__} cannot write ({error}); training continues without it")

@@ -347,8 +347,10 @@ def test_a_loop_of_single_epochs_is_warned_of_once(tmp_path: Path) -> None:
     ds = open_rows(tmp_path)
     model = compiled()
     model.fit(ds, epochs=1, verbose=0)
-    with pytest.warns(UserWarning, match=r"same order; .*fit\(initial_epoch=e"):
+    with pytest.warns(UserWarning, match=r"same order; .*fit\(initial_epoch=e") as noted:
         model.fit(ds, epochs=1, verbose=0)
+    ours = [one for one in noted if "same order" in str(one.message)]
+    assert [one.filename for one in ours] == [__file__]  # the line of the user, not one of Keras
     model.fit(ds, epochs=1, verbose=0)  # once is enough
 
 

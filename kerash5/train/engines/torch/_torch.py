@@ -6,7 +6,6 @@ which steps are captured.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Final, final
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kerash5._warnings import warn
 from kerash5.batches._batches import Batch
 from kerash5.train.engines.common._data import as_fit_hands
 from kerash5.train.engines.common._engine import AbstractEngine
@@ -153,12 +153,11 @@ class TorchEngine(AbstractEngine):
 
     def _tell_difference(self, error: DifferenceError, step: int) -> None:
         if not error.is_new:
-            warnings.warn(
+            warn(
                 f"the captured step {step} differs from Keras' step ({error}); this and all "
                 "further steps are run by Keras. Earlier steps may have differed as well: train "
                 "again with Trainer(steps_per_dispatch=1), and please report the model",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     def sync(self) -> None:

@@ -702,8 +702,11 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_training_goes_on(
         monkeypatch.setattr(_checkpoint, "_write", fail)
 
     trainer = make_trainer(tmp_path / "a", callbacks=[StopAt(fill, step=7)])
-    with pytest.warns(UserWarning, match=r"no checkpoint could be written.*No space left.*goes on"):
+    words = r"no checkpoint could be written.*No space left.*goes on"
+    with pytest.warns(UserWarning, match=words) as noted:
         run = trainer.fit(build(), open_module(train))
+    ours = [one for one in noted if "no checkpoint" in str(one.message)]
+    assert {one.filename for one in ours} == {__file__}
     assert (run.status, len(run.epochs)) == ("done", 3)
     assert Checkpoints(folder).paths() == kept["before"]
     assert [path.name for path in folder.iterdir() if "partial" in path.name] == []
