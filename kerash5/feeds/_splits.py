@@ -10,7 +10,7 @@ from kerash5._errors import ColumnError, FileMissingError, OptionError, UnknownC
 from kerash5.batches._batches import ColumnSpec
 from kerash5.batches._roles import flatten_roles
 from kerash5.h5 import Column
-from kerash5.h5.storage._file import find_files
+from kerash5.h5.storage._file import H5File, find_files
 from kerash5.h5.storage._find import has_object
 
 FIELD: Final = "{split}"
@@ -36,6 +36,7 @@ class Splits:
         # Whether column names have the field; if only files do, all rows of a file are training
         # rows.
         self.are_named = self._is_filled and not self._first_name()[1]
+        self._words: dict[tuple[str, str], str | None] = {}  # found for a role, by role and file
 
     def of_train(self) -> dict[str, Any]:
         """Return the columns to train on."""
@@ -77,6 +78,11 @@ class Splits:
         if is_file:
             return next((w for w in _WORDS[role] if _is_there(path.replace(FIELD, w))), None)
         file = find_files(paths)[0]
+        if (role, file.path) not in self._words:
+            self._words[role, file.path] = self._look_in(file, role, path)
+        return self._words[role, file.path]
+
+    def _look_in(self, file: H5File, role: str, path: str) -> str | None:
         found = [word for word in _WORDS[role] if has_object(file, path.replace(FIELD, word))]
         if len(found) > 1:
             names = " and ".join(repr(path.replace(FIELD, word)) for word in found)

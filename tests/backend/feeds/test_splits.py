@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 import kerash5 as k5
 from kerash5._errors import ColumnError, UnknownColumnError
+from kerash5.h5.storage._find import has_object
 
 pytestmark = pytest.mark.one_backend
 
@@ -41,6 +42,21 @@ def test_one_file_holds_all_three(tmp_path: Path, word: str) -> None:
     assert numbers(data.test) == {4.0}
     again = k5.H5DataModule(**data.config())
     assert_array_equal(again.validation.read(0)[0], data.validation.read(0)[0])  # type: ignore[union-attr]
+
+
+def test_a_file_is_looked_at_once_for_each_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def note(file: Any, path: str) -> bool:
+        looked.append(path)
+        return has_object(file, path)
+
+    monkeypatch.setattr("kerash5.feeds._splits.has_object", note)
+    path = write_splits(tmp_path / "all.h5", "train", "val", "test")
+    k5.H5DataModule(path, x="X_{split}", y="y_{split}")
+    assert looked == ["X_validation", "X_valid", "X_val", "X_test"]
 
 
 def test_what_is_not_in_the_file_is_none(tmp_path: Path) -> None:
