@@ -7,7 +7,7 @@ many chunks a thread takes at a time, is found out first; the best is the limit.
 
 Rows that are mixed within a window have to be copied once more, from the chunk to their place. What
 that makes of the limit is measured too: each chunk is decoded into one that stays in the caches of
-the processor, and its rows are copied to random places of the arena with one call of NumPy's.
+the processor, and its rows are copied to random positions of the arena with one call of NumPy's.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class DecodeLimit:
             filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
             chunk_bytes = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
             self._chunk_rows = dataset.chunks[0]
-            places: list[tuple[int, int]] = []
-            dataset.id.chunk_iter(lambda info: places.append((info.byte_offset, info.size)))
+            extents: list[tuple[int, int]] = []
+            dataset.id.chunk_iter(lambda info: extents.append((info.byte_offset, info.size)))
         with path.open("rb") as opened:
             stored = np.frombuffer(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ), np.uint8)
         stored.max()  # so that every page is here
-        self._stored = [stored[offset : offset + size] for offset, size in sorted(places)]
+        self._stored = [stored[offset : offset + size] for offset, size in sorted(extents)]
         # Each thread has a part to itself: a codec reads back what it has just written.
-        slots = min(max(1, arena_bytes // chunk_bytes // num_cores()), len(places))
+        slots = min(max(1, arena_bytes // chunk_bytes // num_cores()), len(extents))
         self._arenas = np.zeros((num_cores(), slots, chunk_bytes), np.uint8)
         (number,) = filters  # one filter: what others would add is not decoding alone
         self.codec, self.at_a_time = self._choose(_CODECS[number])
@@ -73,7 +73,7 @@ class DecodeLimit:
         return self._timed(self._decode, self.at_a_time)
 
     def mixing_seconds(self) -> float:
-        """Return the time to decode every chunk once and to copy its rows to random places.
+        """Return the time to decode every chunk once and to copy its rows to random positions.
 
         Only where chunks hold whole rows.
         """
@@ -103,18 +103,18 @@ class DecodeLimit:
     def _work(
         self, decode: Callable[..., Any], turn: Iterator[int], at_a_time: int, arena: np.ndarray
     ) -> None:
-        places = cycle(arena)
+        slots = cycle(arena)
         while (first := next(turn)) < len(self._stored):
             for stored in self._stored[first : first + at_a_time]:
-                decode(stored, next(places))
+                decode(stored, next(slots))
 
     def _mix(
         self, decode: Callable[..., Any], turn: Iterator[int], at_a_time: int, arena: np.ndarray
     ) -> None:
         rows = arena.reshape(-1, arena.shape[1] // self._chunk_rows)
         order = np.random.default_rng(0).permutation(len(rows)).reshape(-1, self._chunk_rows)
-        chunk, places = np.empty(arena.shape[1], np.uint8), cycle(order)
+        chunk, slots = np.empty(arena.shape[1], np.uint8), cycle(order)
         while (first := next(turn)) < len(self._stored):
             for stored in self._stored[first : first + at_a_time]:
                 decode(stored, chunk)
-                rows[next(places)] = chunk.reshape(self._chunk_rows, -1)
+                rows[next(slots)] = chunk.reshape(self._chunk_rows, -1)

@@ -28,7 +28,7 @@ from _harness import Outcome, num_cores, take_turns
 from _peers import BATCH
 from read_rows import NUMPY, TENTH, Data, gather, measure_limit, open_ours, seconds_of
 
-from kerash5.h5.reading._batched_pread import gather as gather_places
+from kerash5.h5.reading._batched_pread import gather as gather_ranges
 
 PREAD, MAPPED = "pread alone", "mapped alone"
 
@@ -74,8 +74,8 @@ class CopyLimit:
     def _submit(self, rows: np.ndarray, out: np.ndarray) -> None:
         sizes = np.full(len(rows), self._row_bytes)
         offsets = self._offset + rows * self._row_bytes
-        places = np.arange(len(rows)) * self._row_bytes
-        gather_places(self._descriptor, offsets, sizes, out.reshape(-1), places)
+        positions = np.arange(len(rows)) * self._row_bytes
+        gather_ranges(self._descriptor, offsets, sizes, out.reshape(-1), positions)
 
     def _pread(self, rows: np.ndarray, out: np.ndarray) -> None:
         for row, place in zip(rows.tolist(), out, strict=True):

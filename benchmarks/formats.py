@@ -142,11 +142,11 @@ def read_blobs(path: Path) -> Arrays:
 def write_columns(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     """Write a table of a label and a column for each pixel."""
     columns = ", ".join(f"p{number} INTEGER" for number in range(PIXELS))
-    places = ", ".join("?" * (PIXELS + 1))
+    marks = ", ".join("?" * (PIXELS + 1))
     rows = np.column_stack([labels, images.reshape(len(images), PIXELS)])
     with sqlite3.connect(path) as database:
         database.execute(f"CREATE TABLE digit (label INTEGER, {columns})")
-        database.executemany(f"INSERT INTO digit VALUES ({places})", map(np.ndarray.tolist, rows))  # noqa: S608
+        database.executemany(f"INSERT INTO digit VALUES ({marks})", map(np.ndarray.tolist, rows))  # noqa: S608
     database.close()
 
 

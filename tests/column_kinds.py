@@ -61,7 +61,7 @@ def check_rows(
 
 
 def check_runs(source: Source, expected: np.ndarray) -> None:
-    """Check runs in every part, to places in another order than theirs."""
+    """Check runs in every part, to positions in another order than theirs."""
     column = source.columns["x"]
     starts = source.part_starts.tolist()
     bounds = [
@@ -70,10 +70,10 @@ def check_runs(source: Source, expected: np.ndarray) -> None:
         for low, high in ((start, (start + stop) // 2), ((start + stop) // 2, stop))
         if low < high
     ][::-1]
-    places = np.cumsum([0, *[high - low for low, high in bounds]])
-    total = int(places[-1])
+    positions = np.cumsum([0, *[high - low for low, high in bounds]])
+    total = int(positions[-1])
     out = source.allocate(total)
-    runs = Runs(*np.array([[*pair, place] for pair, place in zip(bounds, places, strict=False)]).T)
+    runs = Runs(*np.array([[*pair, to] for pair, to in zip(bounds, positions, strict=False)]).T)
     source.load_runs(runs, out)
     order = np.concatenate([np.arange(low, high) for low, high in bounds])
     assert_array_equal(column.finish(out["x"]), expected[order])

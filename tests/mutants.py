@@ -39,7 +39,7 @@ def mutants(content: bytes, data: Ranges, count: int, seed: int) -> Iterator[Mut
         count: How many.
         seed: Other damage for another seed.
     """
-    places = {"data": _clip(data, len(content)), "meta": _rest(data, len(content))}
+    ranges = {"data": _clip(data, len(content)), "meta": _rest(data, len(content))}
     digest = hashlib.sha256(content).hexdigest()
     for number in range(count):
         rng = random.Random(f"{digest}:{seed}:{number}")
@@ -49,7 +49,7 @@ def mutants(content: bytes, data: Ranges, count: int, seed: int) -> Iterator[Mut
             continue
         kind, place = mode.split(" in ")
         damaged = bytearray(content)
-        _DAMAGES[kind](rng, damaged, places[place.split()[0]] or [(0, len(content))])
+        _DAMAGES[kind](rng, damaged, ranges[place.split()[0]] or [(0, len(content))])
         if place.endswith("sums"):
             _fix_checksums(damaged)
         yield Mutant(mode, bytes(damaged))
@@ -85,9 +85,9 @@ def _rest(ranges: Ranges, length: int) -> Ranges:
     return _clip([*found, (end, max(0, length - end))], length)
 
 
-def _pick(rng: random.Random, places: Ranges) -> int:
-    left = rng.randrange(max(1, sum(size for _, size in places)))
-    for start, size in places:
+def _pick(rng: random.Random, ranges: Ranges) -> int:
+    left = rng.randrange(max(1, sum(size for _, size in ranges)))
+    for start, size in ranges:
         if left < size:
             return start + left
         left -= size
@@ -99,36 +99,36 @@ def _overwrite(content: bytearray, start: int, new: bytes) -> None:
     content[start : start + len(new)] = new
 
 
-def _flip(rng: random.Random, content: bytearray, places: Ranges) -> None:
+def _flip(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
     for _ in range(rng.choice([1, 1, 1, 2, 4, 8])):
-        content[_pick(rng, places)] ^= 1 << rng.randrange(8)
+        content[_pick(rng, ranges)] ^= 1 << rng.randrange(8)
 
 
-def _set_field(rng: random.Random, content: bytearray, places: Ranges) -> None:
+def _set_field(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
     width = rng.choice([1, 2, 4, 8])
     value = rng.choice(_EXTREMES) & ((1 << 8 * width) - 1)
-    _overwrite(content, _pick(rng, places) & -width, value.to_bytes(width, "little"))
+    _overwrite(content, _pick(rng, ranges) & -width, value.to_bytes(width, "little"))
 
 
-def _set_address(rng: random.Random, content: bytearray, places: Ranges) -> None:
+def _set_address(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
     size = len(content)
     value = rng.choice([rng.randrange(size + 1), size - 1, size, size + 1, rng.randrange(1 << 63)])
-    _overwrite(content, _pick(rng, places) & -8, value.to_bytes(8, "little"))
+    _overwrite(content, _pick(rng, ranges) & -8, value.to_bytes(8, "little"))
 
 
-def _zero(rng: random.Random, content: bytearray, places: Ranges) -> None:
-    _overwrite(content, _pick(rng, places), bytes(rng.choice([1, 8, 64, 512, 4096])))
+def _zero(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
+    _overwrite(content, _pick(rng, ranges), bytes(rng.choice([1, 8, 64, 512, 4096])))
 
 
-def _add_noise(rng: random.Random, content: bytearray, places: Ranges) -> None:
-    _overwrite(content, _pick(rng, places), rng.randbytes(rng.choice([2, 16, 128, 1024])))
+def _add_noise(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
+    _overwrite(content, _pick(rng, ranges), rng.randbytes(rng.choice([2, 16, 128, 1024])))
 
 
-def _misplace(rng: random.Random, content: bytearray, places: Ranges) -> None:
+def _misplace(rng: random.Random, content: bytearray, ranges: Ranges) -> None:
     """Copy one block over another: a write that went astray."""
     size = min(len(content) // 2, rng.choice([16, 64, 512, 4096]))
     start = rng.randrange(len(content) - size)
-    _overwrite(content, _pick(rng, places), bytes(content[start : start + size]))
+    _overwrite(content, _pick(rng, ranges), bytes(content[start : start + size]))
 
 
 def _tear(rng: random.Random, content: bytes) -> bytes:

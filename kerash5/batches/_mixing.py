@@ -133,8 +133,8 @@ def _count_labels(
     plan: Plan, window: int, ids: NDArray[np.int64], num_labels: int
 ) -> NDArray[np.int64]:
     rows = plan.window_rows(Window(0, window))
-    places = rows if plan.rows_to_serve is None else np.searchsorted(plan.rows_to_serve, rows)
-    return np.bincount(ids[places], minlength=num_labels)
+    positions = rows if plan.rows_to_serve is None else np.searchsorted(plan.rows_to_serve, rows)
+    return np.bincount(ids[positions], minlength=num_labels)
 
 
 def expected_labels(draws: Sequence[Draw]) -> float:

@@ -56,8 +56,8 @@ def look_at(files: Iterable[H5File], columns: Iterable[Column], *, allow_externa
     waiting = [file for file in files if (file, key, allow_external) not in _SEEN]
     if not waiting:
         return
-    places = [file.place for file in waiting]
-    child = Child(_CHILD, {"paths": places, "columns": asked, "external": allow_external})
+    paths = [file.place for file in waiting]
+    child = Child(_CHILD, {"paths": paths, "columns": asked, "external": allow_external})
     num_done = 0
     for line in child.lines():
         num_done = line.get("done", num_done)

@@ -271,7 +271,7 @@ class Source:
         self,
         rows: NDArray[np.int64],
         out: Mapping[str, np.ndarray],
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Load rows to given positions of the given arrays.
@@ -279,18 +279,18 @@ class Source:
         Args:
             rows: Row numbers in [0, len(self)), any order, shape (n,).
             out: One array per column, shape (m, *row_shape).
-            places: Row i is loaded to `out[name][places[i]]`, shape (n,), without repeats; None:
-                rows are loaded to 0 to n - 1.
+            positions: Row i is loaded to `out[name][positions[i]]`, shape (n,), without repeats;
+                None: rows are loaded to 0 to n - 1.
             shard: (index, count), count at most `num_shards`; load only the `index`-th of `count`
                 slices of the work. Threads can load all of them at the same time.
         """
         for part, chosen in self._parts.split(rows):
             self._parts.check_unchanged(part)
-            here, goes = rows, places
+            here, goes = rows, positions
             if chosen is not None:
                 here = rows[chosen] - self._parts.starts[part]
-                goes = chosen if places is None else places[chosen]
-            load_rows(self._columns, part, here, out, places=goes, shard=shard)
+                goes = chosen if positions is None else positions[chosen]
+            load_rows(self._columns, part, here, out, positions=goes, shard=shard)
 
     def load_range(self, start: int, stop: int, out: Mapping[str, np.ndarray]) -> None:
         """Load rows [start, stop) of one part into arrays of shape (stop - start, *row_shape)."""

@@ -174,8 +174,8 @@ class Windows:
         order, block_starts = self._block_order(window.epoch), self._block_starts
         first = order.first + window.number * self._window_blocks
         last = min(first + self._window_blocks, order.last)
-        places = first + np.argsort(order.order[first:last])
-        blocks, starts = order.order[places], order.starts[places]
+        visited = first + np.argsort(order.order[first:last])
+        blocks, starts = order.order[visited], order.starts[visited]
         # A shard may begin or end inside a block.
         low, high = self._shard_bounds
         begins = block_starts[blocks] + np.maximum(low - starts, 0)

@@ -200,8 +200,8 @@ def _unranked(tables: Sequence[Table]) -> Iterable[str]:
         for row in table.rows:
             if not row.is_ranked:
                 found.setdefault((row.contender, row.reason), []).append(_place(table))
-    for (contender, reason), places in found.items():
-        where = "" if len(places) == len(tables) else f" {listed(places)}"
+    for (contender, reason), named in found.items():
+        where = "" if len(named) == len(tables) else f" {listed(named)}"
         yield f"{name_of(contender)} is not ranked{where}: {reason.rstrip('.')}."
 
 

@@ -65,7 +65,7 @@ def test_an_error_on_a_reading_thread_arrives_within_one_batch_with_its_cause(
     batches = open_batches(tmp_path / "a.h5", "x", None, None, options)
     found = batches.epoch(0)
     next(found)
-    monkeypatch.setattr("kerash5.h5.reading._chunk_readers.read_places", fail)
+    monkeypatch.setattr("kerash5.h5.reading._chunk_readers.read_byte_ranges", fail)
     served: list[Any] = []
     with pytest.raises(OSError, match="the disk is on fire") as caught:
         served.extend(found)

@@ -99,16 +99,16 @@ def test_every_small_permutation_comes_equally_often(length: int) -> None:
 @pytest.mark.parametrize("way", ["sorted hashes", "network"])
 def test_every_place_receives_every_number_equally_often(way: str) -> None:
     length, count = 10, 4_000
-    places = np.zeros((length, length))
+    counts = np.zeros((length, length))
     for draw in range(count):
         key = make_key(1, draw)
         order = (
             permutation(length, key) if way == "sorted hashes" else permute(np.arange(10), 10, key)
         )
-        places[np.arange(length), order] += 1
+        counts[np.arange(length), order] += 1
     expected = count / length
     # 81 degrees of freedom: mean 81, standard deviation 13.
-    assert ((places - expected) ** 2 / expected).sum() < 81 + 5 * 13
+    assert ((counts - expected) ** 2 / expected).sum() < 81 + 5 * 13
 
 
 def test_neighbouring_indices_land_far_apart_in_a_long_range() -> None:

@@ -184,8 +184,8 @@ def test_windows_follow_each_other_and_each_serves_all_of_its_rows(case: Case) -
     order: list[Window] = []
     for step in range(plan.steps_per_epoch):
         for window, start, stop in plan.spans(step):
-            places = plan.window_order(window)[start:stop]
-            taken.setdefault(window, []).extend(places.tolist())
+            positions = plan.window_order(window)[start:stop]
+            taken.setdefault(window, []).extend(positions.tolist())
             order.append(window)
     assert order == sorted(order)
     assert list(taken) == [Window(0, number) for number in range(plan.num_windows(0))]

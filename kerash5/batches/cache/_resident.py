@@ -35,7 +35,7 @@ class ResidentBlocks(Shared):
         self._blocks = blocks
         self._touched = np.arange(len(blocks)) if rows is None else np.unique(blocks.of_rows(rows))
         self._starts, self._stops = blocks.bounds(self._touched)
-        self._places = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
+        self._positions = np.concatenate([[0], np.cumsum(self._stops - self._starts)])
         block_bytes = blocks.block_rows * source.row_bytes
         self._most_at_once = max(1, _CLAIM_BYTES // max(1, block_bytes))
         self._has_all = len(self._touched) == len(blocks)  # then each row's position is its number
@@ -71,7 +71,7 @@ class ResidentBlocks(Shared):
     @property
     def num_bytes(self) -> int:
         """Bytes of all rows once everything has been read."""
-        return int(self._places[-1]) * self._source.row_bytes
+        return int(self._positions[-1]) * self._source.row_bytes
 
     def includes(self, rows: NDArray[np.int64] | None) -> bool:
         """Return whether the blocks of these rows (all rows if None) are cached here."""
@@ -90,8 +90,8 @@ class ResidentBlocks(Shared):
         slots = blocks if self._has_all else np.searchsorted(self._touched, blocks)
         if not self.is_complete:
             self._ensure(np.unique(slots))
-        places = rows - self._starts[slots] + self._places[slots]
-        return self._known_storage().read(places)
+        positions = rows - self._starts[slots] + self._positions[slots]
+        return self._known_storage().read(positions)
 
     def _ensure(self, slots: NDArray[np.int64]) -> None:
         """Read these blocks, sharing the work with other threads that need them."""
@@ -119,14 +119,14 @@ class ResidentBlocks(Shared):
             return mine
 
     def _read(self, slots: NDArray[np.int64]) -> None:
-        runs = Runs(self._starts[slots], self._stops[slots], self._places[slots])
+        runs = Runs(self._starts[slots], self._stops[slots], self._positions[slots])
         self._known_storage().put(self._source, runs)
         self._state[slots] = _HERE
 
     def _known_storage(self) -> AbstractStorage:
         with self._changed:
             if self._storage is None:
-                num_rows = int(self._places[-1])
+                num_rows = int(self._positions[-1])
                 self._storage = (
                     MemoryStorage(self._source, num_rows)
                     if self.scratch is None

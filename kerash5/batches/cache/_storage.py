@@ -39,8 +39,8 @@ class AbstractStorage(ABC):
         """Load runs of rows of the source to their positions."""
 
     @abstractmethod
-    def read(self, places: NDArray[np.int64]) -> Arrays:
-        """Return the rows at some positions, as new arrays."""
+    def read(self, positions: NDArray[np.int64]) -> Arrays:
+        """Return the rows at these positions, as new arrays."""
 
 
 @final
@@ -54,13 +54,13 @@ class MemoryStorage(AbstractStorage):
         """Load runs of rows to their positions."""
         source.load_runs(runs, self._arrays)
 
-    def read(self, places: NDArray[np.int64]) -> Arrays:
-        """Return the rows at some places."""
+    def read(self, positions: NDArray[np.int64]) -> Arrays:
+        """Return the rows at these positions."""
         found = {}
         for name, array in self._arrays.items():
             # `np.take` releases the GIL; acquiring it again can take longer than copying labels.
             is_tiny = array.nbytes <= _TINY_ROW_BYTES * len(array)
-            found[name] = array[places] if is_tiny else gather_rows(array, places)
+            found[name] = array[positions] if is_tiny else gather_rows(array, positions)
         return found
 
 
@@ -101,13 +101,13 @@ class ScratchFile(AbstractStorage):
         """Create a new lock: a thread of the parent process may have had the old one."""
         self._large = threading.Lock()
 
-    def read(self, places: NDArray[np.int64]) -> Arrays:
-        """Return the rows at some places."""
+    def read(self, positions: NDArray[np.int64]) -> Arrays:
+        """Return the rows at these positions."""
         found = {}
         for name, (shape, dtype) in self._types.items():
-            size, array = self._row_bytes[name], empty((len(places), *shape), dtype)
+            size, array = self._row_bytes[name], empty((len(positions), *shape), dtype)
             if array.nbytes:
-                offsets = self._bases[name] + places * size
+                offsets = self._bases[name] + positions * size
                 self._file.read(offsets, size, array.reshape(-1).view(np.uint8))
             found[name] = array
         return found
@@ -134,10 +134,10 @@ class _OwnFile:
 
     def read(self, offsets: NDArray[np.int64], size: int, out: NDArray[np.uint8]) -> None:
         """Read ranges of `size` bytes at `offsets`, shape (n,), one after another into `out`."""
-        places = np.arange(len(offsets)) * size
+        positions = np.arange(len(offsets)) * size
         unread = np.arange(len(offsets))
         if size <= MOST_BYTES:
-            unread = gather(self._descriptor, offsets, np.full(len(offsets), size), out, places)
+            unread = gather(self._descriptor, offsets, np.full(len(offsets), size), out, positions)
         for number in unread.tolist():
             place, offset = out[number * size : (number + 1) * size].data, int(offsets[number])
             while place:

@@ -16,11 +16,11 @@ from kerash5.h5.reading._buffers import empty
 Arrays = dict[str, np.ndarray]
 
 
-def gather_rows(array: np.ndarray, places: NDArray[np.int64]) -> np.ndarray:
+def gather_rows(array: np.ndarray, positions: NDArray[np.int64]) -> np.ndarray:
     """Return rows of an array, in memory that is reused; all positions must be in range."""
-    out = empty((len(places), *array.shape[1:]), array.dtype)
+    out = empty((len(positions), *array.shape[1:]), array.dtype)
     # With mode="raise" NumPy would copy twice.
-    return np.take(array, places, axis=0, out=out, mode="clip")
+    return np.take(array, positions, axis=0, out=out, mode="clip")
 
 
 class AbstractRows(ABC):

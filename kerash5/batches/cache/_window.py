@@ -29,7 +29,7 @@ class Piece:
     """What one thread loads at a time: rows of some blocks, or a shard of one block."""
 
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]  # of the rows in the window's arrays
+    positions: NDArray[np.int64]  # of the rows in the window's arrays
     shard: tuple[int, int] = (0, 1)  # (index, count) of the slice of a block
 
 
@@ -79,16 +79,16 @@ def find_contents(
         in_order: Load rows in the order of serving; else in that of the file.
     """
     rows, order = plan.window_rows(window), plan.window_order(window)
-    places = np.arange(len(order))
+    positions = np.arange(len(order))
     if in_order:
-        places[order] = places.copy()
+        positions[order] = positions.copy()
     block = blocks.of_rows(rows)
     stops = np.append(np.flatnonzero(block[1:] != block[:-1]) + 1, len(rows)).tolist()
     shards = min(num_shards, -(-_FEWEST_PIECES // len(stops)))
     if shards == 1:  # several blocks a piece
         stops = _thin_out(stops)
     pieces = [
-        Piece(rows[start:stop], places[start:stop], (shard, shards))
+        Piece(rows[start:stop], positions[start:stop], (shard, shards))
         for start, stop in pairwise([0, *stops])
         for shard in range(shards)
     ]

@@ -119,7 +119,7 @@ class WindowLoader:
         changed = self._windows.changed
         while (piece := self._claim(resident)) is not None:
             try:
-                self._source.load_rows_to(piece.rows, resident.arrays, piece.places, piece.shard)
+                self._source.load_rows_to(piece.rows, resident.arrays, piece.positions, piece.shard)
             except BaseException:
                 with changed:
                     resident.num_loading -= 1

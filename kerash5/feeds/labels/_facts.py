@@ -59,9 +59,9 @@ def find_facts(values: np.ndarray, rows: NDArray[np.int64], ignored: int | None)
     if not counted.any():
         return LabelFacts(nonfinite=nonfinite)
     every = counted.all()
-    places = np.arange(flat.size) if every else np.flatnonzero(counted)
+    positions = np.arange(flat.size) if every else np.flatnonzero(counted)
     kept = flat if every else flat[counted]
-    smallest, largest = places[kept.argmin()], places[kept.argmax()]
+    smallest, largest = positions[kept.argmin()], positions[kept.argmax()]
     return LabelFacts(
         (flat[smallest].item(), int(rows[smallest // width])),
         (flat[largest].item(), int(rows[largest // width])),

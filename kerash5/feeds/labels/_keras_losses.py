@@ -228,9 +228,9 @@ def _leaves(y: Any, outputs: Sequence[_Output], losses: Sequence[Any]) -> list[A
         found = [y.get(output.name) for output in outputs]
     elif isinstance(y, list | tuple):
         compared = [place for place, loss in enumerate(losses) if loss is not None]
-        places = range(len(outputs)) if len(y) == len(outputs) else compared
-        if len(places) == len(y):
-            for place, leaf in zip(places, y, strict=True):
+        positions = range(len(outputs)) if len(y) == len(outputs) else compared
+        if len(positions) == len(y):
+            for place, leaf in zip(positions, y, strict=True):
                 found[place] = leaf
     return [None if _is_nested(leaf) else leaf for leaf in found]
 

@@ -38,7 +38,7 @@ def load_rows(
     rows: NDArray[np.int64],
     out: Mapping[str, np.ndarray],
     *,
-    places: NDArray[np.int64] | None,
+    positions: NDArray[np.int64] | None,
     shard: tuple[int, int],
 ) -> None:
     """Load rows of one part to their positions; arguments as of `AbstractReader.read_rows`."""
@@ -47,13 +47,13 @@ def load_rows(
         if len(names) > 1:
             if shard[0] == 0:
                 targets = [(columns[name].parts[part], out[name]) for name in names]
-                read_rows_together(targets, rows, places)
+                read_rows_together(targets, rows, positions)
         elif column.labels is None:
-            column.parts[part].read_rows(rows, out[names[0]], places, shard)
+            column.parts[part].read_rows(rows, out[names[0]], positions, shard)
         elif shard[0] == 0:
             stored = np.empty((len(rows), *column.stored_shape), column.stored_dtype)
             column.parts[part].read_rows(rows, stored)
-            out[names[0]][slice(None) if places is None else places] = column.load(stored)
+            out[names[0]][slice(None) if positions is None else positions] = column.load(stored)
 
 
 def load_runs(columns: Columns, part: int, runs: Runs, out: Mapping[str, np.ndarray]) -> None:

@@ -34,7 +34,7 @@ class AbstractBoxes(ABC):
         lows: NDArray[np.int64],
         highs: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their positions in `out`.
@@ -43,7 +43,7 @@ class AbstractBoxes(ABC):
             lows: First corner of each box, shape (n, num_axes).
             highs: The corner after its last, shape (n, num_axes); inside the volume.
             out: Shape (m, *box_shape, *rest), C-contiguous. A smaller box fills the beginning.
-            places: Box i goes to out[places[i]].
+            positions: Box i goes to out[positions[i]].
             shard: (index, count); read only the `index`-th of `count` slices of the chunks.
         """
 
@@ -78,7 +78,7 @@ class ChunkBoxes(AbstractBoxes):
         lows: NDArray[np.int64],
         highs: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their positions in `out`."""
@@ -87,7 +87,7 @@ class ChunkBoxes(AbstractBoxes):
         count = len(chosen)
         chosen = chosen[count * shard[0] // shard[1] : count * (shard[0] + 1) // shard[1]]
         target = as_copied(out)
-        corners, ends, goes = lows.tolist(), highs.tolist(), places.tolist()
+        corners, ends, goes = lows.tolist(), highs.tolist(), positions.tolist()
 
         def copy(place: int, chunk: np.ndarray) -> None:
             number = chosen[place]
@@ -155,7 +155,7 @@ class ContiguousBoxes(AbstractBoxes):
         lows: NDArray[np.int64],
         highs: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their positions in `out`."""
@@ -165,7 +165,7 @@ class ContiguousBoxes(AbstractBoxes):
         steps = [out.strides[axis + 1] for axis in range(self._num_axes)]
         for low in range(0, len(lows), most):
             pieces = [
-                self._lines(lows[box], highs[box], places[box] * box_bytes, steps)
+                self._lines(lows[box], highs[box], positions[box] * box_bytes, steps)
                 for box in range(low, min(low + most, len(lows)))
             ]
             offsets, sizes, goes = map(np.concatenate, zip(*pieces, strict=True))
@@ -174,7 +174,7 @@ class ContiguousBoxes(AbstractBoxes):
     def _lines(
         self, low: NDArray[np.int64], high: NDArray[np.int64], place: int, steps: list[int]
     ) -> tuple[NDArray[np.int64], ...]:
-        """Return the offsets, the sizes and the places of the lines of one box, in bytes."""
+        """Return the offsets, the sizes and the positions of the lines of one box, in bytes."""
         offsets = np.array([int(low @ np.array(self._steps))], np.int64)
         goes = np.array([place], np.int64)
         for axis in range(self._num_axes - 1):
@@ -200,7 +200,7 @@ class SlabBoxes(AbstractBoxes):
         lows: NDArray[np.int64],
         highs: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read boxes to their positions in `out`."""
@@ -216,6 +216,6 @@ class SlabBoxes(AbstractBoxes):
                 low, high = lows[box, 1:].tolist(), highs[box, 1:].tolist()
                 inside = tuple(map(slice, low, high))
                 outside = tuple(slice(b - a) for a, b in zip(low, high, strict=True))
-                target[(places[box], slice(stop - start), *outside)] = values[
+                target[(positions[box], slice(stop - start), *outside)] = values[
                     (slice(None), *inside)
                 ]

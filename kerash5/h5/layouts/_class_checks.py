@@ -18,13 +18,13 @@ _LABELS: Final = frozenset({"label", "labels", "class", "target", "y"})
 
 
 def check_classes(
-    file: H5File, places: Sequence[str], x: ResolvedColumn, data: str, *, allow_external: bool
+    file: H5File, paths: Sequence[str], x: ResolvedColumn, data: str, *, allow_external: bool
 ) -> None:
     """Raise for groups that are one row each, and warn of those that may be.
 
     Args:
         file: The file.
-        places: The paths of the groups, or of the data sets that are the classes.
+        paths: Paths of the groups, or of the data sets that are the classes.
         x: The rows in them, a part for each.
         data: The data set in a group; "" where the data sets are the classes.
         allow_external: As in `Source`.
@@ -33,18 +33,18 @@ def check_classes(
         ColumnError: They hold a label beside the data, or are numbered and have the shape of one
             row each.
     """
-    count, what = len(places), "groups" if data else "data sets"
-    folder = places[0].rpartition("/")[0]
+    count, what = len(paths), "groups" if data else "data sets"
+    folder = paths[0].rpartition("/")[0]
     pattern = "/".join(filter(None, [folder, "{row}", data]))
     with file.open() as handle:
         labels = [
             _label_in(find_object(handle, place, allow_external=allow_external))
-            for place in places[:MIN_PARTS]
+            for place in paths[:MIN_PARTS]
         ]
     if all(labels):
         y = f"{pattern.removesuffix(data).removesuffix('/')}{labels[0]}"
         raise ColumnError(
-            f"the {what} of {file.path!r}, such as {places[0]!r}, have a {labels[0]!r} of their "
+            f"the {what} of {file.path!r}, such as {paths[0]!r}, have a {labels[0]!r} of their "
             f"own, so each of the {count} is a row and no class; use k5.rows_from_groups("
             f"{file.path!r}, x={pattern!r}, y={y!r})"
         )
@@ -52,7 +52,7 @@ def check_classes(
     if count < MIN_PARTS or len(lengths) > 1:
         return
     (length,) = lengths
-    names = {place.rpartition("/")[2] for place in places}
+    names = {place.rpartition("/")[2] for place in paths}
     is_numbered = names == {str(number) for number in range(count)}
     told = f"{count} {what} of {length} rows of shape {x.shape} each in {file.path!r}"
     cure = f"k5.rows_from_groups({file.path!r}, x={pattern!r})"

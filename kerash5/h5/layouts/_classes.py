@@ -59,11 +59,11 @@ def classes_from_groups(
     if len(files) > 1:
         raise OptionError(f"classes_from_groups takes one file, and {path!r} are {len(files)}")
     file = files[0]
-    places, is_grouped = _find_classes(file, group, allow_external=allow_external)
-    names = [place.rpartition("/")[2] for place in places]
+    paths, is_grouped = _find_classes(file, group, allow_external=allow_external)
+    names = [place.rpartition("/")[2] for place in paths]
     parts: list[AbstractReader] = []
     layouts: list[Layout] = []
-    for name, place in zip(names, places, strict=True):
+    for name, place in zip(names, paths, strict=True):
         path_in = (
             _find_in_class(file, place, data, allow_external=allow_external)
             if is_grouped
@@ -84,7 +84,7 @@ def classes_from_groups(
     x = assemble_column(
         Column(f"*/{data}" if is_grouped else "*"), tuple(parts), layouts[0].describe()
     )
-    check_classes(file, places, x, data if is_grouped else "", allow_external=allow_external)
+    check_classes(file, paths, x, data if is_grouped else "", allow_external=allow_external)
     y = _ids_of(parts, range(len(parts)), names, "(group)", "the group's name")
     return Source.from_parts((file,), {"x": x, "y": y})
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kerash5.h5.reading._chunk_readers import MappedReader
 from kerash5.h5.reading._contiguous import ContiguousReader
-from kerash5.h5.reading._descriptors import read_places
+from kerash5.h5.reading._descriptors import read_byte_ranges
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.storage._chunk_map import ChunkMap
@@ -124,21 +124,21 @@ class ContiguousDatasetReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order with one system call."""
         size = self.row_bytes
         if not len(rows) or shard[0] or not size:
             return
-        goes = np.arange(len(rows)) if places is None else places
-        read_places(
+        goes = np.arange(len(rows)) if positions is None else positions
+        read_byte_ranges(
             self._file,
             self._path,
             offsets=self._offsets[rows],
             sizes=np.full(len(rows), size),
             out=out.reshape(-1).view(np.uint8),
-            places=goes * size,
+            positions=goes * size,
         )
 
     def describe(self) -> str:
@@ -179,12 +179,12 @@ class DatasetReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order, each once."""
         low, high = self._slice(shard)
-        goes = range(len(rows)) if places is None else places.tolist()
+        goes = range(len(rows)) if positions is None else positions.tolist()
         done: dict[int, int] = {}
         for row, place in zip(rows.tolist(), goes, strict=True):
             if low >= high:
@@ -236,12 +236,12 @@ class ValueReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Copy values in the requested order."""
         if shard[0] == 0:
-            out[slice(None) if places is None else places] = self._values[rows]
+            out[slice(None) if positions is None else positions] = self._values[rows]
 
     def describe(self) -> str:
         """Describe where the values are from."""

@@ -118,9 +118,9 @@ class Grid:
 
     def corners(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first corners of patches and those after their last, shape (n, num_axes)."""
-        places = np.stack(np.unravel_index(rows, self.counts), axis=-1).astype(np.int64)
+        positions = np.stack(np.unravel_index(rows, self.counts), axis=-1).astype(np.int64)
         size, shape = np.array(self.size), np.array(self.shape)
-        lows = places * np.array(self.stride)
+        lows = positions * np.array(self.stride)
         if self.border == "shift":
             lows = np.minimum(lows, size - shape)
         return lows, np.minimum(lows + shape, size)
@@ -158,13 +158,13 @@ class PatchReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read patches in the requested order; chunks of several patches are decoded once."""
         if not len(rows) or (shard[0] and self.num_shards == 1):
             return
-        goes = np.arange(len(rows)) if places is None else places
+        goes = np.arange(len(rows)) if positions is None else positions
         lows, highs = self._grid.corners(rows)
         if self._grid.border == "pad" and shard[0] == 0:
             self._pad(highs - lows, out, goes)
@@ -174,13 +174,15 @@ class PatchReader(AbstractReader):
         """Describe how the values are read."""
         return self._words
 
-    def _pad(self, sizes: NDArray[np.int64], out: np.ndarray, places: NDArray[np.int64]) -> None:
+    def _pad(self, sizes: NDArray[np.int64], out: np.ndarray, positions: NDArray[np.int64]) -> None:
         """Fill only the values outside the volume with zeros; other threads write the rest."""
         shape = self._grid.shape
         for box in np.flatnonzero((sizes < np.array(shape)).any(axis=1)).tolist():
             for axis, size in enumerate(sizes[box].tolist()):
                 if size < shape[axis]:
-                    out[(places[box], *[slice(None)] * axis, slice(size, None))] = _zero(out.dtype)
+                    out[(positions[box], *[slice(None)] * axis, slice(size, None))] = _zero(
+                        out.dtype
+                    )
 
 
 def _zero(dtype: np.dtype) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where the values of rows are that lie in many places: data sets or attributes, one for each row.
+"""Where rows lie that are data sets or attributes of their own, one for each row.
 
 Each place has a path that begins as in its column and names one object, as "sample_3/image" or, for
 an attribute, "sample_3@label". Those that are missing, or unlike the first, are named together.
@@ -41,7 +41,7 @@ class Place:
 
 @final
 class PlaceCollector:
-    """Opens the places of one column, file by file, and tells what is wrong with any of them.
+    """Opens the data sets of one column, file by file, and tells what is wrong with any of them.
 
     Args:
         asked: The path of the column.
@@ -56,12 +56,12 @@ class PlaceCollector:
         self._allow_external = allow_external
         self._reader: Reader = reader
         self._first: tuple[Place, Kind] | None = None
-        self._num_places = 0
+        self._num_paths = 0
         self._missing: list[Place] = []
         self._unlike: list[tuple[Place, Kind]] = []
 
     def add(self, file: H5File, paths: Sequence[str]) -> None:
-        """Open the places of another file."""
+        """Open the data sets of another file."""
         with file.open() as handle:
             if "@" in self._asked:
                 values = [self._read_attribute(Place(file, path), handle) for path in paths]
@@ -71,7 +71,7 @@ class PlaceCollector:
                 self._add_values(values, "data sets of one value")
             else:
                 self._add_datasets(file, paths)
-        self._num_places += len(paths)
+        self._num_paths += len(paths)
 
     def check(self) -> None:
         """Raise `ColumnError` if a place is missing, or unlike the first."""
@@ -79,7 +79,7 @@ class PlaceCollector:
             named = ", ".join(map(str, self._missing[:_MAX_NAMED]))
             more = len(self._missing) - _MAX_NAMED
             raise ColumnError(
-                f"{len(self._missing)} of {self._num_places} rows have no {self._asked!r}: "
+                f"{len(self._missing)} of {self._num_paths} rows have no {self._asked!r}: "
                 f"{named}{f' and {more} more' if more > 0 else ''}; add what is missing, or "
                 "leave those rows out with a narrower pattern"
             )
@@ -87,7 +87,7 @@ class PlaceCollector:
             (place, (shape, dtype)), (first, (like, kind)) = self._unlike[0], self._first
             raise ColumnError(
                 f"rows of {self._asked!r} differ: {first} is of shape {like} {kind}, and "
-                f"{len(self._unlike)} of {self._num_places} are not, such as {place}, of shape "
+                f"{len(self._unlike)} of {self._num_paths} are not, such as {place}, of shape "
                 f"{shape} {dtype}; write them alike, or read volumes of many sizes by "
                 "patches_from_volumes"
             )

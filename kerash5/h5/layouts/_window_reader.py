@@ -71,13 +71,13 @@ class WindowReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read windows in the requested order; values that they share are read once."""
         if shard[0] or not len(rows):
             return
-        goes = np.arange(len(rows)) if places is None else places
+        goes = np.arange(len(rows)) if positions is None else positions
         if (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
             rows, goes = rows[order], goes[order]
@@ -106,8 +106,8 @@ class WindowReader(AbstractReader):
         num_shared = -(-max(0, self._span - self._stride) // chunk_rows)
         return chunk * max(1, min(_TAIL_SHARE * num_shared, most // chunk))
 
-    def _load(self, rows: NDArray[np.int64], places: NDArray[np.int64], out: np.ndarray) -> None:
-        """Load windows in ascending order to their places, so many that memory stays bounded."""
+    def _load(self, rows: NDArray[np.int64], positions: NDArray[np.int64], out: np.ndarray) -> None:
+        """Load windows in ascending order to their positions, so many that memory stays bounded."""
         starts = self._first + rows * self._stride
         # Values that each window adds to those before it.
         added = np.minimum(np.diff(starts, prepend=starts[:1] - self._span), self._span)
@@ -116,43 +116,43 @@ class WindowReader(AbstractReader):
         edges = [0, *(np.flatnonzero(np.diff(slab)) + 1).tolist(), len(rows)]
         target = as_copied(out).reshape(len(out), self._length, *self._series.row_shape)
         for low, high in pairwise(edges):
-            self._load_slab(starts[low:high], places[low:high], target)
+            self._load_slab(starts[low:high], positions[low:high], target)
 
     def _load_slab(
-        self, starts: NDArray[np.int64], places: NDArray[np.int64], target: np.ndarray
+        self, starts: NDArray[np.int64], positions: NDArray[np.int64], target: np.ndarray
     ) -> None:
         runs, which = _cover(starts, self._span)
         num_values = int((runs.stops - runs.starts).sum())
         if num_values > _READ_THROUGH * len(starts) * self._length:
-            self._load_values(starts, places, target)
+            self._load_values(starts, positions, target)
             return
         values = empty((num_values, *self._series.row_shape), self.dtype)
         if len(runs) == 1 or self._series.is_direct:
             self._series.read_runs(runs, values)
         else:  # a chunk may hold several runs, and is decoded once
             lengths = runs.stops - runs.starts
-            shift = np.repeat(runs.starts - runs.places, lengths)
+            shift = np.repeat(runs.starts - runs.positions, lengths)
             self._series.read_rows(np.arange(num_values) + shift, values)
-        self._copy(values, starts - (runs.starts - runs.places)[which], places, target)
+        self._copy(values, starts - (runs.starts - runs.positions)[which], positions, target)
 
     def _load_values(
-        self, starts: NDArray[np.int64], places: NDArray[np.int64], target: np.ndarray
+        self, starts: NDArray[np.int64], positions: NDArray[np.int64], target: np.ndarray
     ) -> None:
         """Load windows whose values lie so far apart that each is asked for."""
         wanted = starts[:, None] + np.arange(self._length) * self._rate
         rows, back = np.unique(wanted, return_inverse=True)
         values = empty((len(rows), *self._series.row_shape), self.dtype)
         self._series.read_rows(rows, values)
-        target[places] = as_copied(values)[back.reshape(wanted.shape)]
+        target[positions] = as_copied(values)[back.reshape(wanted.shape)]
 
     def _copy(
         self,
         values: np.ndarray,
         starts: NDArray[np.int64],
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         target: np.ndarray,
     ) -> None:
-        """Copy windows, which begin at these values, to their places."""
+        """Copy windows, which begin at these values, to their positions."""
         values = as_copied(values)
         step = values.strides[0]
         windows = np.lib.stride_tricks.as_strided(
@@ -161,13 +161,13 @@ class WindowReader(AbstractReader):
             (step, step * self._rate, *values.strides[1:]),
             writeable=False,
         )
-        if (chosen := _as_slice(starts)) and (goes := _as_slice(places)):
+        if (chosen := _as_slice(starts)) and (goes := _as_slice(positions)):
             target[goes] = windows[chosen]
             return
         most = max(1, _COPY_BYTES // max(1, self.row_bytes))
         for low in range(0, len(starts), most):
             part = slice(low, low + most)
-            target[places[part]] = windows[starts[part]]
+            target[positions[part]] = windows[starts[part]]
 
 
 def _cover(starts: NDArray[np.int64], span: int) -> tuple[Runs, NDArray[np.int64]]:
@@ -181,8 +181,8 @@ def _cover(starts: NDArray[np.int64], span: int) -> tuple[Runs, NDArray[np.int64
     first = np.flatnonzero(is_new)
     last = np.append(first[1:], len(starts)) - 1
     lows, highs = starts[first], starts[last] + span
-    places = np.cumsum(highs - lows) - (highs - lows)
-    return Runs(lows, highs, places), np.cumsum(is_new) - 1
+    positions = np.cumsum(highs - lows) - (highs - lows)
+    return Runs(lows, highs, positions), np.cumsum(is_new) - 1
 
 
 def _as_slice(numbers: NDArray[np.int64]) -> slice | None:

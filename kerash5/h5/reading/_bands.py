@@ -14,23 +14,23 @@ class BandPart(NamedTuple):
 
     band: int
     inside: slice | NDArray[np.int64]  # row indices from the first row of the band
-    places: slice | NDArray[np.int64]
+    positions: slice | NDArray[np.int64]
 
 
 def split_bands(
-    rows: NDArray[np.int64], places: NDArray[np.int64] | None, band_rows: int
+    rows: NDArray[np.int64], positions: NDArray[np.int64] | None, band_rows: int
 ) -> list[BandPart]:
     """Split rows and their output positions by band; consecutive numbers become slices."""
     is_ascending = _is_ascending(rows)
     if not is_ascending:
         order = np.argsort(rows, kind="stable")
         rows = rows[order]
-        places = order if places is None else places[order]
-    elif places is None:
-        places = np.arange(len(rows))
+        positions = order if positions is None else positions[order]
+    elif positions is None:
+        positions = np.arange(len(rows))
     if band_rows == 1 and is_ascending:
         one = slice(0, 1)
-        pairs = zip(rows.tolist(), places.tolist(), strict=True)
+        pairs = zip(rows.tolist(), positions.tolist(), strict=True)
         return [BandPart(row, one, slice(place, place + 1)) for row, place in pairs]
     parts, low, count = [], 0, len(rows)
     # One chunk at a time: NumPy releases the GIL for more than 500 elements, and another thread may
@@ -44,7 +44,7 @@ def split_bands(
         if not is_run:
             high = bisect_left(rows, end, low, count)
             is_run = _is_run(rows[low:high])
-        goes = places[low:high]
+        goes = positions[low:high]
         # NumPy copies rows once with a slice, and twice with an array of positions.
         if not is_run:
             part = BandPart(band, rows[low:high] - band * band_rows, goes)

@@ -53,7 +53,7 @@ def gather(
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
     out: NDArray[np.uint8],
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     *,
     flags: int = 0,
 ) -> NDArray[np.int64]:
@@ -64,20 +64,20 @@ def gather(
         offsets: Offset of each range in the file, shape (n,).
         sizes: Bytes of each range, shape (n,), at most `MOST_BYTES`.
         out: Output buffer, shape (bytes,), C-contiguous.
-        places: Start of each range in `out`, shape (n,); ranges do not overlap.
+        positions: Start of each range in `out`, shape (n,); ranges do not overlap.
         flags: Flags of preadv2, such as `os.RWF_NOWAIT`.
 
     Returns:
         Ascending indices of the ranges that were not read completely: all of them if the operating
         system has no such call.
     """
-    _check_places(sizes, out, places)
+    _check_positions(sizes, out, positions)
     found = np.full(len(offsets), -1, np.int64)
     context = _borrow()
     if context is None:
         return np.arange(len(offsets))
     try:
-        addresses = places + _address(out)
+        addresses = positions + _address(out)
         for start in range(0, len(offsets), _MOST_READS):
             part = slice(start, start + _MOST_READS)
             context.prepare(descriptor, offsets[part], sizes[part], addresses[part], flags)
@@ -89,14 +89,14 @@ def gather(
     return np.flatnonzero(found != sizes)
 
 
-def _check_places(
-    sizes: NDArray[np.int64], out: NDArray[np.uint8], places: NDArray[np.int64]
+def _check_positions(
+    sizes: NDArray[np.int64], out: NDArray[np.uint8], positions: NDArray[np.int64]
 ) -> None:
     # The kernel does not check addresses; a wrong one would overwrite other memory.
     is_sound = len(sizes) == 0 or (
         np.minimum.reduce(sizes) >= 0
-        and np.minimum.reduce(places) >= 0
-        and np.maximum.reduce(places + sizes) <= out.size
+        and np.minimum.reduce(positions) >= 0
+        and np.maximum.reduce(positions + sizes) <= out.size
         and np.maximum.reduce(sizes) <= MOST_BYTES
     )
     if not is_sound or out.dtype != np.uint8 or not out.flags.c_contiguous:

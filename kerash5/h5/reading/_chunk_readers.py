@@ -24,7 +24,7 @@ from kerash5._errors import DamagedFileError, explain_system_error
 from kerash5.h5.reading._bands import BandPart, split_bands
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._cancel import check_stop
-from kerash5.h5.reading._descriptors import read_in_turn, read_places
+from kerash5.h5.reading._descriptors import read_byte_ranges, read_in_turn
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.reading._timers import clocked
@@ -108,14 +108,14 @@ class ChunkedReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order; each chunk is decoded once."""
         count = len(self._tiles)
         tiles = range(count * shard[0] // shard[1], count * (shard[0] + 1) // shard[1])
         if tiles:
-            self._load(split_bands(rows, places, self.chunks[0]), tiles, out)
+            self._load(split_bands(rows, positions, self.chunks[0]), tiles, out)
 
     def _load(self, parts: Sequence[BandPart], tiles: range, out: np.ndarray) -> None:
         """Load the given tiles of parts of bands to their output buffers."""
@@ -127,13 +127,13 @@ class ChunkedReader(AbstractReader):
         for group in self._fetch([part.band * count + tile for part, tile in pairs]):
             # Not around reading: threads can wait for a disk or a network in parallel.
             with _TURN.lock if self._is_small else nullcontext():
-                for stored, ((band, inside, places), tile) in zip(group, due, strict=False):
-                    if isinstance(places, slice) and inside == whole:
-                        self._decode(band, stored, target[places])
+                for stored, ((band, inside, positions), tile) in zip(group, due, strict=False):
+                    if isinstance(positions, slice) and inside == whole:
+                        self._decode(band, stored, target[positions])
                         continue
                     spare = self._new_chunk() if spare is None else spare
                     self._decode(band * count + tile, stored, spare)
-                    self._copy(spare, tile, inside, target, places)
+                    self._copy(spare, tile, inside, target, positions)
 
     def visit_chunks(
         self, numbers: Sequence[int], visit: Callable[[int, np.ndarray], None]
@@ -161,16 +161,16 @@ class ChunkedReader(AbstractReader):
         tile: int,
         inside: slice | NDArray[np.int64],
         target: np.ndarray,
-        places: slice | NDArray[np.int64],
+        positions: slice | NDArray[np.int64],
     ) -> None:
         """Copy the tile of rows in a decoded chunk to the output rows."""
         if self._holds_whole_rows:
-            target[places] = chunk[inside]
+            target[positions] = chunk[inside]
             return
         bounds = self._tiles[tile]
         source = tuple(slice(0, high - low) for low, high in bounds)
         tile_slices = tuple(slice(low, high) for low, high in bounds)
-        target[(places, *tile_slices)] = chunk[(inside, *source)]
+        target[(positions, *tile_slices)] = chunk[(inside, *source)]
 
     @clocked("decode")
     def _decode(self, number: int, stored: Stored, out: np.ndarray) -> None:
@@ -240,8 +240,8 @@ class MappedReader(ChunkedReader):
     def _fetch_each(self, stored: list[tuple[int, int, int]]) -> Iterator[Sequence[Stored]]:
         """Yield stored chunks one by one, in the same memory."""
         data = np.empty(max((size for _, size, _ in stored), default=0), np.uint8)
-        places = [(offset, size) for offset, size, _ in stored if offset >= 0]
-        reads = read_in_turn(self._file, self._path, places, data)
+        positions = [(offset, size) for offset, size, _ in stored if offset >= 0]
+        reads = read_in_turn(self._file, self._path, positions, data)
         for offset, size, mask in stored:
             if offset < 0:
                 yield [(None, 0)]
@@ -262,13 +262,13 @@ class MappedReader(ChunkedReader):
     def _fetch_group(self, group: _Group) -> list[Stored]:
         data = empty((group.num_bytes,), np.uint8)
         if group.offsets:
-            read_places(
+            read_byte_ranges(
                 self._file,
                 self._path,
                 offsets=np.array(group.offsets),
                 sizes=np.array(group.sizes),
                 out=data,
-                places=np.array(group.places),
+                positions=np.array(group.positions),
             )
         return [
             (None, 0) if place is None else (data[place : place + size], mask)
@@ -299,7 +299,7 @@ class _Group:
         self.num_bytes = 0
         self.offsets: list[int] = []  # of each read: offset in the file
         self.sizes: list[int] = []  # of each read: bytes
-        self.places: list[int] = []  # of each read: position in memory
+        self.positions: list[int] = []  # of each read: position in memory
         self.chunks: list[
             tuple[int | None, int, int]
         ] = []  # position (None: no bytes), bytes, mask
@@ -320,7 +320,7 @@ class _Group:
         else:
             self.offsets.append(offset)
             self.sizes.append(size)
-            self.places.append(place)
+            self.positions.append(place)
         self.chunks.append((place, size, mask))
         self.num_bytes, self._end = place + size, offset + size
         return True

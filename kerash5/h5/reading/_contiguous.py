@@ -13,7 +13,7 @@ from typing import cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from kerash5.h5.reading._descriptors import read_places
+from kerash5.h5.reading._descriptors import read_byte_ranges
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.storage._file import H5File
@@ -64,26 +64,28 @@ class ContiguousReader(AbstractReader):
         self.is_direct = True
 
     def read_runs(self, runs: Runs, out: np.ndarray) -> None:
-        """Read runs of rows to their places with as few system calls as possible."""
+        """Read runs of rows to their positions with as few system calls as possible."""
         joined = runs.joined()
-        self._read(joined.starts, joined.stops - joined.starts, out, joined.places)
+        self._read(joined.starts, joined.stops - joined.starts, out, joined.positions)
 
     def read_rows(
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order, adjacent ones with one system call."""
         if not len(rows) or shard[0]:
             return
         is_new = rows[1:] - rows[:-1] != 1
-        if places is not None:
-            is_new |= places[1:] - places[:-1] != 1
+        if positions is not None:
+            is_new |= positions[1:] - positions[:-1] != 1
         edges = np.flatnonzero(np.concatenate([[True], is_new, [True]]))
         first = edges[:-1]
-        self._read(rows[first], np.diff(edges), out, first if places is None else places[first])
+        self._read(
+            rows[first], np.diff(edges), out, first if positions is None else positions[first]
+        )
 
     def describe(self) -> str:
         """Describe how the rows are read."""
@@ -94,17 +96,17 @@ class ContiguousReader(AbstractReader):
         offsets: NDArray[np.int64],
         sizes: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
     ) -> None:
         """Read pieces of the data to `out`, which is C-contiguous; all are counted in bytes."""
         if len(offsets):
-            read_places(
+            read_byte_ranges(
                 self._file,
                 self._path,
                 offsets=offsets + self.offset,
                 sizes=sizes,
                 out=out.reshape(-1).view(np.uint8),
-                places=places,
+                positions=positions,
             )
 
     def _read(
@@ -112,17 +114,17 @@ class ContiguousReader(AbstractReader):
         starts: NDArray[np.int64],
         counts: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
     ) -> None:
-        """Read counts[i] rows from row starts[i] on to out[places[i]] and after it."""
+        """Read counts[i] rows from row starts[i] on to out[positions[i]] and after it."""
         row_bytes = self.row_bytes
         if row_bytes == 0 or len(starts) == 0:
             return
-        read_places(
+        read_byte_ranges(
             self._file,
             self._path,
             offsets=starts * row_bytes + self.offset,
             sizes=counts * row_bytes,
             out=out.reshape(-1).view(np.uint8),
-            places=places * row_bytes,
+            positions=positions * row_bytes,
         )

@@ -85,12 +85,12 @@ class DerivedReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order."""
         if shard[0] == 0:
-            read_rows_together([(self, out)], rows, places)
+            read_rows_together([(self, out)], rows, positions)
 
     def describe(self) -> str:
         """Describe how the rows are read and transformed."""
@@ -132,38 +132,38 @@ def read_runs_together(targets: Sequence[Target], runs: Runs) -> None:
     root = root_of(targets[0][0])
     for some in _split_runs(runs, _most_rows(root)):
         lengths = some.stops - some.starts
-        places = np.cumsum(lengths) - lengths
+        positions = np.cumsum(lengths) - lengths
         rows = empty((int(lengths.sum()), *root.row_shape), root.dtype)
-        root.read_runs(Runs(some.starts, some.stops, places), rows)
+        root.read_runs(Runs(some.starts, some.stops, positions), rows)
         for reader, out in targets:
             made = as_copied(_apply(reader, rows, partial(_numbers_of, some)))
             for place, goes, length in zip(
-                places.tolist(), some.places.tolist(), lengths.tolist(), strict=True
+                positions.tolist(), some.positions.tolist(), lengths.tolist(), strict=True
             ):
                 as_copied(out)[goes : goes + length] = made[place : place + length]
 
 
 def read_rows_together(
-    targets: Sequence[Target], rows: NDArray[np.int64], places: NDArray[np.int64] | None = None
+    targets: Sequence[Target], rows: NDArray[np.int64], positions: NDArray[np.int64] | None = None
 ) -> None:
     """Read rows in the requested order for readers of the same root, whose rows are read once.
 
     Args:
         targets: The readers, each with the `out` of `read_rows`.
         rows: As in `read_rows`.
-        places: As in `read_rows`.
+        positions: As in `read_rows`.
     """
     root = root_of(targets[0][0])
     most = _most_rows(root)
     if len(rows) > most:
         # In file order, so that slabs do not decode the same chunks again.
         order = np.argsort(rows, kind="stable")
-        rows, places = rows[order], order if places is None else places[order]
+        rows, positions = rows[order], order if positions is None else positions[order]
     for start in range(0, len(rows), most):
         some = rows[start : start + most]
         stored = empty((len(some), *root.row_shape), root.dtype)
         root.read_rows(some, stored)
-        goes = slice(start, start + most) if places is None else places[start : start + most]
+        goes = slice(start, start + most) if positions is None else positions[start : start + most]
         for reader, out in targets:
             as_copied(out)[goes] = as_copied(_apply(reader, stored, partial(np.asarray, some)))
 

@@ -29,16 +29,16 @@ _AT_ONCE: Final = getattr(
 
 
 @clocked("read")
-def read_places(
+def read_byte_ranges(
     file: H5File,
     path: str,
     *,
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
     out: NDArray[np.uint8],
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
 ) -> None:
-    """Read byte ranges of a file: sizes[i] bytes at offsets[i] to out[places[i]] and after it.
+    """Read byte ranges of a file: sizes[i] bytes at offsets[i] to out[positions[i]] and after it.
 
     Args:
         file: The file.
@@ -46,7 +46,7 @@ def read_places(
         offsets: Bytes from the start of the file, shape (n,).
         sizes: Bytes of each range, shape (n,).
         out: Output buffer, shape (bytes,), C-contiguous.
-        places: Start of each range in `out`, shape (n,); ranges do not overlap.
+        positions: Start of each range in `out`, shape (n,); ranges do not overlap.
 
     Raises:
         DamagedFileError: The file ends before; the message names data set `path`.
@@ -56,14 +56,14 @@ def read_places(
     left = np.arange(len(offsets))
     if len(offsets) > _FEW and int(sizes.max()) <= _batched_pread.MOST_BYTES:
         if descriptor.tells_what_is_cached:
-            left = descriptor.gather(offsets, sizes, out, places, at_once=True)
+            left = descriptor.gather(offsets, sizes, out, positions, at_once=True)
         if len(left):
             descriptor.announce(zip(offsets[left].tolist(), sizes[left].tolist(), strict=True))
-            left = left[descriptor.gather(offsets[left], sizes[left], out, places[left])]
+            left = left[descriptor.gather(offsets[left], sizes[left], out, positions[left])]
     # Ranges that were not read completely are read here, or raise an error.
     memory = out.data
     for number in left.tolist():
-        place, size = int(places[number]), int(sizes[number])
+        place, size = int(positions[number]), int(sizes[number])
         _read(descriptor, file, path, int(offsets[number]), memory[place : place + size])
 
 
@@ -153,13 +153,13 @@ class _Descriptor:
         offsets: NDArray[np.int64],
         sizes: NDArray[np.int64],
         out: NDArray[np.uint8],
-        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
         *,
         at_once: bool = False,
     ) -> NDArray[np.int64]:
         """Read byte ranges with few calls; return the indices of those not read completely."""
         flags = (_AT_ONCE or 0) if at_once else 0
-        return _batched_pread.gather(self.number, offsets, sizes, out, places, flags=flags)
+        return _batched_pread.gather(self.number, offsets, sizes, out, positions, flags=flags)
 
     def announce(self, runs: Iterable[tuple[int, int]]) -> None:
         """Announce byte ranges to the kernel, so that a disk reads all of them concurrently.

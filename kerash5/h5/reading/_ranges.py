@@ -67,7 +67,7 @@ class _RangeReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order."""
@@ -75,7 +75,7 @@ class _RangeReader(AbstractReader):
             return
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        goes = order if places is None else places[order]
+        goes = order if positions is None else positions[order]
         for low, high in self._slabs(ordered):
             dense = empty((high - low, *self.row_shape), self.dtype)
             self._fill(ordered[low:high], dense)
@@ -110,12 +110,12 @@ def gather_ranges(
     starts, stops, lengths = starts[some], stops[some], lengths[some]
     if not total:
         return out
-    places = np.cumsum(lengths) - lengths
+    positions = np.cumsum(lengths) - lengths
     if flat.block_rows > 1 and (starts[1:] != stops[:-1]).any():
         # By row numbers, so that a chunk with several ranges is decoded once.
-        flat.read_rows(np.repeat(starts - places, lengths) + np.arange(total), out)
+        flat.read_rows(np.repeat(starts - positions, lengths) + np.arange(total), out)
     else:
-        flat.read_runs(Runs(starts, stops, places).joined(), out)
+        flat.read_runs(Runs(starts, stops, positions).joined(), out)
     return out
 
 
@@ -187,14 +187,14 @@ class CsrReader(_RangeReader):
                 f"{self._what} is damaged: its indices go from {indices.min()} to "
                 f"{indices.max()}, and its rows have {width} values; copy or write it again"
             )
-        places = np.repeat(np.arange(len(rows)) * width, stops - starts)
-        places += indices.astype(np.int64)
+        positions = np.repeat(np.arange(len(rows)) * width, stops - starts)
+        positions += indices.astype(np.int64)
         flat = out.reshape(-1)
         flat[...] = np.zeros((), self.dtype)
-        if (places[1:] > places[:-1]).all():
-            flat[places] = data
+        if (positions[1:] > positions[:-1]).all():
+            flat[positions] = data
         else:  # unsorted or repeated columns; repeated ones are summed
-            np.add.at(flat, places, data)
+            np.add.at(flat, positions, data)
 
     def describe(self) -> str:
         """Say in words how the rows are reached."""

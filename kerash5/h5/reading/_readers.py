@@ -72,7 +72,7 @@ class AbstractReader(ABC):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order, repeats allowed.
@@ -80,7 +80,8 @@ class AbstractReader(ABC):
         Args:
             rows: Row numbers, shape (n,).
             out: Output buffer, shape (m, *row_shape), C-contiguous.
-            places: Row i is read to out[places[i]], shape (n,), without repeats; None: to out[i].
+            positions: Row i is read to out[positions[i]], shape (n,), without repeats; None: to
+                out[i].
             shard: (index, count); read only the `index`-th of `count` slices of the chunks, so that
                 threads can split one block. A reader that cannot split its rows reads all of them
                 for index 0, and none for the others.
@@ -179,7 +180,7 @@ class H5pyReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Read rows in the requested order, each chunk at most once."""
@@ -187,14 +188,14 @@ class H5pyReader(AbstractReader):
             return
         ordered, back = np.unique(rows, return_inverse=True)
         is_ordered = len(ordered) == len(rows) and bool((ordered == rows).all())
-        direct = is_ordered and places is None
+        direct = is_ordered and positions is None
         found = out if direct else np.empty((len(ordered), *self.row_shape), self.dtype)
         with self._file.open() as file:
             dataset = file[self._path]
             for first, last in self._slabs(ordered):
                 self._read_part(dataset, ordered[first:last], found[first:last])
-        if places is not None:
-            as_copied(out)[places] = as_copied(found)[back]
+        if positions is not None:
+            as_copied(out)[positions] = as_copied(found)[back]
         elif not direct:
             np.take(found, back, axis=0, out=out)
 
@@ -278,12 +279,12 @@ class ConstantReader(AbstractReader):
         self,
         rows: NDArray[np.int64],
         out: np.ndarray,
-        places: NDArray[np.int64] | None = None,
+        positions: NDArray[np.int64] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         """Fill the positions of the rows with the value."""
         if shard[0] == 0:
-            out[slice(None) if places is None else places] = self._value
+            out[slice(None) if positions is None else positions] = self._value
 
     def describe(self) -> str:
         """Describe the value."""

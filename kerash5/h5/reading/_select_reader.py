@@ -233,7 +233,7 @@ def _map(path: str, file: H5File, dataset: h5py.Dataset, layout: Layout) -> Chun
     if cross_check(dataset, chunk_map):
         return chunk_map
     warn(
-        f"HDF5 reports wrong places for the chunks of {path!r} in {file.path!r}; they are read one "
-        "by one instead, which is slower"
+        f"HDF5 reports wrong offsets for the chunks of {path!r} in {file.path!r}; they are read "
+        "one by one instead, which is slower"
     )
     return None

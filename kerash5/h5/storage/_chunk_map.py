@@ -274,18 +274,18 @@ class _Collector:
         return ChunkMap(self._layout.grid, self._offsets, self._sizes, self._masks)
 
     def _take_block(self) -> None:
-        places, masks, offsets, sizes = zip(*self._block, strict=True)
+        origins, masks, offsets, sizes = zip(*self._block, strict=True)
         self._block.clear()
-        firsts = np.array(places, np.uint64)
+        firsts = np.array(origins, np.uint64)
         is_off = ((firsts % self._chunks != 0) | (firsts >= self._shape)).any(axis=1)
         if is_off.any():
-            self._complaint = f"lists chunk {places[is_off.argmax()]}, which is not on the grid"
+            self._complaint = f"lists chunk {origins[is_off.argmax()]}, which is not on the grid"
             return
         axes = tuple((firsts // self._chunks).astype(np.int64).T)
         numbers = np.ravel_multi_index(axes, self._layout.grid[: self._layout.rank])
         goes_back = np.diff(numbers, prepend=self._last) <= 0
         if goes_back.any():
-            self._complaint = f"lists chunk {places[goes_back.argmax()]} twice or out of order"
+            self._complaint = f"lists chunk {origins[goes_back.argmax()]} twice or out of order"
             return
         self._last = int(numbers[-1])
         if None in offsets:  # no address: never written

@@ -121,9 +121,9 @@ def name_differences(found: list[str]) -> str:
 
 def _sample(train: H5Dataset) -> str:
     """Return a digest of a few rows: a file written again may have the same size."""
-    places = np.linspace(0, len(train.source) - 1, _SAMPLE_ROWS).astype(np.int64)
+    rows_read = np.linspace(0, len(train.source) - 1, _SAMPLE_ROWS).astype(np.int64)
     digest = hashlib.sha256()
-    for name, rows in sorted(train.source.read(np.unique(places)).items()):
+    for name, rows in sorted(train.source.read(np.unique(rows_read)).items()):
         digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
         digest.update(_bytes_of(np.asarray(rows, order="C")))
     return digest.hexdigest()[:16]

@@ -39,7 +39,7 @@ class DeviceRows:
         self._order = np.argsort(rows, kind="stable").astype(np.int32)
         self._sorted = rows[self._order]
 
-    def places(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int32]]:
+    def positions(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int32]]:
         """Yield each batch's row positions, shape (rows,), in the order of `H5Dataset.batches`.
 
         Raises:

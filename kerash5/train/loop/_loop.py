@@ -168,7 +168,7 @@ class Loop:
             self._check_if_due()  # a validation that was still due when the fit was resumed
         epoch = self._plan_epoch(self.position.epoch)
         start = self.position.index
-        asked = self._train.batches if self.device_rows is None else self.device_rows.places
+        asked = self._train.batches if self.device_rows is None else self.device_rows.positions
         with _closed(asked(epoch, start=start)) as feed:
             while self.position.index < self.num_steps and self.stop_reason is None:
                 self._dispatch(feed)

@@ -36,8 +36,8 @@ def find_variables(
     """
     seen = {id(native(variable)) for variable in known}
     found: dict[str, Any] = {}
-    places = [(place.name, place.value) for place in walk(model)]
-    for name, value in [*places, *((f"graph[{i}]", each) for i, each in enumerate(captured))]:
+    reached = [(place.name, place.value) for place in walk(model)]
+    for name, value in [*reached, *((f"graph[{i}]", each) for i, each in enumerate(captured))]:
         if not is_variable(value) or id(native(value)) in seen:
             continue
         seen.add(id(native(value)))
@@ -92,13 +92,13 @@ class PythonState:
 
     def begin(self) -> None:
         """Record all values before the first step of this process."""
-        self._start = {place.name: _mark(place.value) for place in self._places()}
+        self._start = {place.name: _mark(place.value) for place in self._walk()}
 
     def capture(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what has changed since `begin`, as JSON and arrays."""
         states: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {}
-        for place in self._places():
+        for place in self._walk():
             is_new = place.name not in self._start or place.name in self._restored
             if not is_new and self._start[place.name] == _mark(place.value):
                 continue
@@ -112,14 +112,14 @@ class PythonState:
 
     def restore(self, states: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[str]:
         """Restore the changed values; return the names of those that no longer exist."""
-        places = {place.name: place for place in self._places(every=True)}
+        known = {place.name: place for place in self._walk(every=True)}
         holders = {place.name: place.value for place in walk(self._model)} | {"": self._model}
         left = []
         for name, (holder, key, kind, saved) in states.items():
             value = arrays[f"{_ARRAYS}{saved:05}"] if kind in _ARRAY_KINDS else saved
             try:
-                if name in places:
-                    _put_at(places[name], kind, value)
+                if name in known:
+                    _put_at(known[name], kind, value)
                 else:
                     put(holders[holder], key, _to_kind(kind, value))
                 self._restored.add(name)
@@ -139,7 +139,7 @@ class PythonState:
             and not isinstance(place.value, io.IOBase)
         ]
 
-    def _places(self, *, every: bool = False) -> list[Place]:
+    def _walk(self, *, every: bool = False) -> list[Place]:
         if not runs_python(self._model):
             return []
         known = {_memory(variable.value) for variable in self._known()}

@@ -1,4 +1,4 @@
-"""Looks on at what a trainer hands to its engine: batches, or places of rows on the device."""
+"""Looks on at what a trainer hands to its engine: batches, or positions of rows on the device."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def engines_that_tell(note: Callable[[NDArray[Any]], None]) -> Callable[..., Abs
             on_device[:] = [np.array(rows[0])]
             put_rows(rows)
 
-        def watched_rows(places: Sequence[NDArray[np.int32]]) -> None:
-            for each in places:
+        def watched_rows(positions: Sequence[NDArray[np.int32]]) -> None:
+            for each in positions:
                 note(on_device[0][each])
-            train_rows(places)
+            train_rows(positions)
 
         for name, call in {
             "train": watched,

@@ -168,25 +168,25 @@ class StatelessGan(Gan):
             values[seed] = scope.get_current_value(self.seeds.state)
         losses = []
         for name, net in (("g", self.generator), ("d", self.discriminator)):
-            places = [names[id(variable)] for variable in net.trainable_variables]
+            indices = [names[id(variable)] for variable in net.trainable_variables]
 
-            def loss_of(some: Any, places: Any = places, name: str = name) -> Any:
-                now = dict(enumerate(values)) | dict(zip(places, some, strict=True))
+            def loss_of(some: Any, indices: Any = indices, name: str = name) -> Any:
+                now = dict(enumerate(values)) | dict(zip(indices, some, strict=True))
                 variables = [*self.trainable_variables, *self.non_trainable_variables]
                 pairs = [(each, now[place]) for place, each in enumerate(variables)]
                 with keras.StatelessScope(state_mapping=pairs):
                     fake = self.judge(noise)
                     return -fake if name == "g" else fake - keras.ops.mean(self.discriminator(data))
 
-            loss, gradients = jax.value_and_grad(loss_of)([values[place] for place in places])
+            loss, gradients = jax.value_and_grad(loss_of)([values[place] for place in indices])
             losses.append(loss)
             optimizer = self.optimizers[name]
             lent = None if name == "d" else [names[id(each)] for each in optimizer.variables]
             own = slots if lent is None else [values[place] for place in lent]
             some, own = optimizer.stateless_apply(
-                own, gradients, [values[place] for place in places]
+                own, gradients, [values[place] for place in indices]
             )
-            for place, value in zip(places, some, strict=True):
+            for place, value in zip(indices, some, strict=True):
                 values[place] = value
             if lent is None:
                 slots = own

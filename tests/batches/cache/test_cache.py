@@ -204,14 +204,14 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
         load_runs(source, runs, out)
 
     def counting_rows(
-        source: Source, rows: Any, out: Any, places: Any = None, shard: tuple[int, int] = (0, 1)
+        source: Source, rows: Any, out: Any, positions: Any = None, shard: tuple[int, int] = (0, 1)
     ) -> None:
-        if shard[0] == 0 and places is not None:  # None: not a window
+        if shard[0] == 0 and positions is not None:  # None: not a window
             blocks = Blocks(source.part_starts, source.block_rows).of_rows(rows)
             for block in np.unique(blocks):
                 some = rows[blocks == block]
                 found[int(some[0]), int(some[-1]) + 1] += 1
-        load_rows_to(source, rows, out, places, shard)
+        load_rows_to(source, rows, out, positions, shard)
 
     monkeypatch.setattr(Source, "load_runs", counting_runs)
     monkeypatch.setattr(Source, "load_rows_to", counting_rows)
@@ -552,10 +552,10 @@ def test_threads_share_the_chunks_that_rows_are_cut_into(
     load = Source.load_rows_to
 
     def counting(
-        source: Source, rows: Any, out: Any, places: Any = None, shard: tuple[int, int] = (0, 1)
+        source: Source, rows: Any, out: Any, positions: Any = None, shard: tuple[int, int] = (0, 1)
     ) -> None:
         shards.add(shard)
-        load(source, rows, out, places, shard)
+        load(source, rows, out, positions, shard)
 
     expected = tiled.read(np.arange(NUM_ROWS))
     monkeypatch.setattr(Source, "load_rows_to", counting)

@@ -129,8 +129,8 @@ def test_any_windows_are_read_whatever_is_read_at_a_time(
         source = k5.windows_from_series(f"{folder}/a.h5", x="x", length=length, sampling_rate=rate)
         wanted = [start for start in starts if start < len(source)]
         found = source.read(wanted)["x"]
-        places = np.array(wanted, np.int64)[:, None] + np.arange(length) * rate
-        assert_array_equal(found, values[places])
+        positions = np.array(wanted, np.int64)[:, None] + np.arange(length) * rate
+        assert_array_equal(found, values[positions])
 
 
 # What is read

@@ -1,4 +1,4 @@
-"""Many places with one call: the bytes that `pread` gives, or a word about which are missing."""
+"""Many ranges with one call: the bytes that `pread` gives, or a word about which are missing."""
 
 import errno
 import multiprocessing
@@ -44,7 +44,7 @@ def ints(values: list[int]) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
-def places_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def positions_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(sizes) - sizes
 
 
@@ -68,19 +68,21 @@ def test_a_run_is_what_pread_gives_or_is_said_to_be_unread(
     offsets = ints([offset for offset, _ in runs] * repeats)
     sizes = ints([size for _, size in runs] * repeats)
     out = np.zeros(int(sizes.sum()), np.uint8)
-    unread = set(_batched_pread.gather(descriptor, offsets, sizes, out, places_of(sizes)).tolist())
+    unread = set(
+        _batched_pread.gather(descriptor, offsets, sizes, out, positions_of(sizes)).tolist()
+    )
     for number, (offset, size) in enumerate(runs * repeats):
         expected = os.pread(descriptor, size, offset)
         assert (number in unread) == (len(expected) < size)
-        place = int(places_of(sizes)[number])
+        place = int(positions_of(sizes)[number])
         assert out[place : place + len(expected)].tobytes() == expected
 
 
 def test_a_run_outside_its_array_is_refused_before_a_byte_is_read(descriptor: int) -> None:
     out = np.zeros(10, np.uint8)
-    for sizes, places in (([5, 5], [0, 6]), ([5, -1], [0, 5]), ([5, 5], [-1, 5])):
+    for sizes, positions in (([5, 5], [0, 6]), ([5, -1], [0, 5]), ([5, 5], [-1, 5])):
         with pytest.raises(ValueError, match="outside its array"):
-            _batched_pread.gather(descriptor, ints([0, 0]), ints(sizes), out, ints(places))
+            _batched_pread.gather(descriptor, ints([0, 0]), ints(sizes), out, ints(positions))
     assert not out.any()
 
 
@@ -97,7 +99,7 @@ def test_threads_gather_side_by_side(descriptor: int) -> None:
         offsets = np.random.default_rng(seed).integers(0, NUM_BYTES - 50, 300)
         sizes = np.full(300, 50)
         out = np.zeros(300 * 50, np.uint8)
-        assert not len(_batched_pread.gather(descriptor, offsets, sizes, out, places_of(sizes)))
+        assert not len(_batched_pread.gather(descriptor, offsets, sizes, out, positions_of(sizes)))
         return bool((out.reshape(300, 50) == BYTES[offsets[:, None] + np.arange(50)]).all())
 
     with ThreadPoolExecutor(8) as executor:
@@ -203,13 +205,13 @@ def cut_file(tmp_path: Path) -> H5File:
 def test_bytes_that_were_cut_off_are_an_error_and_no_signal(cut_file: H5File) -> None:
     offsets, sizes = np.arange(0, NUM_BYTES - 10, 100), np.full(NUM_BYTES // 100, 10)
     with pytest.raises(FileChangedError, match=r"had .* bytes and has 25000"):
-        _descriptors.read_places(
+        _descriptors.read_byte_ranges(
             cut_file,
             "x",
             offsets=offsets,
             sizes=sizes,
             out=np.zeros(int(sizes.sum()), np.uint8),
-            places=places_of(sizes),
+            positions=positions_of(sizes),
         )
 
 
@@ -220,13 +222,13 @@ def test_bytes_that_never_were_there_are_damage(tmp_path: Path) -> None:
     size = path.stat().st_size
     offsets, sizes = ints([size - 2, size - 2, 0, 0, 0, size - 2]), ints([1, 2, 3, 3, 3, 3])
     with pytest.raises(DamagedFileError, match=f"ends at byte {size}, 1 bytes early"):
-        _descriptors.read_places(
+        _descriptors.read_byte_ranges(
             find_file(path),
             "x",
             offsets=offsets,
             sizes=sizes,
             out=np.zeros(int(sizes.sum()), np.uint8),
-            places=places_of(sizes),
+            positions=positions_of(sizes),
         )
 
 
@@ -302,10 +304,10 @@ def test_where_nobody_tells_what_is_in_memory_all_is_announced(
     expected = source.read(SHUFFLED)["x"]
     read = os.preadv
 
-    def refusing(descriptor: int, places: Any, offset: int, flags: int = 0) -> int:
+    def refusing(descriptor: int, positions: Any, offset: int, flags: int = 0) -> int:
         if flags:
             raise OSError(number, os.strerror(number))
-        return read(descriptor, places, offset)
+        return read(descriptor, positions, offset)
 
     monkeypatch.setattr(os, "preadv", refusing)
     _descriptors._DESCRIPTORS._open.clear()
@@ -322,8 +324,10 @@ def test_half_of_a_run_that_is_in_memory_is_read_to_its_end(
     expected = source.read(SHUFFLED)["x"]
     read = os.preadv
 
-    def halving(descriptor: int, places: Any, offset: int, flags: int = 0) -> int:
-        return read(descriptor, [place[: len(place) // 2 + 1] for place in places], offset, flags)
+    def halving(descriptor: int, positions: Any, offset: int, flags: int = 0) -> int:
+        return read(
+            descriptor, [place[: len(place) // 2 + 1] for place in positions], offset, flags
+        )
 
     monkeypatch.setattr(os, "preadv", halving)
     assert_array_equal(source.read(SHUFFLED[:3])["x"], expected[:3])

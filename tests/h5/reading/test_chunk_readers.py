@@ -155,7 +155,7 @@ def test_an_index_that_finds_less_than_it_lists_is_not_trusted(tmp_path: Path) -
     with h5py.File(path) as file:
         assert file["x"].id.get_num_chunks() == 5
         assert not file["x"][64:].any()  # HDF5 finds no chunk there
-    with pytest.warns(UserWarning, match="HDF5 reports wrong places for the chunks of 'x'"):
+    with pytest.warns(UserWarning, match="HDF5 reports wrong offsets for the chunks of 'x'"):
         source = Source(path, x="x")
     assert_array_equal(source.read([0, 15])["x"], VALUES[[0, 15]])
     with pytest.raises(DamagedFileError, match=r"chunk \(64, 0, 0\) cannot be read"):
@@ -201,9 +201,9 @@ def test_neighbouring_chunks_are_read_with_one_call() -> None:
     # What was never written stands between its neighbours, and not in the file.
     assert group.offsets == [100, 90_000, 90_050]
     assert group.sizes == [115, 110, 10]
-    assert group.places == [0, 115, 225]
-    places = [0, 50, 105, 115, None, None, 215, 225]
-    assert [place for place, *_ in group.chunks] == places
+    assert group.positions == [0, 115, 225]
+    positions = [0, 50, 105, 115, None, None, 215, 225]
+    assert [place for place, *_ in group.chunks] == positions
     assert group.num_bytes == 235
 
 

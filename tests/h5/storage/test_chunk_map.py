@@ -529,7 +529,7 @@ def map_fake(*infos: tuple[tuple[int, ...], int, int | None, int]) -> ChunkMap:
 
 
 @pytest.mark.parametrize(
-    ("places", "complaint"),
+    ("origins", "complaint"),
     [
         ([(0, 0), (0, 0)], r"chunk \(0, 0\) twice or out of order"),
         ([(0, 0), (5, 4), (0, 8)], r"chunk \(0, 8\) twice or out of order"),
@@ -541,11 +541,11 @@ def map_fake(*infos: tuple[tuple[int, ...], int, int | None, int]) -> ChunkMap:
 )
 @pytest.mark.parametrize("block", [1, 2, 8192])
 def test_an_index_that_no_sound_file_has_is_refused(
-    places: list[tuple[int, int]], complaint: str, block: int, monkeypatch: pytest.MonkeyPatch
+    origins: list[tuple[int, int]], complaint: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_chunk_map, "_BLOCK", block)
     with pytest.raises(DamagedFileError, match=rf"'/x' in 'a\.h5' is damaged.*{complaint}"):
-        map_fake(*((place, 0, 4096, 80) for place in places))
+        map_fake(*((place, 0, 4096, 80) for place in origins))
 
 
 def test_a_chunk_without_an_address_was_never_written() -> None:

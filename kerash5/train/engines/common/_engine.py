@@ -93,7 +93,7 @@ class AbstractEngine(ABC):
         """
         raise NotImplementedError
 
-    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, positions: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train`, on rows of the device: positions per step, shape (rows,)."""
         raise NotImplementedError
 

@@ -256,8 +256,8 @@ def _sgd_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an SGD
         if optimizer.momentum == 0:
             subtract_scaled_(values, steps, rate)
             return
-        places = [optimizer._get_variable_index(variable) for variable in variables]
-        slots = [optimizer.momentums[place].value for place in places]
+        indices = [optimizer._get_variable_index(variable) for variable in variables]
+        slots = [optimizer.momentums[place].value for place in indices]
         torch._foreach_mul_(slots, optimizer.momentum)
         subtract_scaled_(slots, steps, rate)
         if optimizer.nesterov:
@@ -289,14 +289,14 @@ def _fused_update(optimizer: Any) -> Callable[..., None]:  # noqa: ANN401  an Ad
     # it.
     many: list[torch.Tensor] = []
     plain = optimizer._parallel_update_step
-    place_of, *slots_of = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
+    index_of, *slots_of = (getattr(optimizer, name) for name in _ADAM_PARTS[1:])
     hats = getattr(optimizer, "_velocity_hats", [])
 
     def update(gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:  # noqa: ANN401
         values = [variable.value for variable in variables]
-        places = [place_of(variable) for variable in variables]
-        slots = [[slot[place].value for place in places] for slot in slots_of]
-        largest = [hats[place].value for place in places] if optimizer.amsgrad else []
+        indices = [index_of(variable) for variable in variables]
+        slots = [[slot[place].value for place in indices] for slot in slots_of]
+        largest = [hats[place].value for place in indices] if optimizer.amsgrad else []
         if not all(tensor.is_contiguous() for tensor in [*values, *chain(*slots), *largest]):
             plain(gradients, variables, learning_rate)
             return

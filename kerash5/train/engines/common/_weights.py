@@ -102,9 +102,9 @@ def _weigh(y: NDArray[Any], kind: Kind | None, weights: Mapping[int, float]) -> 
     if not weights:
         return np.ones(len(y), keras.config.floatx())
     labels = _labels(y, kind)
-    found, places = np.unique(labels, return_inverse=True)
+    found, indices = np.unique(labels, return_inverse=True)
     each = [weights.get(int(label), 1.0) for label in found]
-    return np.asarray(each, dtype=keras.config.floatx())[places.reshape(labels.shape)]
+    return np.asarray(each, dtype=keras.config.floatx())[indices.reshape(labels.shape)]
 
 
 def _labels(y: NDArray[Any], kind: Kind | None) -> NDArray[Any]:

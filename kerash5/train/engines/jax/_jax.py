@@ -89,9 +89,9 @@ class JaxEngine(AbstractEngine):
             return None
         return int(known["bytes_limit"]) - int(known.get("bytes_in_use", 0))
 
-    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, positions: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
-        self._train([(one,) for one in places], self._device_rows)
+        self._train([(one,) for one in positions], self._device_rows)
 
     def _train(self, batches: list[Batch], device_rows: Batch | None = None) -> None:
         for shapes, alike in split_alike(batches):
@@ -258,9 +258,9 @@ def _pick(device_rows: Batch | None, batch: Batch) -> Batch:
     """Return the batch, with row positions replaced by the rows on the device."""
     if device_rows is None:
         return batch
-    (places,) = batch
+    (positions,) = batch
     picked: Batch = jax.tree.map(
-        lambda rows: rows.at[places].get(mode="promise_in_bounds"), device_rows
+        lambda rows: rows.at[positions].get(mode="promise_in_bounds"), device_rows
     )
     return picked
 

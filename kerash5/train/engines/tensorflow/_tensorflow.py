@@ -107,9 +107,9 @@ class TensorFlowEngine(AbstractEngine):
         """Return 0 with a GPU, whose free memory TensorFlow does not report; None without one."""
         return 0 if tf.config.list_physical_devices("GPU") else None
 
-    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, positions: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
-        self._train([(one,) for one in places], self._device_rows)
+        self._train([(one,) for one in positions], self._device_rows)
 
     def _train(self, batches: list[Batch], device_rows: Batch | None = None) -> None:
         for shapes, alike in split_alike(batches):
@@ -326,6 +326,6 @@ def _pick(device_rows: Batch | None, batch: Batch) -> Batch:
     """Return the batch, with row positions replaced by the rows on the device."""
     if device_rows is None:
         return batch
-    (places,) = batch
-    picked: Batch = keras.tree.map_structure(lambda rows: tf.gather(rows, places), device_rows)
+    (positions,) = batch
+    picked: Batch = keras.tree.map_structure(lambda rows: tf.gather(rows, positions), device_rows)
     return picked

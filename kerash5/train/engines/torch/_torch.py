@@ -96,11 +96,11 @@ class TorchEngine(AbstractEngine):
         device = _device(self.model)
         return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
-    def train_on_device_rows(self, places: Sequence[NDArray[np.int32]]) -> None:
+    def train_on_device_rows(self, positions: Sequence[NDArray[np.int32]]) -> None:
         """Run steps like `train` on rows that are on the device."""
         device_rows = self._device_rows or ()
         columns, device = leaves_of(device_rows), None
-        for one in places:
+        for one in positions:
             if device is None:
                 device = self._prepare(
                     fill(device_rows, [column[: len(one)] for column in columns])

@@ -129,10 +129,10 @@ def test_checkpoints_of_before_resume(path: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("total", "count"), [(1, 1), (1000, 1000), (1000, 7), (10**12, 1024)])
 def test_one_row_of_each_run_is_drawn(total: int, count: int) -> None:
-    places = _draw_positions(total, count)
+    positions = _draw_positions(total, count)
     starts = [number * total // count for number in range(count + 1)]
-    assert len(places) == count
-    assert all(a <= p < b for a, p, b in zip(starts, places.tolist(), starts[1:], strict=False))
+    assert len(positions) == count
+    assert all(a <= p < b for a, p, b in zip(starts, positions.tolist(), starts[1:], strict=False))
 
 
 def test_rows_drawn_stay_the_same() -> None:
@@ -143,10 +143,10 @@ def test_rows_drawn_stay_the_same() -> None:
 @pytest.mark.parametrize("count", [1, 5, 20], ids=lambda count: f"{count / 10:g} %")
 def test_a_sample_finds_changed_rows_as_often_as_its_docstring_says(count: int) -> None:
     n, total, tries = 1024, 200_000, 400
-    places = set(_draw_positions(total, n).tolist())
+    positions = set(_draw_positions(total, n).tolist())
     rng = np.random.default_rng(4)
     changed = (rng.choice(total, total * count // 1000, replace=False) for _ in range(tries))
-    found = sum(not places.isdisjoint(rows.tolist()) for rows in changed) / tries
+    found = sum(not positions.isdisjoint(rows.tolist()) for rows in changed) / tries
     promised = 1 - (1 - count / 1000) ** n
     assert found >= promised - 4 * np.sqrt(promised * (1 - promised) / tries) - 1 / tries
 

@@ -90,10 +90,10 @@ def test_rows_on_the_device_give_what_batches_from_the_host_give(name: str) -> N
     order = np.random.default_rng(5).permutation(len(columns[0]))
     engine.put_rows_on_device(fill(batches[0], [column[order] for column in columns]))
     ends = np.cumsum([len(leaves_of(batch)[0]) for batch in batches])[:-1]
-    places = np.split(np.argsort(order).astype(np.int32), ends)
+    positions = np.split(np.argsort(order).astype(np.int32), ends)
     engine.begin()
     for start, count in ((0, 3), (3, 7)):
-        engine.train_on_device_rows(places[start : start + count])
+        engine.train_on_device_rows(positions[start : start + count])
     engine.sync()
     expected, averages = trained(case, [3, 7])
     assert_same(state(model), expected)

@@ -39,17 +39,17 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def held_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many batches came as places, for each epoch or part of one."""
+    """How many batches came as positions, for each epoch or part of one."""
     found: list[int] = []
-    places = DeviceRows.places
+    positions = DeviceRows.positions
 
     def watched(self: DeviceRows, epoch: int, start: int = 0) -> Any:
         found.append(0)
-        for one in places(self, epoch, start):
+        for one in positions(self, epoch, start):
             found[-1] += 1
             yield one
 
-    monkeypatch.setattr(DeviceRows, "places", watched)
+    monkeypatch.setattr(DeviceRows, "positions", watched)
     return found
 
 
