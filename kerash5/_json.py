@@ -4,6 +4,9 @@ NaN and infinities become null, because JSON lacks them. null is read as NaN if 
 `float`, and as None if it is `float | None`. Tuples, mappings and nested dataclasses are read as
 the declared type of the field; text, whole numbers and `Any` are not checked. Unknown fields,
 written by later versions, are ignored.
+
+Checkpoints have another dialect: an infinite metric must come back as it was, because a resumed fit
+ranks its epochs by it. Messages of child processes in `h5` are dicts, one a line.
 """
 
 from __future__ import annotations
