@@ -364,11 +364,6 @@ class Source:
             "columns": {name: column.fingerprint() for name, column in self._columns.items()},
         }
 
-    @property
-    def modified_ns(self) -> list[int]:
-        """When each file that the rows lie in was last written, in nanoseconds since 1970."""
-        return [file.identity.modified_ns for file in self._parts.all_files]
-
     def describe(self) -> str:
         """Describe the columns: what they are, how they are stored, and how they are read."""
         return Text(describe_columns(self._files, self._columns, self._kind))
@@ -382,3 +377,9 @@ class Source:
         columns = self._columns.values()
         others = (file for column in columns for file in column.parts[part].other_files)
         return tuple(dict.fromkeys((own, *others)))
+
+
+def modified_ns(source: Source) -> list[int]:
+    """Return when each file of a source was last written, in nanoseconds since 1970."""
+    files = source._parts.all_files  # noqa: SLF001  a member would be one for users
+    return [file.identity.modified_ns for file in files]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._served import served_by
 from kerash5.h5 import Source
+from kerash5.h5._source import modified_ns
 from kerash5.train.engines.common._weights import ClassWeight
 from kerash5.train.loop._limits import Limits
 from kerash5.train.state._outside import GROUP as OTHER
@@ -143,7 +144,7 @@ def _describe_content(train: H5Dataset, known: Mapping[str, Any] | None) -> dict
     find 0.03 % with 99 %. If rows are large, or each costs reading a large chunk, the sample is
     smaller: as many rows as fit in 32 MB (128 MB), but at least 16.
     """
-    times = train.source.modified_ns
+    times = modified_ns(train.source)
     few = _digest_sample(train, *_FEW)
     is_known = known is not None and known["modified_ns"] == times and known["few"] == few
     return {

@@ -15,6 +15,7 @@ from kerash5._errors import ColumnError, FileChangedError, FileMissingError, Opt
 from kerash5._options import format_columns, parse_columns
 from kerash5.batches._batches import BatchOptions, open_batches
 from kerash5.h5 import Column, Source
+from kerash5.h5._source import modified_ns
 from tests.column_kinds import check_rows, new_folder, numbered, row_lists
 
 
@@ -63,7 +64,7 @@ def test_as_many_files_are_asked_for(tmp_path: Path) -> None:
 def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     paths, others = write(tmp_path, [2], "x"), write(tmp_path, [2])
     source = Source(paths, x="x", y=Column("y", file=others[0]))
-    assert len(source.modified_ns) == 2
+    assert len(modified_ns(source)) == 2
     source.close()
     with h5py.File(others[0], "r+") as file:
         file["more"] = np.zeros(1000)
