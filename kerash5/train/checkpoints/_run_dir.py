@@ -215,4 +215,5 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  YAML and JSON, whatever they hol
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    # str of a str, too: YAML represents no subclass of it, such as what `describe` returns.
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
