@@ -6,7 +6,6 @@ of an epoch with the results of `train_step`, `test_step` or the model's metrics
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from kerash5._errors import RunError
 from kerash5._run import Metrics, MetricValue
+from kerash5._warnings import warn
 
 
 def flatten_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,10 +78,9 @@ def merge_logs(metrics: Metrics, logs: Mapping[str, Any]) -> Metrics:
         try:
             found |= read_metrics({name: value})
         except RunError:
-            warnings.warn(
+            warn(
                 f"a callback has set logs[{name!r}] to {value!r}, which is no number: it is not "
-                "recorded",
-                stacklevel=2,
+                "recorded"
             )
     return found
 
