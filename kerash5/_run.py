@@ -30,6 +30,7 @@ _NO_RUN: Final = f"is no run ({{}}); a run is written by Trainer.fit as {RUN_FIL
 # Modules that draw runs or load their models import this one, so they are imported on use.
 _PICTURES: Final = "kerash5.report"
 _MODELS: Final = "kerash5.train"
+_ANSWERS: Final = "kerash5.train._answers"
 _MAX_SHOWN: Final = 8  # elements of an array in a line of text
 
 
@@ -159,6 +160,67 @@ class Run:
             The path; without one the `matplotlib.figure.Figure`, which notebooks show.
         """
         return _load(_PICTURES).draw_curves(self, path)
+
+    def plot_confusion(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        data: Any = None,  # noqa: ANN401  a data module or data set, which import this module
+        weights: Literal["best", "last"] = "best",
+    ) -> Any:  # noqa: ANN401  matplotlib's
+        """Draw how often each class was predicted as each, for a classifier.
+
+        Args:
+            path: The image file, PNG or SVG by its extension; None writes none.
+            data: A data module, of which the test data are taken, or a data set; None: the test
+                file of the run.
+            weights: "best" for the best epoch by `monitor`, or "last" for the last step.
+
+        Returns:
+            The path; without one the `matplotlib.figure.Figure`, which notebooks show.
+
+        Raises:
+            RunError: The run has no folder, or its test file cannot be opened again from there.
+            OptionError: The model is no classifier, or the data have no labels.
+        """
+        return _load(_ANSWERS).answers_of_run(self, data, weights).plot_confusion(path)
+
+    def plot_predictions(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        data: Any = None,  # noqa: ANN401
+        weights: Literal["best", "last"] = "best",
+        count: int = 30,
+    ) -> Any:  # noqa: ANN401  matplotlib's
+        """Draw images with the class that the model predicts; up to half of them are wrong ones.
+
+        Args:
+            path: As in `plot_confusion`.
+            data: As in `plot_confusion`.
+            weights: As in `plot_confusion`.
+            count: Number of images.
+
+        Returns:
+            The path; without one the figure.
+
+        Raises:
+            ShapeError: The rows are no images.
+        """
+        return _load(_ANSWERS).answers_of_run(self, data, weights).plot_predictions(path, count)
+
+    def class_scores(
+        self,
+        data: Any = None,  # noqa: ANN401
+        weights: Literal["best", "last"] = "best",
+    ) -> Any:  # noqa: ANN401  ClassScores, of a module that is imported on use
+        """Return precision, recall and F1 of each class, as a tuple that prints as a table.
+
+        Args:
+            data: As in `plot_confusion`.
+            weights: As in `plot_confusion`.
+        """
+        return _load(_ANSWERS).answers_of_run(self, data, weights).scores()
 
     def load_model(self, weights: Literal["best", "last"] = "best") -> Any:  # noqa: ANN401  Keras'
         """Read the model from the run's folder, like `kerash5.load_model`.

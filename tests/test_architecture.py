@@ -42,6 +42,7 @@ ORDER: Final = (
     "h5.layouts",
     "order",
     "_options",
+    "_run_data",
     "batches.cache",
     "batches",
     "comparison",

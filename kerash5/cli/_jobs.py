@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import h5py
-import numpy as np
 import yaml
 from rich.console import Console
 
@@ -26,10 +25,7 @@ from kerash5._backends import (
 )
 from kerash5._errors import (
     DamagedFileError,
-    FileError,
-    FileMissingError,
     OptionError,
-    RunError,
     escape_controls,
 )
 from kerash5._options import (
@@ -37,9 +33,9 @@ from kerash5._options import (
     DataOptions,
     ModelOptions,
     TrainerOptions,
-    check_aliases,
 )
 from kerash5._run import Metrics, Run, describe_metrics
+from kerash5._run_data import read_data_options
 from kerash5.assets import digits_test, digits_train
 from kerash5.benchmark import bench, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
@@ -47,7 +43,6 @@ from kerash5.feeds._served import served_by
 from kerash5.h5 import Column, describe, verify
 from kerash5.h5._look import look_at
 from kerash5.h5.storage._file import find_files
-from kerash5.report import draw_curves, draw_predictions
 
 if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
@@ -55,7 +50,6 @@ if TYPE_CHECKING:
     from kerash5.train._build import Model
 
 _GRID: Final = 50  # test images in the demo's picture
-_MISTAKES: Final = 20  # of them, at most
 # Packages that decode chunks or belong to a backend: a bug may be theirs, but env.json lacks them.
 _ALSO_REPORTED: Final = ("jaxlib", "imagecodecs", "hdf5plugin")
 _REPORT_ORDER: Final = (
@@ -287,58 +281,12 @@ def _test_line(metrics: Metrics) -> str:
 
 
 def _draw(run: Run, test: H5Dataset, network: Model) -> None:
-    from kerash5.train import Trainer
+    """Draw curves, confusion matrix and predictions to the folder of a run."""
+    from kerash5.train._answers import find_answers
 
-    labels = served_by(test).read_column("y")
-    probabilities = Trainer().predict(network, test)
-    is_wrong = probabilities.argmax(axis=1) != labels
-    # Some wrong predictions first, because they tell most; then right ones.
-    mistakes = np.flatnonzero(is_wrong)[:_MISTAKES]
-    shown = np.concatenate([mistakes, np.flatnonzero(~is_wrong)])[:_GRID]
-    images = test.source.read(shown)["x"]
-    title = (
-        f"{is_wrong.sum()} of {len(labels)} test digits are wrong; the picture shows "
-        f"{len(mistakes)} of them, then right ones"
-    )
-    folder = Path(run.run_dir)
-    print(title)
-    print(f"curves: {draw_curves(run, folder / 'curves.png')}")
-    grid = draw_predictions(
-        images, labels[shown], probabilities[shown], folder / "predictions.png", title=title
-    )
-    print(f"predictions: {grid}")
-
-
-def read_data_options(folder: Path, test: str | None, *, flag: str = "--test") -> DataOptions:
-    """Return the data of a run, with another test file if one is given by `flag`."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise FileMissingError(f"no {str(path)!r}; name the run_dir of a Trainer")
-    try:
-        text = path.read_text(encoding="utf-8")
-        check_aliases(text, repr(str(path)))
-        values = dict(yaml.safe_load(text)["data"])
-    except OptionError:
-        raise
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FileError(
-            f"{str(path)!r} is no config.yaml of a run ({error!r}); train it again"
-        ) from error
-    # Neither concerns the test file; both may have been arrays.
-    values = {**values, "validation_split": None, "validation_data": None, "rows": None}
-    if test is not None:
-        values["test"] = test
-    if "train" not in values or any(_is_described(value) for value in values.values()):
-        raise RunError(
-            f"the data of the run at {str(folder)!r} were made in Python and cannot be opened "
-            "again from here; test it there, with Trainer.test"
-        )
-    if values.get("test") is None:
-        raise RunError(f"the run at {str(folder)!r} has no test file; give one with {flag} FILE")
-    known = DataOptions.__dataclass_fields__
-    return DataOptions(**{name: value for name, value in values.items() if name in known})
-
-
-def _is_described(value: object) -> bool:
-    """Return whether config.yaml has only a description of this value."""
-    return isinstance(value, dict) and set(value) == {"described"}
+    answers, folder = find_answers(network, test), Path(run.run_dir)
+    wrong = int((answers.guesses != answers.labels).sum())
+    print(f"{wrong} of {len(answers.labels)} test rows are wrong")
+    print(f"curves: {run.plot(folder / 'curves.png')}")
+    print(f"confusion matrix: {answers.plot_confusion(folder / 'confusion.png')}")
+    print(f"predictions: {answers.plot_predictions(folder / 'predictions.png', _GRID)}")

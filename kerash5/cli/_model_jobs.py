@@ -9,7 +9,8 @@ from pathlib import Path
 from kerash5._backends import use_backend
 from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5._run import Run
-from kerash5.cli._jobs import prepare, read_data_options
+from kerash5._run_data import read_data_options
+from kerash5.cli._jobs import prepare
 from kerash5.h5._write import check_place
 from kerash5.report import BatchSizes, LearningRates
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kerash5._errors import BackendError, FileError, OptionError, ShapeError
 from kerash5._run import MetricValue, Run, to_scalars
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION, WRONG, RIGHT = "#1f5fa8", "#d9822b", "#c0392b", "#444444"
 BEST: Final = "#cfe0d3"
 _COLUMNS: Final = 10
+_MOST_NAMED: Final = 20  # classes of a confusion matrix that are named and counted
+_SHORT_NAME: Final = 3  # characters of a class name that stands upright
+_DARK: Final = 0.55  # the fraction from which a field is so dark that its number is white
 _SHOWN_DPI: Final = 90  # of a figure in a notebook
 
 
@@ -126,13 +131,13 @@ def draw_predictions(
     rows = -(-len(images) // _COLUMNS)
     figure = new_figure(_COLUMNS * 0.85, rows * 1.08 + 0.5)
     above = title or f"{len(images)} images, {wrong} wrong"
-    figure.suptitle(f"{above} (red: predicted and true class)", fontsize=10)
+    figure.suptitle(f"{above} (red: predicted, and what it is)", fontsize=10)
     names = class_names or tuple(str(number) for number in range(probabilities.shape[1]))
     for position, (image, label, guess) in enumerate(zip(images, labels, guesses, strict=True)):
         axes = figure.add_subplot(rows, _COLUMNS, position + 1)
         axes.imshow(image, cmap="gray_r")
         is_right = guess == label
-        text = names[guess] if is_right else f"{names[guess]} ({names[int(label)]})"
+        text = names[guess] if is_right else f"{names[guess]}, is {names[int(label)]}"
         axes.set_title(
             text,
             fontsize=9,
@@ -143,6 +148,50 @@ def draw_predictions(
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color="#dddddd" if is_right else WRONG, linewidth=0.6 if is_right else 2.0)
+    return finish_figure(figure, path)
+
+
+def draw_confusion(
+    confusion: NDArray[np.int64],
+    names: Sequence[str],
+    path: str | os.PathLike[str] | None = None,
+) -> Any:  # noqa: ANN401  see `finish_figure`
+    """Draw how often each class was predicted as each: rows are true classes.
+
+    Colours are fractions of a row; the numbers are rows, and stand there for up to 20 classes.
+
+    Args:
+        confusion: Counts, shape (true class, predicted class).
+        names: Names of the classes, by id.
+        path: The image file; None writes none.
+
+    Returns:
+        The path; without one, the figure.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+    """
+    count = len(names)
+    side = min(12.0, max(3.6, 0.42 * count + 1.6))
+    figure = new_figure(side, side)
+    axes = figure.add_subplot()
+    shares = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right, rows = int(np.trace(confusion)), int(confusion.sum())
+    axes.set(
+        title=f"{right:,} of {rows:,} right ({right / max(1, rows):.1%})",
+        xlabel="predicted class",
+        ylabel="true class",
+    )
+    shown = range(0, count, max(1, -(-count // _MOST_NAMED)))
+    is_long = max(map(len, names), default=0) > _SHORT_NAME
+    axes.set_xticks(shown, [names[each] for each in shown], rotation=90 if is_long else 0)
+    axes.set_yticks(shown, [names[each] for each in shown])
+    if count <= _MOST_NAMED:
+        for (row, column), number in np.ndenumerate(confusion):
+            if number:
+                color = "white" if shares[row, column] > _DARK else "#222222"
+                axes.text(column, row, f"{number}", ha="center", va="center", color=color, size=8)
     return finish_figure(figure, path)
 
 

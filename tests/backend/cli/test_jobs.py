@@ -214,13 +214,13 @@ def test_demo_trains_tests_and_draws_two_pictures(tmp_path: Path, capsys: Consol
     words = ["demo", "--rows", "100", "--max_epochs", "1", "--run_dir", str(run_dir)]
     assert main(words) == 0
     out, err = capsys.readouterr()
-    for name in ("curves.png", "predictions.png"):
+    for name in ("curves.png", "confusion.png", "predictions.png"):
         assert (run_dir / name).read_bytes().startswith(b"\x89PNG")
         assert str(run_dir / name) in out
     run = k5.Run.load(run_dir)
     assert (run.model, run.num_parameters, run.epochs[0].num_rows) == ("convnet", 8_023_946, 90)
     wrong = round((1 - run.test["accuracy"]) * 1000)
-    assert f"{wrong} of 1000 test digits are wrong" in out
+    assert f"{wrong} of 1000 test rows are wrong" in out
     assert keras.backend.backend() in out
     assert "epoch 1/1" in err
     assert "epoch" not in out

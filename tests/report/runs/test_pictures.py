@@ -146,7 +146,7 @@ def test_predictions_are_written_as_a_png_that_grows_by_the_row(tmp_path: Path) 
 def test_wrong_ones_are_red_and_say_what_is_right(tmp_path: Path, figures: list[Any]) -> None:
     draw_predictions(images(3), np.array([0, 1, 2]), answers(0, 2, 2), tmp_path / "a.png")
     (figure,) = figures
-    assert [axes.get_title() for axes in figure.axes] == ["0", "2 (1)", "2"]
+    assert [axes.get_title() for axes in figure.axes] == ["0", "2, is 1", "2"]
     assert [axes.title.get_color() == RED for axes in figure.axes] == [False, True, False]
     frames = [axes.spines["left"].get_linewidth() for axes in figure.axes]
     assert frames[1] > frames[0] == frames[2]
@@ -162,7 +162,7 @@ def test_names_stand_for_ids_and_a_title_for_the_count(tmp_path: Path, figures: 
         class_names=("cat", "dog"),
         title="two pets",
     )
-    assert [axes.get_title() for axes in figures[0].axes] == ["cat", "cat (dog)"]
+    assert [axes.get_title() for axes in figures[0].axes] == ["cat", "cat, is dog"]
     assert figures[0].get_suptitle().startswith("two pets (red:")
 
 
