@@ -141,9 +141,9 @@ def run_test(
     return tested
 
 
-def run_describe(path: str) -> None:
-    """Print a description of a file."""
-    print(describe(path))
+def run_describe(path: str, *, json: bool = False) -> None:
+    """Print a description of a file, as text or as JSON."""
+    print(describe(path, as_json=json))
 
 
 def run_verify(path: str, *, allow_external: bool = False) -> None:

@@ -36,7 +36,7 @@ _USAGES: Final = {
     "predict": "--run RUN_DIR --out FILE [OPTION ...]",
     "lr-find": "TRAIN_FILE [OPTION ...]",
     "batch-size-find": "TRAIN_FILE [OPTION ...]",
-    "describe": "FILE",
+    "describe": "FILE [--json]",
     "verify": "FILE [OPTION ...]",
     "bench": "FILE [OPTION ...]",
     "pack": "mnist FOLDER [OPTION ...]",
@@ -274,6 +274,9 @@ def _batch_size_parser() -> ArgumentParser:
 def _describe_parser() -> ArgumentParser:
     parser = _parser("describe")
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON; docs/files.md has its keys"
+    )
     return parser
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._child import Child, read_options, refusal, say, say_refusal
+from kerash5.h5._inventory import (
+    Entry,
+    describe_value,
+    find_groups,
+    parse_entry,
+    read_entry,
+    read_group,
+)
+from kerash5.h5._inventory_text import count_of, describe_entries, size_of
 from kerash5.h5._trainable import Candidate, suggest_training
-from kerash5.h5.columns._doubts import read_packing
-from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
-from kerash5.h5.storage._filters import codec_advice
 from kerash5.h5.storage._find import list_datasets
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
 
@@ -21,58 +31,71 @@ if TYPE_CHECKING:
     from kerash5.h5.columns._columns import ResolvedColumn
 
 _CHILD: Final = "kerash5.h5._describe:describe_and_report"
+_MAX_DATASETS: Final = 10_000  # that are described
 _MAX_FAILURES: Final = 8  # of HDF5 on one file, each of which costs another child
 
 
-def describe(path: StrPath) -> str:
+def describe(path: StrPath, *, as_json: bool = False) -> str:
     """Describe the data sets of a file, or of the files of a glob pattern.
 
     The first lines say which data sets look like inputs and targets, and the command that trains
-    on them: a suggestion by names, shapes and types. Then every data set has its shape, its type,
-    how it is stored and how it is read. The files are read in a child process, because HDF5 crashes
-    or hangs on some damaged ones; starting it takes 0.25 s, whatever the number of files.
+    on them: a suggestion by names, shapes and types. Then every data set has its shape, its type
+    and how it is stored, and how they are read. Data sets whose names differ in numbers only, such
+    as those of sample_0 to sample_999, share a line. The files are read in a child process, because
+    HDF5 crashes or hangs on some damaged ones; starting it takes 0.25 s, whatever the number of
+    files.
 
     Args:
         path: A file, or a glob pattern.
+        as_json: Return the same facts as JSON, with every data set by itself. docs/files.md lists
+            the keys.
 
     Returns:
-        Some lines of text.
+        Some lines of text, or JSON.
 
     Raises:
         FileError: A file is missing, damaged or not an HDF5 file.
 
     Examples:
         >>> print(describe(digits_train()).splitlines()[3])
-          image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip
+          image: 5000 rows of (28, 28) uint8, chunks (500, 28, 28), gzip, packed 6.6 times
     """
+    found = _read_files(path)
+    if as_json:
+        return json.dumps({"files": found}, indent=2)
+    return "\n".join(line for each in found for line in _describe_file(each))
+
+
+def _read_files(path: StrPath) -> list[dict[str, Any]]:
+    """Return the facts about files, read in child processes."""
     files = find_files(path)
-    texts: list[str] = []
+    found: list[dict[str, Any]] = []
     failures: dict[str, str] = {}  # of the file that is described, by the name of what failed
-    while len(texts) < len(files):
-        file = files[len(texts)]
-        paths = [other.path for other in files[len(texts) :]]
+    while len(found) < len(files):
+        file = files[len(found)]
+        paths = [other.path for other in files[len(found) :]]
         child = Child(_CHILD, {"paths": paths, "failures": failures})
         begun = ""
         for line in child.lines():
             if "refused" in line:
                 raise refusal(line)
             begun = line.get("begin", begun)
-            if "text" in line:
-                texts.append(line["text"])
+            if "facts" in line:
+                found.append(line["facts"])
                 begun, failures = "", {}
-        if len(texts) < len(files):
+        if len(found) < len(files):
             if not begun or len(failures) == _MAX_FAILURES:
                 raise child.error(file.path)
             failures[begun] = child.why_dead()
-    return "\n".join(texts)
+    return found
 
 
 def describe_and_report() -> None:
-    """In the child: describe the files that stdin names, and say so on stdout."""
+    """In the child: read the facts about the files that stdin names, and say them on stdout."""
     options = read_options()
     for number, path in enumerate(options["paths"]):
         try:
-            say(text=_describe_file(find_file(path), options["failures"] if number == 0 else {}))
+            say(facts=_read_file(find_file(path), options["failures"] if number == 0 else {}))
         except KerasH5Error as error:
             say_refusal(error)
             return
@@ -108,63 +131,86 @@ def _describe_column(name: str, column: ResolvedColumn) -> Iterator[str]:
         yield f"    {len(column.class_names)} classes: {names}"
 
 
-def _describe_file(file: H5File, failures: Mapping[str, str]) -> str:
+def _read_file(file: H5File, failures: Mapping[str, str]) -> dict[str, Any]:
+    """Return the facts about a file: the values of `describe --json`."""
     say(begin="")
     with file.open() as handle:
-        names = list_datasets(handle)
-    file_name = os.path.basename(file.path)
-    head = f"{file_name}: {len(names)} data sets, {file.identity.num_bytes / 1e6:.1f} MB"
-    lines: list[str] = []
+        names = list_datasets(handle, limit=_MAX_DATASETS)
+    entries, candidates = _read_entries(file, names, failures)
+    suggestion = suggest_training(file.path, candidates)
+    return {
+        "path": file.path,
+        "num_bytes": file.identity.num_bytes,
+        "can_be_trained_on": None if suggestion is None else asdict(suggestion),
+        "data_sets": [asdict(entry) for entry in entries],
+        "attributes": dict(_read_attributes(file, failures)),
+    }
+
+
+def _read_entries(
+    file: H5File, names: list[str], failures: Mapping[str, str]
+) -> tuple[list[Entry], list[Candidate]]:
+    """Return the facts about the data sets, and what a model could be trained on."""
+    entries: list[Entry] = []
     candidates: list[Candidate] = []
+    groups = find_groups(names)
+    members: set[str] = set()  # of groups that are columns, and so are no columns themselves
     for name in names:
+        folder = name.rpartition("/")[0]
+        if folder in groups and name not in members:
+            say(begin=f"{folder}/")
+            kind = groups.pop(folder)
+            group = None if f"{folder}/" in failures else read_group(file, folder, kind)
+            if group is not None:
+                _add(*group, entries, candidates)
+                members.update(f"{folder}/{member}" for member in group[0].members)
         say(begin=name)
-        failure = failures.get(name)
-        lines += [f"  {name}: {failure}"] if failure else _describe_dataset(file, name, candidates)
-    lines = [head, *suggest_training(file_name, candidates), *lines]
-    lines += _describe_attributes(file, failures)
+        if failure := failures.get(name):
+            entries.append(Entry(name, "not readable", reason=failure))
+        else:
+            _add(*read_entry(file, name), entries, [] if name in members else candidates)
+    return entries, candidates
+
+
+def _add(
+    entry: Entry, dtype: np.dtype | None, entries: list[Entry], candidates: list[Candidate]
+) -> None:
+    entries.append(entry)
+    if dtype is not None and entry.num_rows is not None and entry.row_shape is not None:
+        named = entry.class_names is not None
+        candidates.append(Candidate(entry.path, entry.num_rows, entry.row_shape, dtype, named))
+
+
+def _describe_file(facts: Mapping[str, Any]) -> list[str]:
+    """Return the lines about a file, of the facts that the child has sent."""
+    entries = [parse_entry(each) for each in facts["data_sets"]]
+    inside = {f"{each.path}/{member}" for each in entries for member in each.members}
+    name = os.path.basename(facts["path"])
+    first = "the first " if len(entries) >= _MAX_DATASETS else ""
+    count = count_of(sum(not each.members for each in entries), "data set")
+    lines = [f"{name}: {first}{count}, {size_of(facts['num_bytes'])}"]
+    if suggestion := facts["can_be_trained_on"]:
+        lines += [f"  can be trained on: {suggestion['text']}", f"    {suggestion['command']}"]
+    lines += describe_entries([each for each in entries if each.path not in inside])
+    lines += [f"  @{key}: {value}" for key, value in facts["attributes"].items()]
     # Each line is one of ours: what a file calls its data sets must not look like another.
-    return "\n".join(map(escape_controls, lines))
+    return list(map(escape_controls, lines))
 
 
-def _describe_dataset(file: H5File, name: str, candidates: list[Candidate]) -> list[str]:
-    """Return lines about a data set, and add it to what a model could be trained on."""
-    try:
-        layout, reader = open_part(name, file)
-        packing = read_packing(file, name, allow_external=False)
-    except KerasH5Error as error:
-        return [f"  {name}: {error}"]
-    candidates.append(Candidate(name, layout.num_rows, layout.row_shape, layout.dtype))
-    ratio = layout.num_rows * layout.row_bytes / max(1, layout.num_stored_bytes)
-    packed = f", packed {ratio:.1f} times" if layout.filters and layout.num_stored_bytes else ""
-    shape = f"{layout.row_shape} " if layout.row_shape else ""  # one number a row has none
-    return [
-        f"  {name}: {layout.num_rows} rows of {shape}{layout.dtype}, {layout.describe()}{packed}",
-        f"    read {reader.describe()}",
-        *([f"    as stored; its attributes say {packing}"] if packing else []),
-        *([f"    {advice}"] if (advice := codec_advice(layout.filters)) else []),
-    ]
-
-
-def _describe_attributes(file: H5File, failures: Mapping[str, str]) -> Iterator[str]:
+def _read_attributes(file: H5File, failures: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the attributes of the file and their values as text."""
     say(begin="@")
     with file.open() as handle:
         try:
             names = [] if "@" in failures else list(handle.attrs)
         except (*HDF5_ERRORS, KeyError) as error:
-            yield f"  attributes cannot be listed ({words_of(error)})"
+            yield "", f"attributes cannot be listed ({words_of(error)})"
             return
         if "@" in failures:
-            yield f"  attributes cannot be listed ({failures['@']})"
+            yield "", f"attributes cannot be listed ({failures['@']})"
         for name in names:
             say(begin=f"@{name}")
             try:
-                failure = failures.get(f"@{name}")
-                value = failure or _shorten(str(handle.attrs[name]))
-                yield f"  @{name}: {value}"
+                yield name, failures.get(f"@{name}") or describe_value(handle.attrs[name])
             except (KeyError, TypeError, *HDF5_ERRORS) as error:
-                yield f"  @{name}: cannot be read ({words_of(error)})"
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 100 else line[:97] + "..."
+                yield name, f"cannot be read ({words_of(error)})"

@@ -19,8 +19,12 @@ _TARGET: Final = re.compile(r"(^|[_/.-])(y|labels?|targets?|class(es)?)([_/.-]|$
 _INPUT: Final = re.compile(
     r"(^|[_/.-])(x|images?|img|data|features?|inputs?|signals?)([_/.-]|$)", re.IGNORECASE
 )
+# The bookkeeping of PyTables and others; the weights of a Keras model.
+_HIDDEN: Final = re.compile(r"(^|/)_")
+_WEIGHTS: Final = re.compile(r"^model_weights/|(^|/)(kernel|bias|gamma|beta):0$|/vars/\d+$")
 _TRAIN: Final = re.compile(r"(?<![a-z])(train)(ing)?(?![a-z])", re.IGNORECASE)
 _OTHER_SPLITS: Final = ("test", "val", "valid", "validation")
+_MIN_PARTS: Final = 3  # groups; two may be anything
 _MIN_IMAGE: Final = 7  # pixels along each axis that the zoo's ConvNet takes
 
 
@@ -33,12 +37,14 @@ class Candidate:
         num_rows: Length of axis 0.
         row_shape: Shape of one row.
         dtype: Type of its values.
+        has_categories: Its values are class ids that have names in the file.
     """
 
     name: str
     num_rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype
+    has_categories: bool = False
 
     @property
     def row_bytes(self) -> int:
@@ -57,27 +63,57 @@ class Candidate:
         return f"{self.name}, rows of {shape}{kind}"
 
 
-def suggest_training(file: str, candidates: Iterable[Candidate]) -> list[str]:
-    """Return lines that say what a file can be trained on, and how; none if nothing is found.
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a file can be trained on. Its fields are keys of `describe --json`.
 
     Args:
-        file: Name of the file, for the command.
+        x: Path of the input.
+        y: Path of the target; None if no data set is named like one.
+        num_rows: Rows of both.
+        splits: Other roles that the file has rows for, such as "test".
+        command: The `kerash5 fit` command; it has NAME where a target must be named, and
+            MODULE:FUNCTION where a model must be.
+        text: All that as a sentence.
+    """
+
+    x: str
+    y: str | None
+    num_rows: int
+    splits: tuple[str, ...]
+    command: str
+    text: str
+
+
+def suggest_training(file: str, candidates: Iterable[Candidate]) -> Suggestion | None:
+    """Return what a file can be trained on, and how; None if nothing is found.
+
+    Args:
+        file: Path of the file, for the command.
         candidates: Its data sets.
     """
-    found = [each for each in candidates if each.num_rows > 1]
+    found = [each for each in candidates if each.num_rows > 1 and not _HIDDEN.search(each.name)]
+    if any(_WEIGHTS.search(each.name) for each in found):
+        return None
     targets = [each for each in found if _TARGET.search(each.name) and _can_be_target(each)]
     targets.sort(key=lambda each: (_is_other_split(each.name), each.name))
+    # Nothing is named like a target, but categories are labels whatever their name.
+    targets = targets or [each for each in found if each.has_categories]
     for y in targets:
         x = _find_input(found, y)
-        if x is not None:
+        if x is not None and (x.row_shape or not y.has_categories):
             return _write(file, x, y, found)
     x = None if targets else _find_input(found, None)
-    if x is None:
-        return []
-    return [
-        f"  can be trained on: x = {x.describe()}; no data set is named like a target",
-        f"    kerash5 fit {shlex.quote(file)} --data.x {shlex.quote(x.name)} --data.y NAME",
-    ]
+    if x is None or not (x.row_shape or _INPUT.search(x.name)):
+        return None
+    return Suggestion(
+        x.name,
+        None,
+        x.num_rows,
+        (),
+        f"kerash5 fit {shlex.quote(file)} --data.x {shlex.quote(x.name)} --data.y NAME",
+        f"x = {x.describe()}; no data set is named like a target",
+    )
 
 
 def _can_be_target(each: Candidate) -> bool:
@@ -101,40 +137,67 @@ def _find_input(found: Sequence[Candidate], y: Candidate | None) -> Candidate | 
         and (y is None or _is_other_split(each.name) == _is_other_split(y.name))
     ]
     named = [each for each in alike if _INPUT.search(each.name)]
-    return max(named or alike, key=lambda each: each.row_bytes, default=None)
+    # AnnData's input is X, beside which raw/X is larger.
+    return max(named or alike, key=lambda each: (each.name == "X", each.row_bytes), default=None)
 
 
-def _write(file: str, x: Candidate, y: Candidate, found: Sequence[Candidate]) -> list[str]:
-    x_name, y_name = x.name, y.name
-    others = _name_splits(x_name, y_name, found)
-    if others is not None:
-        x_name, y_name, words = others
-    else:
-        words = ""
-    model = _choose_model(x, y)
+def _write(file: str, x: Candidate, y: Candidate, found: Sequence[Candidate]) -> Suggestion:
+    x_name, y_name, words = x.name, y.name, ""
+    splits: tuple[str, ...] = ()
+    if (named := _name_splits(x.name, y.name, found)) is not None:
+        x_name, y_name, splits = named
+        words = f"; and {', '.join(splits)} rows"
+    elif (parts := _name_parts(x, y, found)) is not None:
+        x_name, y_name, num_parts = parts
+        words = f" in each of {num_parts} groups"
     command = f"kerash5 fit {shlex.quote(file)} --data.x {shlex.quote(x_name)}"
-    command += f" --data.y {shlex.quote(y_name)} {model}".rstrip()
-    return [
-        f"  can be trained on: x = {x.describe()}; y = {y.describe()}; {x.num_rows} rows{words}",
-        f"    {command}",
-    ]
+    command += f" --data.y {shlex.quote(y_name)} {_choose_model(x, y)}"
+    text = f"x = {x.describe()}; y = {y.describe()}; {x.num_rows} rows{words}"
+    return Suggestion(x_name, y_name, x.num_rows, splits, command, text)
 
 
-def _name_splits(x: str, y: str, found: Sequence[Candidate]) -> tuple[str, str, str] | None:
+def _name_parts(
+    x: Candidate, y: Candidate, found: Sequence[Candidate]
+) -> tuple[str, str, int] | None:
+    """Return names with {part} in place of a number, where several groups have such data sets."""
+    by_name = {each.name: each for each in found}
+    for number in re.finditer(r"\d+(?=[^/]*/)", x.name):
+        before = x.name[: number.start()]
+        if not y.name.startswith(x.name[: number.end()]):
+            continue
+        x_name, y_name = (f"{before}{{part}}{each.name[number.end() :]}" for each in (x, y))
+        shape = re.escape(x_name).replace(r"\{part\}", r"(\d+)")
+        parts = [match[1] for name in by_name if (match := re.fullmatch(shape, name))]
+        pairs = [
+            tuple(by_name.get(name.replace("{part}", part)) for name in (x_name, y_name))
+            for part in parts
+        ]
+        if len(parts) >= _MIN_PARTS and all(
+            one is not None and (one.row_shape, one.dtype) == (first.row_shape, first.dtype)
+            for pair in pairs
+            for one, first in zip(pair, (x, y), strict=True)
+        ):
+            return x_name, y_name, len(parts)
+    return None
+
+
+def _name_splits(
+    x: str, y: str, found: Sequence[Candidate]
+) -> tuple[str, str, tuple[str, ...]] | None:
     """Return names with {split} in place of "train", where the file has other splits as well."""
     if not _TRAIN.search(x) or not _TRAIN.search(y):
         return None
     names = {each.name for each in found}
     patterns = tuple(_TRAIN.sub("{split}", name, count=1) for name in (x, y))
-    here = [
+    here = tuple(
         word
         for word in _OTHER_SPLITS
         if all(pattern.replace("{split}", word) in names for pattern in patterns)
-    ]
+    )
     is_plain = all(pattern.replace("{split}", "train") in names for pattern in patterns)
     if not here or not is_plain:
         return None
-    return patterns[0], patterns[1], f"; and {', '.join(here)} rows"
+    return patterns[0], patterns[1], here
 
 
 def _choose_model(x: Candidate, y: Candidate) -> str:

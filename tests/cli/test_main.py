@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -206,7 +208,7 @@ def test_debug_shows_the_traceback_before_the_line(words: list[str], capsys: Con
 def test_an_error_that_is_not_ours_says_its_type_and_stays_one_line(
     capsys: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: str) -> None:
+    def fail(path: str, **_: object) -> None:
         raise ZeroDivisionError(f"{path}\n  on two lines")
 
     monkeypatch.setattr(_jobs, "run_describe", fail)
@@ -216,7 +218,7 @@ def test_an_error_that_is_not_ours_says_its_type_and_stays_one_line(
 
 
 def test_an_error_of_ours_is_its_sentence(capsys: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str) -> None:
+    def fail(path: str, **_: object) -> None:
         raise DownloadError(f"no network; bring {path}")
 
     monkeypatch.setattr(_jobs, "run_describe", fail)
@@ -283,6 +285,16 @@ def test_describe_prints_what_is_in_the_file(file: str, capsys: Console) -> None
     assert out.startswith("train.h5: 2 data sets")
     assert "image: 6 rows of (8, 8) uint8" in out
     assert err == ""
+
+
+def test_describe_prints_json_with_all_that_the_text_says(file: str, capsys: Console) -> None:
+    assert main(["describe", file, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["files"]
+    assert found["path"] == file
+    suggested = found["can_be_trained_on"]
+    assert (suggested["x"], suggested["y"], suggested["num_rows"]) == ("image", "label", 6)
+    assert shlex.split(suggested["command"])[:3] == ["kerash5", "fit", file]
+    assert [each["path"] for each in found["data_sets"]] == ["image", "label"]
 
 
 def test_env_prints_yaml_with_the_backends_and_versions(pretend: Pretend, capsys: Console) -> None:
@@ -465,7 +477,7 @@ WAITING: Final = """
 import sys, time
 from kerash5.cli import _main, _jobs
 
-def wait(path):
+def wait(path, json):
     print("waiting", flush=True)
     time.sleep(60)
 
@@ -501,7 +513,7 @@ def test_a_signal_ends_the_job_with_its_code_and_one_line(
 def test_the_code_after_ctrl_c_is_returned(
     monkeypatch: pytest.MonkeyPatch, capsys: Console
 ) -> None:
-    def stop(path: str) -> None:
+    def stop(path: str, **_: object) -> None:
         raise KeyboardInterrupt(path)
 
     monkeypatch.setattr(_jobs, "run_describe", stop)

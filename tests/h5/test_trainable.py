@@ -60,6 +60,11 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "y = target, rows of float64",
         "--data.x x --data.y target --model MODULE:FUNCTION --loss mse",
     ),
+    "groups that are parts": (
+        {f"fold{n}/{name}": np.zeros((4, 2), "f4") for n in range(3) for name in ("x", "y")},
+        "x = fold0/x, rows of (2,) float32; y = fold0/y, rows of (2,) float32; 4 rows in each of 3",
+        "--data.x 'fold{part}/x' --data.y 'fold{part}/y' --model MODULE:FUNCTION --loss mse",
+    ),
     "no target": (
         {"signal": np.zeros((5, 3)), "time": np.zeros(5)},
         "x = signal, rows of (3,) float64; no data set is named like a target",
@@ -78,13 +83,23 @@ def test_describe_says_first_what_can_be_trained_on(
             file[name] = values
     said, command = lines_of(path)
     assert words in said
-    assert command.strip() == f"kerash5 fit 'a file.h5' {options}"
+    assert command.strip() == f"kerash5 fit '{path}' {options}"
     assert "a file.h5" in describe(path).splitlines()[0]
     parsed = _main._parse("fit", shlex.split(command)[2:])
-    assert parsed["data"]["train"] == "a file.h5"
+    assert parsed["data"]["train"] == str(path)
 
 
-@pytest.mark.parametrize("columns", [{}, {"scalar": 3}, {"one": np.zeros((1, 4))}], ids=str)
+NOTHING: list[dict[str, Any]] = [
+    {},
+    {"scalar": 3},
+    {"one": np.zeros((1, 4))},
+    {"time": np.zeros(4)},  # one number a row, and no word about what it is
+    {"model_weights/d/kernel:0": np.zeros((4, 4))},
+    {"_index/x": np.zeros((4, 4))},
+]
+
+
+@pytest.mark.parametrize("columns", NOTHING, ids=str)
 def test_nothing_is_suggested_where_nothing_is_found(
     columns: dict[str, Any], tmp_path: Path
 ) -> None:
