@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from kerash5.order._plan import Plan
     from kerash5.order._split import Split, k_folds, split_rows
+    from kerash5.repacking import Repacked, repack
     from kerash5.report import BatchSizes, LearningRates
     from kerash5.train import H5DataModule, Trainer, load_model
 
@@ -99,6 +100,7 @@ _PLACES = {
     ),
     "kerash5.order._plan": ("Plan",),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
+    "kerash5.repacking": ("Repacked", "repack"),
     "kerash5.report": ("BatchSizes", "LearningRates"),
     "kerash5.train": ("H5DataModule", "Trainer", "load_model"),
 }
@@ -125,6 +127,7 @@ __all__ = [
     "NotHDF5Error",
     "OptionError",
     "Plan",
+    "Repacked",
     "RowError",
     "Run",
     "RunError",
@@ -146,6 +149,7 @@ __all__ = [
     "load_model",
     "open_writer",
     "patches_from_volumes",
+    "repack",
     "rows_from_files",
     "rows_from_groups",
     "split_rows",

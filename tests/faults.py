@@ -182,6 +182,22 @@ def write_old(folder: Path) -> None:
     Run("older", "jax", 7, "elsewhere").save(folder)
 
 
+def write_source(folder: Path) -> None:
+    """Write the files that are there before, and one to be written again."""
+    from kerash5.h5 import write
+
+    write_old(folder)
+    write(folder / "source.h5", x=_ROWS, y=["a", "bc"] * 500, z=_ROWS[::-1])
+
+
+def repack_rows(folder: Path) -> None:
+    from kerash5.repacking import _repack, _rows, repack
+
+    _rows._BLOCK_BYTES, _repack._COMMIT_SECONDS = 10_000, 0.0  # type: ignore[misc]
+    _repack._COMMIT_SHARE = 1e9  # type: ignore[misc]
+    repack(folder / "source.h5", folder / "a.h5", overwrite=True, shuffle=True)
+
+
 def nothing(_folder: Path) -> None:
     """Begin with an empty folder."""
 
@@ -194,6 +210,7 @@ WRITERS: Final[dict[str, tuple[Step, Step]]] = {
     "new file": (nothing, lambda folder: write_columns(folder, overwrite=False)),
     "rows": (write_old, write_rows),
     "new rows": (nothing, lambda folder: write_rows(folder, overwrite=False)),
+    "repack": (write_source, repack_rows),
     "run": (write_old, write_run),
 }
 

@@ -41,6 +41,7 @@ ORDER: Final = (
     "h5",
     "h5.layouts",
     "order",
+    "repacking",
     "_options",
     "_run_data",
     "batches.cache",

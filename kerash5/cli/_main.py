@@ -26,7 +26,14 @@ from kerash5._errors import KerasH5Error, escape_controls
 from kerash5._version import __version__
 from kerash5.cli._parsers import COMMANDS, TRAINING, make_parser, spell_out
 
-_WHAT_NOW = "what the run has written so far is in its folder, and --resume auto goes on there"
+_OF_RUNS: Final = (
+    "what the run has written so far is in its folder, and --resume auto goes on there"
+)
+# What is left when a command was stopped; of all others, nothing is half-written.
+_WHAT_NOW: Final = {
+    **dict.fromkeys((*TRAINING, "demo"), _OF_RUNS),
+    "repack": "the same command goes on from there",
+}
 _NESTED: Final = (
     *("--model.options.", "--model.optimizer-options.", "--model.lr-schedule-options."),
     "--print_config",
@@ -60,14 +67,14 @@ def _run_to_exit_code(words: list[str], *, debug: bool) -> int:
         _run(words)
         sys.stdout.flush()  # here, to tell a closed pipe from a failure
     except SystemExit as stopped:
-        return _exit_code(stopped)
+        return _exit_code(stopped, words[0])
     except BrokenPipeError:  # such as `| head`, which closes the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGPIPE
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
-        _complain(f"stopped by Ctrl-C; {_WHAT_NOW}")
+        _complain(f"stopped by Ctrl-C; {_what_now(words[0])}")
         return _CTRL_C
     except Exception as error:  # noqa: BLE001  any failure becomes one line and an exit code
         if debug:
@@ -165,7 +172,7 @@ def _check_config(name: str) -> None:
 
 def _call(command: str, values: dict[str, Any]) -> None:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
-    from kerash5.cli import _jobs, _model_jobs
+    from kerash5.cli import _file_jobs, _jobs, _model_jobs
 
     values.pop("config", None)
     if command in ("fit", "lr-find", "batch-size-find"):
@@ -186,6 +193,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "test": _jobs.run_test,
         "predict": _model_jobs.run_predict,
         "describe": _jobs.run_describe,
+        "repack": _file_jobs.run_repack,
         "verify": _jobs.run_verify,
         "bench": _jobs.run_bench,
         "pack": _jobs.run_pack,
@@ -227,9 +235,13 @@ def _complain(text: str) -> None:
     print(f"kerash5: {text}", file=sys.stderr)
 
 
-def _exit_code(stopped: SystemExit) -> int:
+def _what_now(command: str) -> str:
+    return _WHAT_NOW.get(command, "no half-written file is left")
+
+
+def _exit_code(stopped: SystemExit, command: str) -> int:
     if stopped.code == _SIGTERM:
-        _complain(f"stopped by SIGTERM; {_WHAT_NOW}")
+        _complain(f"stopped by SIGTERM; {_what_now(command)}")
     return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
 
 

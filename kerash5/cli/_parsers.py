@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "verify": "read all of an HDF5 file in a child process, and print what is damaged",
     "compare": "measure which backend trains fastest, in fresh processes",
     "bench": "measure how fast an HDF5 file is read, compared with h5py and memory",
+    "repack": "write an HDF5 file again, so that its rows are fast to read",
     "pack": "write a data set of keras.datasets as HDF5 files",
     "env": "print the installed packages and the machine",
 }
@@ -39,6 +40,7 @@ _USAGES: Final = {
     "describe": "FILE [--json]",
     "verify": "FILE [OPTION ...]",
     "bench": "FILE [OPTION ...]",
+    "repack": "FILE OUT [OPTION ...]",
     "pack": "mnist FOLDER [OPTION ...]",
 }
 _RESUME_HELP = (
@@ -118,6 +120,7 @@ def make_parser(command: str) -> ArgumentParser:
         "verify": _verify_parser,
         "compare": _compare_parser,
         "bench": _bench_parser,
+        "repack": _repack_parser,
         "pack": _pack_parser,
         "env": lambda: _parser("env"),
     }
@@ -319,6 +322,30 @@ def _bench_parser() -> ArgumentParser:
         "--rewrite", action="store_true", help="also measure a rewritten copy of the file"
     )
     parser.add_argument("--json", type=str | None, default=None, help="a file for all measurements")
+    return parser
+
+
+def _repack_parser() -> ArgumentParser:
+    parser = _parser("repack")
+    parser.add_argument("path", type=str, help="the file")
+    parser.add_argument("out", type=str, help="the file to write")
+    parser.add_argument(
+        "--shuffle", action="store_true", help="write the rows in one random order of all columns"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of that order")
+    parser.add_argument(
+        "--chunks", type=int | Literal["auto"], default="auto", help="number of rows in a chunk"
+    )
+    parser.add_argument(
+        "--compression",
+        type=Literal["gzip", "lzf", "none", "zstd", "lz4", "blosc", "bitshuffle"],
+        default="gzip",
+        help="none: contiguous rows, the fastest to read; zstd and the next need hdf5plugin",
+    )
+    parser.add_argument(
+        "--paged", action="store_true", help="gather HDF5's metadata in pages, for object stores"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser
 
 

@@ -8,11 +8,14 @@ from kerash5.files._new_file import (
     sync_folder,
     unwritable,
 )
+from kerash5.files._resumable import ResumableFile, open_resumable
 
 __all__ = [
     "HDF5Draft",
+    "ResumableFile",
     "create_file",
     "create_hdf5",
+    "open_resumable",
     "replace_text",
     "replacing",
     "sync_folder",

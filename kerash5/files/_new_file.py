@@ -316,6 +316,19 @@ def _open_named(target: str, mode: int) -> tuple[str, int]:
         os.close(descriptor)
 
 
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file until it is closed; return whether no other process has it locked."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        return True
+    return True
+
+
 def _lock(descriptor: int) -> None:
     """Lock a draft while it is open, to show that its writer runs."""
     if fcntl is not None:

@@ -32,7 +32,7 @@ from kerash5.h5 import _child, write
 Pretend = Callable[..., None]
 COMMANDS: Final = (
     *("demo", "fit", "test", "predict", "lr-find", "batch-size-find", "describe", "verify"),
-    *("compare", "bench", "pack", "env"),
+    *("compare", "bench", "repack", "pack", "env"),
 )
 Console = pytest.CaptureFixture[str]
 

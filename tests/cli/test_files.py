@@ -1,0 +1,71 @@
+"""The commands that write and show HDF5 files, without Keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from kerash5.cli import _file_jobs
+from kerash5.cli._main import main
+from kerash5.h5 import write
+
+Console = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "train.h5"
+    write(path, image=np.zeros((6, 8, 8), np.uint8), label=np.arange(6) % 2)
+    return str(path)
+
+
+def only_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+# repack
+
+
+def test_repack_writes_the_file_and_says_what_it_did(
+    file: str, tmp_path: Path, capsys: Console
+) -> None:
+    out = str(tmp_path / "out.h5")
+    words = ["--shuffle", "--seed", "3", "--chunks", "2", "--compression", "lzf", "--paged"]
+    assert main(["repack", file, out, *words]) == 0
+    printed, err = capsys.readouterr()
+    assert only_line(printed).startswith(f"{out}: 2 data sets, 2 of them shuffled, ")
+    assert err == ""
+    with h5py.File(out) as made:
+        assert (made["label"].chunks, made["label"].compression) == ((2,), "lzf")
+        assert (made["label"][()] == made["row_order"][()] % 2).all()
+
+
+def test_repack_says_in_one_line_what_is_wrong(file: str, tmp_path: Path, capsys: Console) -> None:
+    out = str(tmp_path / "out.h5")
+    for words, said in (
+        ([file, file], "is the file to be repacked"),
+        ([str(tmp_path / "no.h5"), out], "no.h5"),
+        ([file, str(tmp_path / "no" / "out.h5")], "there is no folder"),
+        ([file, out, "--chunks", "0"], "chunks=0"),
+    ):
+        assert main(["repack", *words]) == 1
+        assert said in only_line(capsys.readouterr().err)
+    assert main(["repack", file, out, "--compression", "best"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["train.h5"]
+
+
+def test_repack_that_is_stopped_says_that_it_goes_on(
+    file: str, tmp_path: Path, capsys: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_file_jobs, "repack", stop)
+        assert main(["repack", file, str(tmp_path / "out.h5")]) == 130
+    assert "the same command goes on from there" in only_line(capsys.readouterr().err)
