@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from kerash5.order._plan import Plan
     from kerash5.order._split import Split, k_folds, split_rows
+    from kerash5.packing import Packed, pack
     from kerash5.repacking import Repacked, repack
     from kerash5.report import BatchSizes, LearningRates
     from kerash5.train import H5DataModule, Trainer, load_model
@@ -100,6 +101,7 @@ _PLACES = {
     ),
     "kerash5.order._plan": ("Plan",),
     "kerash5.order._split": ("Split", "k_folds", "split_rows"),
+    "kerash5.packing": ("Packed", "pack"),
     "kerash5.repacking": ("Repacked", "repack"),
     "kerash5.report": ("BatchSizes", "LearningRates"),
     "kerash5.train": ("H5DataModule", "Trainer", "load_model"),
@@ -126,6 +128,7 @@ __all__ = [
     "LearningRates",
     "NotHDF5Error",
     "OptionError",
+    "Packed",
     "Plan",
     "Repacked",
     "RowError",
@@ -148,6 +151,7 @@ __all__ = [
     "k_folds",
     "load_model",
     "open_writer",
+    "pack",
     "patches_from_volumes",
     "repack",
     "rows_from_files",

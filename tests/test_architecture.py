@@ -41,6 +41,7 @@ ORDER: Final = (
     "h5",
     "h5.layouts",
     "order",
+    "packing",
     "repacking",
     "_options",
     "_run_data",

@@ -7,8 +7,11 @@ A job prints its result to stdout; progress goes to stderr.
 
 from __future__ import annotations
 
+import glob
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,10 +24,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kerash5._errors import escape_controls
-from kerash5.h5 import Column
+from kerash5._backends import use_backend
+from kerash5._errors import FileMissingError, OptionError, escape_controls
+from kerash5.h5 import Column, describe
+from kerash5.h5._inventory_text import size_of
 from kerash5.h5._look import look_at
 from kerash5.h5.storage._file import find_files
+from kerash5.packing import pack
 from kerash5.repacking import repack
 
 
@@ -46,13 +52,62 @@ def run_repack(path: str, out: str, **options: Any) -> None:  # noqa: ANN401
         print(escape_controls(note))
     shuffled = f", {len(done.shuffled)} of them shuffled" if done.shuffled else ""
     print(
-        f"{out}: {done.num_datasets} data sets{shuffled}, {done.num_bytes / 1e6:,.1f} MB (from "
-        f"{done.source_bytes / 1e6:,.1f} MB); every row was compared with {path}"
+        f"{out}: {done.num_datasets} data sets{shuffled}, {size_of(done.num_bytes)} (from "
+        f"{size_of(done.source_bytes)}); every row was compared with {path}"
     )
 
 
+def run_pack(
+    path: str,
+    out: str,
+    *,
+    overwrite: bool = False,
+    backend: str | None = None,
+    **options: Any,  # noqa: ANN401  as in `pack`
+) -> None:
+    """Write images, arrays or a table as an HDF5 file, and print what to do with it.
+
+    Args:
+        path: What is packed; "mnist" is the data set of `keras.datasets`.
+        out: The file to write.
+        overwrite: Replace existing files.
+        backend: The backend to import Keras with, for MNIST.
+        **options: As in `pack`.
+    """
+    if path == "mnist" and not Path(path).exists():
+        given = [name for name, value in options.items() if value]
+        if given:
+            raise OptionError(
+                f"--{given[0].replace('_', '-')} does not go with mnist; leave it out"
+            )
+        _pack_mnist(out, overwrite=overwrite, backend=backend)
+        return
+    if not Path(path).exists():
+        raise FileMissingError(
+            f"there is no folder or file {path!r}; name a folder of images, a .npy, .npz or .csv "
+            "file; of the data sets of Keras there is 'mnist'"
+        )
+    with _progress("packing") as show:
+        step = None if show is None else lambda done: show(done, None)
+        done = pack(path, out, overwrite=overwrite, progress=step, **options)
+    for note in done.notes:
+        print(escape_controls(note))
+    print(escape_controls(f"{out}: {done.summary}, {size_of(done.num_bytes)}"))
+    (found,) = json.loads(describe(glob.escape(out), as_json=True))["files"]
+    if found["can_be_trained_on"] is not None:
+        print(escape_controls(f"train on it: {found['can_be_trained_on']['command']}"))
+
+
+def _pack_mnist(folder: str, *, overwrite: bool, backend: str | None) -> None:
+    use_backend(backend)
+    from kerash5.zoo._pack import pack_mnist
+
+    for path in pack_mnist(Path(folder), overwrite=overwrite):
+        print(path)
+
+
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """Show a bar on a terminal; yield the function that moves it, given the done and all steps."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -202,19 +202,6 @@ def run_environment() -> None:
     print(yaml.safe_dump({name: found[name] for name in order}, sort_keys=False).rstrip())
 
 
-def run_pack(
-    name: str, folder: str, *, overwrite: bool = False, backend: str | None = None
-) -> None:
-    """Write a data set of `keras.datasets` as train.hdf5 and test.hdf5."""
-    if name != "mnist":
-        raise OptionError(f"no data set {name!r} to pack; there is 'mnist'")
-    use_backend(backend)
-    from kerash5.zoo._pack import pack_mnist
-
-    for path in pack_mnist(Path(folder), overwrite=overwrite):
-        print(path)
-
-
 def prepare(
     data: DataOptions, model: ModelOptions, trainer: TrainerOptions, seed: int
 ) -> tuple[H5DataModule, Model]:

@@ -196,7 +196,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "repack": _file_jobs.run_repack,
         "verify": _jobs.run_verify,
         "bench": _jobs.run_bench,
-        "pack": _jobs.run_pack,
+        "pack": _file_jobs.run_pack,
         "env": _jobs.run_environment,
     }
     if command == "compare":

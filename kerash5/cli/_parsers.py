@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "compare": "measure which backend trains fastest, in fresh processes",
     "bench": "measure how fast an HDF5 file is read, compared with h5py and memory",
     "repack": "write an HDF5 file again, so that its rows are fast to read",
-    "pack": "write a data set of keras.datasets as HDF5 files",
+    "pack": "write a folder of images, NumPy's files, a CSV table or MNIST as an HDF5 file",
     "env": "print the installed packages and the machine",
 }
 _USAGES: Final = {
@@ -41,7 +41,7 @@ _USAGES: Final = {
     "verify": "FILE [OPTION ...]",
     "bench": "FILE [OPTION ...]",
     "repack": "FILE OUT [OPTION ...]",
-    "pack": "mnist FOLDER [OPTION ...]",
+    "pack": "FOLDER|FILE OUT [OPTION ...]",
 }
 _RESUME_HELP = (
     "auto continues the unfinished run in --trainer.run_dir, or starts a new run; last and best "
@@ -351,8 +351,32 @@ def _repack_parser() -> ArgumentParser:
 
 def _pack_parser() -> ArgumentParser:
     parser = _parser("pack")
-    parser.add_argument("name", type=str, help="mnist")
-    parser.add_argument("folder", type=str, help="the folder for train.hdf5 and test.hdf5")
+    parser.add_argument(
+        "path",
+        type=str,
+        help="a folder with a folder of images for each class; a .npy or .npz file; a CSV table; "
+        "or mnist, which Keras downloads",
+    )
+    parser.add_argument(
+        "out", type=str, help="the file to write; of mnist the folder for train.hdf5 and test.hdf5"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=None,
+        metavar=("HEIGHT", "WIDTH"),
+        help="resize images to this size; without it they must have one size",
+    )
+    parser.add_argument(
+        "--image", type=str | None, default=None, help="column of a table: paths of images"
+    )
+    parser.add_argument("--label", type=str | None, default=None, help="column of a table: labels")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that cannot be read"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
+    parser.add_argument(
+        "--backend", type=str | None, default=None, help=f"for mnist: {_BACKEND_HELP}"
+    )
     return parser

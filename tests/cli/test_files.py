@@ -69,3 +69,32 @@ def test_repack_that_is_stopped_says_that_it_goes_on(
         patched.setattr(_file_jobs, "repack", stop)
         assert main(["repack", file, str(tmp_path / "out.h5")]) == 130
     assert "the same command goes on from there" in only_line(capsys.readouterr().err)
+
+
+# pack
+
+
+def test_pack_says_what_to_do_with_the_file(tmp_path: Path, capsys: Console) -> None:
+    path, out = tmp_path / "in.npz", tmp_path / "a [1].h5"
+    np.savez(path, x=np.zeros((5, 3)), y=np.arange(5) % 2)
+    assert main(["pack", str(path), str(out)]) == 0
+    printed, err = capsys.readouterr()
+    assert printed.splitlines() == [
+        f"{out}: 2 arrays, {out.stat().st_size / 1e3:.1f} kB",
+        f"train on it: kerash5 fit '{out}' --data.x x --data.y y --model mlp",
+    ]
+    assert err == ""
+
+
+def test_pack_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: Console) -> None:
+    out = str(tmp_path / "out.h5")
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    for words, said in (
+        ([str(tmp_path / "t.csv"), out, "--label", "c"], "has no column 'c'"),
+        ([str(tmp_path), out], "a folder for each class"),
+        (["mnist", out, "--size", "3", "3"], "--size does not go with mnist"),
+    ):
+        assert main(["pack", *words]) == 1
+        assert said in only_line(capsys.readouterr().err)
+    assert main(["pack", str(tmp_path / "t.csv"), out, "--size", "3"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
