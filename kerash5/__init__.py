@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from kerash5.repacking import Repacked, repack
     from kerash5.report import BatchSizes, LearningRates
     from kerash5.train import H5DataModule, Trainer, load_model
+    from kerash5.viewing import view
 
 _PLACES = {
     "kerash5._errors": (
@@ -105,6 +106,7 @@ _PLACES = {
     "kerash5.repacking": ("Repacked", "repack"),
     "kerash5.report": ("BatchSizes", "LearningRates"),
     "kerash5.train": ("H5DataModule", "Trainer", "load_model"),
+    "kerash5.viewing": ("view",),
 }
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -158,6 +160,7 @@ __all__ = [
     "rows_from_groups",
     "split_rows",
     "verify",
+    "view",
     "windows_from_series",
     "write",
     "zoo",

@@ -50,6 +50,7 @@ ORDER: Final = (
     "comparison",
     "report.runs",
     "report",
+    "viewing",
     "benchmark",
     "feeds.labels",
     "feeds.passes",

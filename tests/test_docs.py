@@ -64,7 +64,7 @@ def console_lines(blocks: list[Block]) -> Iterator[str]:
 def split_commands(line: str) -> Iterator[list[str]]:
     """Yield the words after `kerash5` for each call in a shell line, redirections left out."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.wordchars += ","  # "jax,torch" is one word to a shell
+    lexer.wordchars += ",:"  # "jax,torch" and "0:64" are one word each to a shell
     words: list[str] = []
     for token in [*lexer, ";"]:
         if set(token) <= set(";&|()"):

@@ -32,6 +32,7 @@ from kerash5.h5._look import look_at
 from kerash5.h5.storage._file import find_files
 from kerash5.packing import pack
 from kerash5.repacking import repack
+from kerash5.viewing import default_out, view
 
 
 def run_repack(path: str, out: str, **options: Any) -> None:  # noqa: ANN401
@@ -104,6 +105,17 @@ def _pack_mnist(folder: str, *, overwrite: bool, backend: str | None) -> None:
 
     for path in pack_mnist(Path(folder), overwrite=overwrite):
         print(path)
+
+
+def run_view(path: str, *, out: str | None = None, **options: Any) -> None:  # noqa: ANN401
+    """Draw rows of a file, and print where the picture is.
+
+    Args:
+        path: The file.
+        out: The PNG; None for the name of the file with .png in the current folder.
+        **options: As in `view`.
+    """
+    print(view(path, out=out or default_out(path), **options))
 
 
 @contextmanager

@@ -193,6 +193,7 @@ def _call(command: str, values: dict[str, Any]) -> None:
         "test": _jobs.run_test,
         "predict": _model_jobs.run_predict,
         "describe": _jobs.run_describe,
+        "view": _file_jobs.run_view,
         "repack": _file_jobs.run_repack,
         "verify": _jobs.run_verify,
         "bench": _jobs.run_bench,

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "lr-find": "search for a good learning rate, and draw the curve",
     "batch-size-find": "search for the largest batch size that fits in memory, and for the fastest",
     "describe": "print what is in an HDF5 file, and how it is read",
+    "view": "draw rows of an HDF5 file, with their labels, as a picture",
     "verify": "read all of an HDF5 file in a child process, and print what is damaged",
     "compare": "measure which backend trains fastest, in fresh processes",
     "bench": "measure how fast an HDF5 file is read, compared with h5py and memory",
@@ -38,6 +39,7 @@ _USAGES: Final = {
     "lr-find": "TRAIN_FILE [OPTION ...]",
     "batch-size-find": "TRAIN_FILE [OPTION ...]",
     "describe": "FILE [--json]",
+    "view": "FILE [--rows 0:64] [-x NAME] [-y NAME] [--out FILE.png]",
     "verify": "FILE [OPTION ...]",
     "bench": "FILE [OPTION ...]",
     "repack": "FILE OUT [OPTION ...]",
@@ -117,6 +119,7 @@ def make_parser(command: str) -> ArgumentParser:
         "lr-find": _lr_find_parser,
         "batch-size-find": _batch_size_parser,
         "describe": _describe_parser,
+        "view": _view_parser,
         "verify": _verify_parser,
         "compare": _compare_parser,
         "bench": _bench_parser,
@@ -325,58 +328,25 @@ def _bench_parser() -> ArgumentParser:
     return parser
 
 
+def _view_parser() -> ArgumentParser:
+    from kerash5.cli._file_parsers import add_view_arguments
+
+    parser = _parser("view")
+    add_view_arguments(parser)
+    return parser
+
+
 def _repack_parser() -> ArgumentParser:
+    from kerash5.cli._file_parsers import add_repack_arguments
+
     parser = _parser("repack")
-    parser.add_argument("path", type=str, help="the file")
-    parser.add_argument("out", type=str, help="the file to write")
-    parser.add_argument(
-        "--shuffle", action="store_true", help="write the rows in one random order of all columns"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of that order")
-    parser.add_argument(
-        "--chunks", type=int | Literal["auto"], default="auto", help="number of rows in a chunk"
-    )
-    parser.add_argument(
-        "--compression",
-        type=Literal["gzip", "lzf", "none", "zstd", "lz4", "blosc", "bitshuffle"],
-        default="gzip",
-        help="none: contiguous rows, the fastest to read; zstd and the next need hdf5plugin",
-    )
-    parser.add_argument(
-        "--paged", action="store_true", help="gather HDF5's metadata in pages, for object stores"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_repack_arguments(parser)
     return parser
 
 
 def _pack_parser() -> ArgumentParser:
+    from kerash5.cli._file_parsers import add_pack_arguments
+
     parser = _parser("pack")
-    parser.add_argument(
-        "path",
-        type=str,
-        help="a folder with a folder of images for each class; a .npy or .npz file; a CSV table; "
-        "or mnist, which Keras downloads",
-    )
-    parser.add_argument(
-        "out", type=str, help="the file to write; of mnist the folder for train.hdf5 and test.hdf5"
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=None,
-        metavar=("HEIGHT", "WIDTH"),
-        help="resize images to this size; without it they must have one size",
-    )
-    parser.add_argument(
-        "--image", type=str | None, default=None, help="column of a table: paths of images"
-    )
-    parser.add_argument("--label", type=str | None, default=None, help="column of a table: labels")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="leave out images that cannot be read"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    parser.add_argument(
-        "--backend", type=str | None, default=None, help=f"for mnist: {_BACKEND_HELP}"
-    )
+    add_pack_arguments(parser)
     return parser

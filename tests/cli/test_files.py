@@ -98,3 +98,19 @@ def test_pack_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: Console) ->
         assert said in only_line(capsys.readouterr().err)
     assert main(["pack", str(tmp_path / "t.csv"), out, "--size", "3"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+# view
+
+
+def test_view_prints_where_the_picture_is(
+    file: str, tmp_path: Path, capsys: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "a.png")
+    assert main(["view", file, "-x", "image", "-y", "label", "--rows", "0:4", "--out", out]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    monkeypatch.chdir(tmp_path)
+    assert main(["view", file]) == 0
+    assert capsys.readouterr().out == "train.png\n"
+    assert main(["view", file, "--rows", "9:12", "--out", out]) == 1
+    assert "numbered 0 to 5" in only_line(capsys.readouterr().err)

@@ -31,8 +31,8 @@ from kerash5.h5 import _child, write
 
 Pretend = Callable[..., None]
 COMMANDS: Final = (
-    *("demo", "fit", "test", "predict", "lr-find", "batch-size-find", "describe", "verify"),
-    *("compare", "bench", "repack", "pack", "env"),
+    *("demo", "fit", "test", "predict", "lr-find", "batch-size-find", "describe", "view"),
+    *("verify", "compare", "bench", "repack", "pack", "env"),
 )
 Console = pytest.CaptureFixture[str]
 
