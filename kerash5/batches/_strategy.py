@@ -31,7 +31,6 @@ _KEPT_BLOCK_BYTES: Final = 1 << 20
 _PINNED_DIVISOR: Final = 64  # pinned small columns may use cache / 64 if the others need windows
 _LARGE_BYTES: Final = 32 << 20  # of a block; above it, two threads decode in too much memory
 _NOTABLE_BYTES: Final = 1 << 20  # of a block; below it, decoding one for each batch is fast
-_GOOD_CHUNK_BYTES: Final = 256 << 10  # decoded
 _MIN_BLOCKS: Final = 1024
 _MAX_BLOCKS: Final = 1 << 20  # whose order is one array of 8 MB per epoch
 
@@ -239,17 +238,12 @@ def advise_on_chunks(demand: MemoryEstimate, scratch: str | None = None) -> str 
         return None
     columns = [demand.source.columns[name] for name in demand.read]
     largest = max(columns, key=lambda c: max(part.block_rows * part.row_bytes for part in c.parts))
-    rows = max(1, _GOOD_CHUNK_BYTES // max(1, largest.loaded_row_bytes))
-    shape = "x".join(map(str, (rows, *largest.stored_shape)))
-    repack = f": h5repack -l {largest.column.path}:CHUNK={shape} OLD.h5 NEW.h5"
-    if not largest.is_as_stored:  # its chunks have another shape than its rows
-        repack = ""
     return (
         f"a chunk of column {largest.column.path!r} does not fit the cache "
         f"({demand.block_bytes / 1e6:.1f} MB decoded, cache {demand.cache_bytes / 1e6:.1f} MB), so "
         f"every batch decodes whole chunks again and an epoch may take hours; pass "
         f"cache='{2 * demand.block_bytes // 10**6 + 1}MB', scratch= a folder with "
-        f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks{repack}"
+        f"{demand.num_bytes / 1e6:.1f} MB to spare, or smaller chunks: kerash5 repack OLD.h5 NEW.h5"
     )
 
 

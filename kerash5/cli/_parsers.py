@@ -281,7 +281,7 @@ def _describe_parser() -> ArgumentParser:
     parser = _parser("describe")
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
     parser.add_argument(
-        "--json", action="store_true", help="print JSON; docs/files.md has its keys"
+        "--json", action="store_true", help="print JSON; docs/guides/files.md has its keys"
     )
     return parser
 

@@ -47,8 +47,8 @@ def describe(path: StrPath, *, as_json: bool = False) -> str:
 
     Args:
         path: A file, or a glob pattern.
-        as_json: Return the same facts as JSON, with every data set by itself. docs/files.md lists
-            the keys.
+        as_json: Return the same facts as JSON, with every data set by itself. The keys are listed
+            in docs/guides/files.md.
 
     Returns:
         Some lines of text, or JSON.

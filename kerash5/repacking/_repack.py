@@ -107,7 +107,7 @@ def repack(
             kept for the next call.
         OptionError: An option is not valid, or `out` is `path`.
 
-    Example:
+    Examples:
         >>> repack(digits_test(), "digits.h5", chunks=50, compression="lzf").num_datasets
         2
     """
@@ -165,10 +165,14 @@ def _explained(name: str, file: H5File) -> Iterator[None]:
         ) from error
     except (KeyError, TypeError, *HDF5_ERRORS) as error:
         file.check_unchanged()
+        words = " ".join(str(error).split())
+        if isinstance(error, OSError) and error.errno:  # of the system, not of HDF5
+            cure = "free space, or see what is wrong with the disk"
+        else:
+            cure = f"see with kerash5 verify whether {file.path!r} is sound"
         raise FileError(
-            f"{name!r} could not be written ({' '.join(str(error).split())}); free space, or see "
-            f"with kerash5 verify whether {file.path!r} is sound, and repeat the command: it "
-            "continues where it stopped"
+            f"{name!r} could not be written ({words}); {cure}; the same command goes on where this "
+            "one stopped"
         ) from error
 
 

@@ -53,7 +53,7 @@ def view(
         FileError: The file cannot be read, or the picture not written.
         BackendError: matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> view(digits_test(), rows="0:20", out="digits.png")
         'digits.png'
     """

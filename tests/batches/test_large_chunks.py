@@ -73,7 +73,7 @@ def test_training_begins_with_one_warning_that_names_the_cures(
         served = np.concatenate([x for (x,) in batches.epoch(0)])
     words = str(said[0].message)
     assert "cache='9MB', scratch= a folder with 8.0 MB" in words
-    assert "h5repack -l x:CHUNK=65x4000 OLD.h5 NEW.h5" in words
+    assert "or smaller chunks: kerash5 repack OLD.h5 NEW.h5" in words
     rows = np.concatenate([batches.plan.rows(step) for step in range(len(batches))])
     assert_array_equal(served[:, 7], rows % 251)
     with warnings.catch_warnings():

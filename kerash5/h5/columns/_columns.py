@@ -31,7 +31,6 @@ from kerash5.h5.columns._functions import CastFunction, find_common_type
 from kerash5.h5.columns._open import Shared, open_column
 from kerash5.h5.columns._ragged import Truncation, warn_of_truncation
 from kerash5.h5.reading._derived import DerivedReader
-from kerash5.h5.reading._ranges import CsrReader, PaddedReader
 from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, find_files
@@ -112,12 +111,6 @@ class ResolvedColumn:
     def is_text(self) -> bool:
         """Whether rows are text, as it was asked for."""
         return self.column.wants_text and is_text_type(self.stored_dtype)
-
-    @property
-    def is_as_stored(self) -> bool:
-        """Whether rows are those of a data set, and no part of them or made of several."""
-        made = (DerivedReader, PaddedReader, CsrReader)
-        return not self.column.axis and not any(isinstance(part, made) for part in self.parts)
 
     @property
     def may_miss(self) -> bool:
