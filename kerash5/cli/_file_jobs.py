@@ -95,8 +95,9 @@ def run_pack(
         print(escape_controls(note))
     print(escape_controls(f"{out}: {done.summary}, {size_of(done.num_bytes)}"))
     (found,) = json.loads(describe(glob.escape(out), as_json=True))["files"]
-    if found["can_be_trained_on"] is not None:
-        print(escape_controls(f"train on it: {found['can_be_trained_on']['command']}"))
+    suggestion = found["can_be_trained_on"]
+    if suggestion is not None and suggestion["command"] is not None:
+        print(escape_controls(f"train on it: {suggestion['command']}"))
 
 
 def _pack_mnist(folder: str, *, overwrite: bool, backend: str | None) -> None:

@@ -137,7 +137,8 @@ def _read_file(file: H5File, failures: Mapping[str, str]) -> dict[str, Any]:
     with file.open() as handle:
         names = list_datasets(handle, limit=_MAX_DATASETS)
     entries, candidates = _read_entries(file, names, failures)
-    suggestion = suggest_training(file.path, candidates)
+    scalars = [entry.path for entry in entries if entry.kind == "scalar"]
+    suggestion = suggest_training(file.path, candidates, scalars)
     return {
         "path": file.path,
         "num_bytes": file.identity.num_bytes,
@@ -190,7 +191,10 @@ def _describe_file(facts: Mapping[str, Any]) -> list[str]:
     count = count_of(sum(not each.members for each in entries), "data set")
     lines = [f"{name}: {first}{count}, {size_of(facts['num_bytes'])}"]
     if suggestion := facts["can_be_trained_on"]:
-        lines += [f"  can be trained on: {suggestion['text']}", f"    {suggestion['command']}"]
+        lines += [
+            f"  can be trained on: {suggestion['text']}",
+            f"    {suggestion['command'] or suggestion['python']}",
+        ]
     lines += describe_entries([each for each in entries if each.path not in inside])
     lines += [f"  @{key}: {value}" for key, value in facts["attributes"].items()]
     # Each line is one of ours: what a file calls its data sets must not look like another.

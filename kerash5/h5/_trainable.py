@@ -73,24 +73,29 @@ class Suggestion:
         num_rows: Rows of both.
         splits: Other roles that the file has rows for, such as "test".
         command: The `kerash5 fit` command; it has NAME where a target must be named, and
-            MODULE:FUNCTION where a model must be.
+            MODULE:FUNCTION where a model must be. None where only Python can do it.
         text: All that as a sentence.
+        python: The call that makes a source, where there is no command.
     """
 
     x: str
     y: str | None
     num_rows: int
     splits: tuple[str, ...]
-    command: str
+    command: str | None
     text: str
+    python: str | None = None
 
 
-def suggest_training(file: str, candidates: Iterable[Candidate]) -> Suggestion | None:
+def suggest_training(
+    file: str, candidates: Iterable[Candidate], scalars: Iterable[str] = ()
+) -> Suggestion | None:
     """Return what a file can be trained on, and how; None if nothing is found.
 
     Args:
         file: Path of the file, for the command.
         candidates: Its data sets.
+        scalars: Names of data sets of one value, which may be labels of groups.
     """
     found = [each for each in candidates if each.num_rows > 1 and not _HIDDEN.search(each.name)]
     if any(_WEIGHTS.search(each.name) for each in found):
@@ -106,6 +111,9 @@ def suggest_training(file: str, candidates: Iterable[Candidate]) -> Suggestion |
     x = None if targets else _find_input(found, None)
     if x is None or not (x.row_shape or _INPUT.search(x.name)):
         return None
+    rows = _suggest_rows(file, x, found, set(scalars))
+    if rows is not None:
+        return rows
     return Suggestion(
         x.name,
         None,
@@ -114,6 +122,45 @@ def suggest_training(file: str, candidates: Iterable[Candidate]) -> Suggestion |
         f"kerash5 fit {shlex.quote(file)} --data.x {shlex.quote(x.name)} --data.y NAME",
         f"x = {x.describe()}; no data set is named like a target",
     )
+
+
+def _suggest_rows(
+    file: str, x: Candidate, found: Sequence[Candidate], scalars: set[str]
+) -> Suggestion | None:
+    """Return the call that reads groups as rows, where several have a data set such as x."""
+    for number in re.finditer(r"\d+(?=[^/]*/)", x.name):
+        before, group = x.name[: number.start()], x.name[: number.end()]
+        name = f"{before}{{row}}{x.name[number.end() :]}"
+        shape = re.compile(re.escape(name).replace(r"\{row\}", r"(\d+)"))
+        what = (x.num_rows, x.row_shape, x.dtype)
+        rows = [
+            match[1]
+            for each in found
+            if (match := shape.fullmatch(each.name))
+            and (each.num_rows, each.row_shape, each.dtype) == what
+        ]
+        if len(rows) < _MIN_PARTS:
+            continue
+        labels = [
+            f"{before}{{row}}{each.removeprefix(group)}"
+            for each in sorted(scalars)
+            if each.startswith(group) and _TARGET.search(each.removeprefix(group))
+        ]
+        y = next(
+            (one for one in labels if all(one.replace("{row}", row) in scalars for row in rows)),
+            None,
+        )
+        row_shape = (x.num_rows, *x.row_shape)
+        return Suggestion(
+            name,
+            y,
+            len(rows),
+            (),
+            None,
+            f"{len(rows)} groups, each a row: x = {name}, rows of {row_shape} {x.dtype}",
+            f"k5.rows_from_groups({file!r}, x={name!r}{'' if y is None else f', y={y!r}'})",
+        )
+    return None
 
 
 def _can_be_target(each: Candidate) -> bool:

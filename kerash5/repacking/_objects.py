@@ -91,8 +91,12 @@ class ObjectCopier:
     def _copy_members(self, source: h5py.Group, target: h5py.Group) -> None:
         for name in source:
             self._check()
-            link = source.get(name, getlink=True)
             path = f"{source.name.rstrip('/')}/{name}"
+            try:
+                link = source.get(name, getlink=True)
+            except TypeError:  # a kind of link that somebody has defined
+                self._note(f"the link {path.strip('/')!r}, of a kind of its own, is not kept")
+                continue
             if not isinstance(link, h5py.HardLink):
                 target[name] = link
                 continue

@@ -119,7 +119,7 @@ def _choose_columns(path: str, x: str | None, y: str | None) -> tuple[str, str |
         (each for each in (file["can_be_trained_on"] for file in files) if each is not None), {}
     )
     suggested = {key: _without_field(found.get(key)) for key in ("x", "y")}
-    if x is None and suggested["x"] is None:
+    if x is None and (suggested["x"] is None or found["command"] is None):
         raise ColumnError(
             f"no data set of {path!r} looks like the input of a model; name one with -x NAME "
             f"(kerash5 describe {path} lists them)"

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+import kerash5
 from kerash5.assets import digits_train
 from kerash5.cli import _main
 from kerash5.h5 import describe
@@ -107,6 +108,20 @@ def test_nothing_is_suggested_where_nothing_is_found(
         for name, values in columns.items():
             file[name] = values
     assert lines_of(tmp_path / "a.h5") == []
+
+
+def test_groups_that_are_rows_are_suggested_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for number in range(5):
+            file[f"s_{number}/image"] = np.full((4, 4), number)
+            file[f"s_{number}/label"], file[f"s_{number}/time"] = number % 2, 0.5
+    said, call = lines_of(path)
+    assert "5 groups, each a row: x = s_{row}/image, rows of (4, 4) int64" in said
+    assert call.strip().startswith("k5.rows_from_groups(")
+    source = eval(call.strip(), {"k5": kerash5})
+    assert source.read([3])["x"].tolist() == np.full((1, 4, 4), 3).tolist()
+    assert source.read([3])["y"].tolist() == [1]
 
 
 def test_the_shipped_digits_are_trained_on_as_suggested() -> None:
