@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kerash5._errors import FileError, FileMissingError, OptionError
 from kerash5.h5._write import check_place
 from kerash5.h5.storage._file import StrPath
 from kerash5.packing._arrays import pack_arrays
 from kerash5.packing._folder import list_classes, pack_folder
-from kerash5.packing._images import Images, parse_size
+from kerash5.packing._images import Images, Step, parse_size
 from kerash5.packing._pack_table import pack_table
 
 ShowSteps = Callable[[int], None]
@@ -85,35 +86,37 @@ def pack(
     kind = _find_kind(source)
     _check_options(kind, source, size=size, image=image, label=label, skip_bad=skip_bad)
     check_place(name, overwrite=overwrite)
-    count = _Counter(progress or (lambda _: None))
+    how = _How(wanted, skip_bad, overwrite, _Counter(progress or (lambda _: None)).step)
     if kind == "arrays":
-        number = pack_arrays(source, name, overwrite=overwrite, step=count.step)
+        number = pack_arrays(source, name, overwrite=overwrite, step=how.step)
         return Packed(name, Path(name).stat().st_size, f"{number} arrays")
     if kind == "folder":
-        classes = list_classes(Path(source))
-        images = pack_folder(
-            Path(source),
-            classes,
-            name,
-            size=wanted,
-            skip_bad=skip_bad,
-            overwrite=overwrite,
-            step=count.step,
-        )
-        summary = f"{len(images.files)} images of {len(classes)} classes"
-        return _packed_images(name, images, summary, [])
-    rows, found, notes = pack_table(
-        source,
-        name,
-        image=image,
-        label=label,
-        size=wanted,
-        skip_bad=skip_bad,
-        overwrite=overwrite,
-        step=count.step,
-    )
-    if found is not None:
-        return _packed_images(name, found, f"{rows} rows with images", notes)
+        return _pack_folder(source, name, how)
+    return _pack_table(source, name, how, image=image, label=label)
+
+
+class _How(NamedTuple):
+    """Options that are passed on unchanged."""
+
+    size: tuple[int, int] | None
+    skip_bad: bool
+    overwrite: bool
+    step: Step
+
+
+def _pack_folder(source: str, name: str, how: _How) -> Packed:
+    classes = list_classes(Path(source))
+    images = pack_folder(Path(source), classes, name, **how._asdict())
+    summary = f"{len(images.files)} images of {len(classes)} classes"
+    return _packed_images(name, images, summary, [])
+
+
+def _pack_table(
+    source: str, name: str, how: _How, *, image: str | None, label: str | None
+) -> Packed:
+    rows, images, notes = pack_table(source, name, image=image, label=label, **how._asdict())
+    if images is not None:
+        return _packed_images(name, images, f"{rows} rows with images", notes)
     return Packed(name, Path(name).stat().st_size, f"{rows} rows", 0, tuple(notes))
 
 

@@ -115,16 +115,29 @@ def repack(
         chunks=chunks, compression=compression, shuffle=shuffle, seed=seed, paged=paged
     )
     file, name = find_file(path), os.fspath(out)
-    if os.path.realpath(name) == os.path.realpath(file.place) or (
-        os.path.exists(name) and os.path.samefile(name, file.place)
-    ):
-        raise OptionError(f"{name!r} is the file to be repacked; choose another path to write to")
+    _check_is_other(name, file)
     check_place(name, overwrite=overwrite)
+    return _repack_file(file, name, options, overwrite, progress or (lambda _done, _all: None))
+
+
+def _check_is_other(name: str, file: H5File) -> None:
+    """Raise `OptionError` if the new file is the source, under whatever name."""
+    is_same = os.path.exists(name) and os.path.samefile(name, file.place)
+    if is_same or os.path.realpath(name) == os.path.realpath(file.place):
+        raise OptionError(f"{name!r} is the file to be repacked; choose another path to write to")
+
+
+def _repack_file(
+    file: H5File,
+    name: str,
+    options: Options,
+    overwrite: bool,  # noqa: FBT001
+    progress: ShowProgress,
+) -> Repacked:
     key = json.dumps([file.place, asdict(file.identity), asdict(options), __version__])
     with _explained(name, file), file.open() as source, open_resumable(name, key) as draft:
-        job = _Job(file, source, draft, options, progress or (lambda _done, _all: None))
         was_continued = draft.note is not None
-        with closing(job):
+        with closing(_Job(file, source, draft, options, progress)) as job:
             job.begin()
             job.write()
             job.compare()

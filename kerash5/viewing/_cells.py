@@ -37,9 +37,9 @@ class RowShape:
         made = row.transpose(*self.moves, *others)
         made = made.reshape(made.shape[: len(self.moves)])
         if self.kind == "lines":
-            return made[:: _stride(len(made), 4 * MAX_PIXELS)]
+            return made[:: _stride(len(made), 4 * MAX_PIXELS)].copy()  # not a view of all of it
         step = _stride(max(made.shape[:2]), MAX_PIXELS)
-        return made[::step, ::step]
+        return made[::step, ::step].copy()
 
 
 def _stride(length: int, most: int) -> int:

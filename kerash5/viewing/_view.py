@@ -65,6 +65,11 @@ def view(
     source = (
         Source(name, untrusted=True, x=x) if y is None else Source(name, untrusted=True, x=x, y=y)
     )
+    title = f"{os.path.basename(name)}: {x}"
+    return finish_figure(draw_sheet(_make_sheet(source, title, x, y, rows)), out)
+
+
+def _make_sheet(source: Source, title: str, x: str, y: str | None, rows: str) -> Sheet:
     drawn = source.columns["x"]
     shape = find_row_shape(x, drawn.shape, drawn.dtype)
     numbers = _parse_rows(rows, len(source))
@@ -75,8 +80,8 @@ def view(
         labels.append("" if y is None else _format_label(row["y"][0], source.columns["y"]))
     scale = find_scale(images, shape.kind)
     span = f"values from {scale.low:.3g} to {scale.high:.3g}"
-    sheet = Sheet(
-        title=f"{os.path.basename(name)}: {x}{_describe_rows(numbers, len(source))}",
+    return Sheet(
+        title=f"{title}{_describe_rows(numbers, len(source))}",
         note="; ".join(
             [*([] if scale.is_plain else [span]), *([] if y is None else [f"labels: {y}"])]
         ),
@@ -86,7 +91,6 @@ def view(
         numbers=numbers,
         labels=None if y is None else labels,
     )
-    return finish_figure(draw_sheet(sheet), out)
 
 
 def default_out(name: str) -> str:
