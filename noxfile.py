@@ -63,7 +63,8 @@ def core(session: nox.Session) -> None:
 @EACH_BACKEND
 def tests(session: nox.Session, backend: str) -> None:
     """Everything that imports Keras, on one backend in its own environment."""
-    install(session, backend, "grain", "test")
+    # What does not depend on the backend is tested on PyTorch alone, the notebook too.
+    install(session, backend, "grain", "test", *(["notebook"] if backend == "torch" else []))
     run_pytest(session, "tests/backend", backend=backend)
 
 

@@ -90,3 +90,19 @@ def test_what_is_no_image_is_refused_with_the_cure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(k5.OptionError, match=r"is no image; end it with \.png"):
         RUN.plot(tmp_path / "curves.xlsx")
+
+
+def test_verdicts_are_there_at_once_and_name_what_is_damaged() -> None:
+    found = k5.verify(digits_train())
+    assert (len(found), found.is_sound) == (3, True)
+    assert repr(found) == "3 of 3 data sets sound"
+    assert repr(type(found)([k5.Verdict("a/b", "damaged", "cut short")])).splitlines() == [
+        "0 of 1 data sets sound",
+        "a/b: damaged: cut short",
+    ]
+    with pytest.raises(k5.FileMissingError):
+        k5.verify("nowhere.h5")  # without a loop over it
+
+
+def test_a_description_of_a_file_keeps_its_lines() -> None:
+    assert repr(k5.describe(digits_train())).startswith("digits-train.hdf5: 3 data sets")

@@ -40,8 +40,9 @@ from kerash5.assets import digits_test, digits_train
 from kerash5.benchmark import bench, reading_table, reading_verdict
 from kerash5.comparison._machine import find_machine
 from kerash5.feeds._served import served_by
-from kerash5.h5 import Column, describe, verify
+from kerash5.h5 import Column, describe
 from kerash5.h5._look import look_at
+from kerash5.h5._verify import verify_each
 from kerash5.h5.storage._file import find_files
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def run_verify(path: str, *, allow_external: bool = False) -> None:
         DamagedFileError: Some data sets are damaged.
     """
     verdicts = []
-    for verdict in verify(path, allow_external=allow_external):
+    for verdict in verify_each(path, allow_external=allow_external):
         verdicts.append(verdict)
         reason = f": {verdict.reason}" if verdict.reason else ""
         print(escape_controls(f"{verdict.path or path}: {verdict.state}{reason}"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from kerash5._display import Text
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5.h5._child import Child, read_options, refusal, say, say_refusal
 from kerash5.h5._inventory import (
@@ -63,7 +64,7 @@ def describe(path: StrPath, *, as_json: bool = False) -> str:
     found = _read_files(path)
     if as_json:
         return json.dumps({"files": found}, indent=2)
-    return "\n".join(line for each in found for line in _describe_file(each))
+    return Text("\n".join(line for each in found for line in _describe_file(each)))
 
 
 def _read_files(path: StrPath) -> list[dict[str, Any]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 import numpy as np
 
+from kerash5._display import Text
 from kerash5._errors import (
     ColumnError,
     DamagedFileError,
@@ -57,13 +58,34 @@ class Verdict:
     reason: str = ""
 
 
+@final
+class Verdicts(tuple[Verdict, ...]):
+    """The results for all data sets, in the file's order; a line each in a console."""
+
+    __slots__ = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every data set is sound."""
+        return all(each.state == "sound" for each in self)
+
+    def __repr__(self) -> str:
+        """Return a line for each data set that is not sound, and the number of sound ones."""
+        bad = [each for each in self if each.state != "sound"]
+        lines = [f"{each.path or 'the file'}: {each.state}: {each.reason}" for each in bad]
+        return Text("\n".join([f"{len(self) - len(bad)} of {len(self)} data sets sound", *lines]))
+
+    def _repr_html_(self) -> str:
+        return Text(repr(self))._repr_html_()
+
+
 def verify(
     path: StrPath,
     *,
     allow_external: bool = False,
     most_seconds: float = SECONDS,
     most_memory: int = MEMORY_BYTES,
-) -> Iterator[Verdict]:
+) -> Verdicts:
     """Read every data set of a file, or of the files of a glob, and say which are sound.
 
     Checksums are compared where there are some, and what h5py would pass off as data (chunks cut
@@ -76,13 +98,31 @@ def verify(
         most_memory: Bytes of addresses that the child may use; no limit where the system knows
             none.
 
-    Yields:
+    Returns:
         A verdict for each data set, in the file's order.
 
     Raises:
         FileError: A file is missing or not an HDF5 file.
         OptionError: A limit is not valid.
     """
+    return Verdicts(
+        verify_each(
+            path,
+            allow_external=allow_external,
+            most_seconds=most_seconds,
+            most_memory=most_memory,
+        )
+    )
+
+
+def verify_each(
+    path: StrPath,
+    *,
+    allow_external: bool = False,
+    most_seconds: float = SECONDS,
+    most_memory: int = MEMORY_BYTES,
+) -> Iterator[Verdict]:
+    """Yield the verdicts of `verify` as they come."""
     if not most_seconds > 0 or most_memory < 1 << 28:
         raise OptionError(
             f"most_seconds={most_seconds!r}, most_memory={most_memory!r}; give more than no "

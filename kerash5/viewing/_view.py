@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ def view(
     *,
     x: str | None = None,
     y: str | None = None,
-    rows: str = "0:64",
+    rows: str | slice | Sequence[int] = "0:64",
     out: StrPath | None = None,
 ) -> Any:  # noqa: ANN401  see `finish_figure`
     """Draw rows of a file, with their labels, as a contact sheet.
@@ -40,7 +41,8 @@ def view(
         path: The file, or a glob pattern.
         x: The data set that is drawn; None for the one that `describe` suggests.
         y: The data set of labels; None for the one that `describe` suggests beside x, if any.
-        rows: Which rows: "0:64", "1000:2000:25", or "3,7,12"; negative ones count from the end.
+        rows: Which rows: a slice or row numbers, as text "0:64", "1000:2000:25" or "3,7,12";
+            negative ones count from the end.
         out: The PNG (or .svg, .pdf) to write; None to return the figure, which a notebook shows.
 
     Returns:
@@ -66,7 +68,17 @@ def view(
         Source(name, untrusted=True, x=x) if y is None else Source(name, untrusted=True, x=x, y=y)
     )
     title = f"{os.path.basename(name)}: {x}"
-    return finish_figure(draw_sheet(_make_sheet(source, title, x, y, rows)), out)
+    return finish_figure(draw_sheet(_make_sheet(source, title, x, y, _as_text(rows))), out)
+
+
+def _as_text(rows: str | slice | Sequence[int]) -> str:
+    """Return a slice or row numbers in the form that the command line has."""
+    if isinstance(rows, str):
+        return rows
+    if isinstance(rows, slice):
+        ends = (rows.start, rows.stop, *(() if rows.step is None else (rows.step,)))
+        return ":".join("" if end is None else str(end) for end in ends)
+    return ",".join(str(number) for number in rows)
 
 
 def _make_sheet(source: Source, title: str, x: str, y: str | None, rows: str) -> Sheet:

@@ -1,12 +1,13 @@
 """Each example runs on the backend that is set, as a user would start it, and prints its result."""
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -99,3 +100,32 @@ def test_before_and_after_leaves_a_curve_and_answers(tmp_path: Path) -> None:
         "learning_rates.png",
         "runs",
     }
+
+
+@pytest.mark.one_backend
+def test_the_notebook_runs_and_shows_tables_and_pictures(tmp_path: Path) -> None:
+    client = pytest.importorskip("nbclient", reason="the extra notebook has nbclient and a kernel")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("matplotlib")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    client.NotebookClient(notebook, timeout=200, resources=resources).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    shown = {cell.source: kinds_shown(cell) for cell in cells}
+    assert shown["run"] == ["text/html"]
+    assert shown["run.class_scores()"] == ["text/html"]
+    for call in ("run.plot()", "run.plot_confusion()", "run.plot_predictions()"):
+        assert shown[call] == ["image/png"]
+    assert (tmp_path / "runs" / "notebook" / "run.json").exists()
+
+
+def kinds_shown(cell: Any) -> list[str]:
+    """Return what a cell shows besides text: the kinds of its results."""
+    results = [each for each in cell.outputs if each.output_type == "execute_result"]
+    return [kind for each in results for kind in each.data if kind != "text/plain"]
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell.get("outputs") for cell in cells)

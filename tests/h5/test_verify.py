@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def states(verdicts: Iterator[Verdict]) -> dict[str, str]:
+def states(verdicts: Iterable[Verdict]) -> dict[str, str]:
     return {verdict.path: verdict.state for verdict in verdicts}
 
 

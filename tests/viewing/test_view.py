@@ -74,11 +74,15 @@ def test_the_columns_that_describe_suggests_are_drawn_with_names_of_classes(
         ("-2:", ([28, 29], "rows 28 to 29 of 30")),
         ("7", ([7], "row 7 of 30")),
         ("5, 2,-1", ([5, 2, 29], "3 rows of 30")),
+        (slice(4), ([0, 1, 2, 3], "rows 0 to 3 of 30")),
+        (slice(-2, None), ([28, 29], "rows 28 to 29 of 30")),
+        (slice(0, 30, 10), ([0, 10, 20], "3 rows of 30")),
+        ([5, 2, -1], ([5, 2, 29], "3 rows of 30")),
     ],
     ids=str,
 )
 def test_rows_are_ranges_or_numbers(
-    rows: str, drawn: tuple[list[int], str], file: Path, sheets: list[Sheet], tmp_path: Path
+    rows: Any, drawn: tuple[list[int], str], file: Path, sheets: list[Sheet], tmp_path: Path
 ) -> None:
     k5.view(file, rows=rows, out=tmp_path / "a.png")
     assert sheets[0].numbers == drawn[0]
