@@ -74,7 +74,9 @@ class DataOptions:
             returns the same number of values; for training, validation and test batches.
         train_transform: A function in the same form for training batches only, such as
             augmentation; it is called after `transform`.
-        drop_last: Drop the last batch of a training epoch if it has fewer rows than the others.
+        drop_last: A short last batch: False uses it, True drops it in training, "all" in validation
+            and test as well, with a warning. "pad", for models of a fixed batch size, fills it up
+            with repeated rows of sample weight 0, and leaves out predictions for them.
         cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto".
         threads: Number of reading threads; 0 reads in the calling thread, None chooses the number.
         shard: (index, count): use only the `index`-th of `count` shards of the rows; "auto": the
@@ -109,7 +111,7 @@ class DataOptions:
     seed: int = 0
     transform: Callable[..., Any] | None = field(default=None, metadata=_PYTHON_ONLY)
     train_transform: Callable[..., Any] | None = field(default=None, metadata=_PYTHON_ONLY)
-    drop_last: bool = False
+    drop_last: bool | Literal["all", "pad"] = False
     cache: int | float | str = "auto"
     threads: int | None = None
     shard: tuple[int, int] | Literal["auto"] | None = field(default=None, metadata=_PYTHON_ONLY)

@@ -19,6 +19,7 @@ import numpy as np
 from kerash5._errors import ColumnError, OptionError
 from kerash5._warnings import warn
 from kerash5.batches._labels import check_labels_fit
+from kerash5.batches._last_batch import Padding
 from kerash5.batches._mixing import measure_mixing
 from kerash5.batches._options import (
     BatchOptions,
@@ -52,7 +53,7 @@ from kerash5.h5.reading._cancel import obey
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.reading._timers import clocked
 from kerash5.h5.storage._file import StrPath, find_files
-from kerash5.order._plan import Plan
+from kerash5.order._plan import DropLast, Plan
 from kerash5.order._selection import RowSelection, parse_selection
 
 __all__ = [
@@ -84,6 +85,7 @@ class Batches:
         options: ParsedOptions,
         *,
         warning: str | None = None,
+        is_evaluated: bool = False,
     ) -> None:
         self.source = source
         self.plan = plan
@@ -96,6 +98,8 @@ class Batches:
         # What a transform is called with: a model takes no text.
         self._texts = {} if function is None else find_texts(source, self._trees)
         self._threads = options.threads
+        pads = plan.drop_last == "pad"
+        self._padding = Padding(plan, is_evaluated=is_evaluated) if pads else None
         self._warning = warning  # due with the first epoch
 
     def __len__(self) -> int:
@@ -142,10 +146,19 @@ class Batches:
         return tuple(fill_tree(tree, columns) for tree in self._trees.values())
 
     def _transformed(self, step: int, batch: Batch) -> Batch:
-        if self._transform is None:
+        if self._transform is None and self._padding is None:
             return batch
+        num_rows = count_rows(batch)
+        made = batch
+        if self._transform is not None:
+            made = self._apply(self._transform, step, batch)
+        if self._padding is not None:
+            made = self._padding.apply(made, count_rows(made), num_rows)
+        return made
+
+    def _apply(self, transform: Transform, step: int, batch: Batch) -> Batch:
         num_rows = count_rows(batch)  # the function may change the batch
-        made = self._transform.apply(batch, lambda: self._make(step, self._store.read(step)))
+        made = transform.apply(batch, lambda: self._make(step, self._store.read(step)))
         self._result.check(made, num_rows)
         return made
 
@@ -181,15 +194,20 @@ class Batches:
             warn(self._warning)
             self._warning = None
 
-    def in_given_order(self) -> Batches:
-        """Return the batches of the same rows without shuffling; what is in memory is shared."""
-        options = replace(self._options, shuffle=False, drop_last=False)
-        other = _plan_batches(self.source, self._trees, options)
+    def in_given_order(self, *, drop_last: DropLast = False) -> Batches:
+        """Return the batches of the same rows without shuffling; what is in memory is shared.
+
+        Args:
+            drop_last: What becomes of a short last batch: False, "all" or "pad".
+        """
+        options = replace(self._options, shuffle=False, drop_last=drop_last)
+        other = _plan_batches(self.source, self._trees, options, is_evaluated=True)
         if not isinstance(self._store, ResidentRows):
             return other
         # Not from the plan at hand: for "chunks" its rows are sorted.
-        plan = other.plan.in_given_order()
-        return Batches(self.source, self._trees, plan, self._store.with_plan(plan), options)
+        plan = other.plan.in_given_order(drop_last=drop_last)
+        store = self._store.with_plan(plan)
+        return Batches(self.source, self._trees, plan, store, options, is_evaluated=True)
 
     def with_rows(self, rows: RowSelection, **changes: Any) -> Batches:  # noqa: ANN401 replace's
         """Return the batches of other rows of the same source, with some `BatchOptions` changed.
@@ -326,6 +344,8 @@ def _plan_batches(
     trees: Mapping[str, Tree],
     options: ParsedOptions,
     shared: AbstractRows | None = None,
+    *,
+    is_evaluated: bool = False,
 ) -> Batches:
     check_feedable(source, trees, is_transformed=options.transform is not None)
     rows = parse_selection(options.rows, len(source))
@@ -356,4 +376,4 @@ def _plan_batches(
     warning = advise_on_chunks(demand, options.scratch)
     if mixing is not None and mixing.starves:
         warning = f"{mixing.describe()}: {demand.advise_on_mixing()}"
-    return Batches(source, trees, plan, store, options, warning=warning)
+    return Batches(source, trees, plan, store, options, warning=warning, is_evaluated=is_evaluated)

@@ -13,7 +13,7 @@ from kerash5._errors import OptionError
 from kerash5.batches.cache import parse_cache
 from kerash5.distributed import find_shard
 from kerash5.h5.storage._file import StrPath
-from kerash5.order._plan import Shuffle
+from kerash5.order._plan import DropLast, Shuffle
 from kerash5.order._selection import RowSelection
 
 
@@ -26,7 +26,7 @@ class BatchOptions:
     seed: int = 0
     rows: RowSelection = None
     transform: Callable[..., Any] | None = None
-    drop_last: bool = False
+    drop_last: DropLast = False
     cache: int | float | str = "auto"
     threads: int | None = None
     shard: tuple[int, int] | Literal["auto"] | None = None
@@ -45,7 +45,7 @@ class ParsedOptions:
     seed: int
     rows: RowSelection
     transform: Callable[..., Any] | None
-    drop_last: bool
+    drop_last: DropLast
     cache_bytes: int
     threads: int
     shard: tuple[int, int]

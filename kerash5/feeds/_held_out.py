@@ -56,7 +56,11 @@ def split_training_rows(
                 f"validation_split= leaves {len(train)} rows to train on and {len(held_out)} to "
                 "validate; both need some"
             )
-    in_order: dict[str, Any] = {"shuffle": False, "drop_last": False, **changes}
+    in_order: dict[str, Any] = {
+        "shuffle": False,
+        "drop_last": False if options.drop_last is True else options.drop_last,
+        **changes,
+    }
     if served_by(base).fits_memory:
         return base.select_rows(train), base.select_rows(held_out, **in_order)
     aside = int(cache_bytes * ASIDE)

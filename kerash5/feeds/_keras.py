@@ -32,7 +32,7 @@ from kerash5.feeds.passes._task_batches import TaskBatches
 from kerash5.h5 import Source
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
-from kerash5.order._plan import Plan, Shuffle
+from kerash5.order._plan import DropLast, Plan, Shuffle
 
 if TYPE_CHECKING:
     PyDataset = object
@@ -83,7 +83,11 @@ class H5Dataset(PyDataset):
             function returns a buffer that it reuses for every batch, the arrays are copied and the
             function is called on one thread at a time. Cast and scale in the model's first layer
             instead: that runs on the device.
-        drop_last: Drop the short last batch of an epoch (of `fit`; evaluation sees every row).
+        drop_last: What becomes of the last batch if it is short. False: it is used as it is. True:
+            it is dropped in `fit`; evaluation sees every row. "all": it is dropped in evaluation as
+            well, with a warning. "pad": it is filled up with repeated rows, and every batch has
+            sample weights, which are 0 for these: the loss, its gradients and `weighted_metrics`
+            are those of the short batch (of a loss that averages over the batch).
         cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto" (160
             MiB).
         threads: Number of reading threads; 0 reads in the calling thread, None chooses the number.
@@ -126,7 +130,7 @@ class H5Dataset(PyDataset):
         seed: int = 0,
         rows: RowSelection = None,
         transform: Callable[..., Any] | None = None,
-        drop_last: bool = False,
+        drop_last: DropLast = False,
         cache: float | str = "auto",
         threads: int | None = None,
         shard: tuple[int, int] | Literal["auto"] | None = None,

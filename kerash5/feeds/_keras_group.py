@@ -109,8 +109,8 @@ def check_division(plan: Plan, *, can_drop: bool = True) -> None:
         return
     _, count = _find_data_shard(find_group())
     num_rows = plan.shard_bounds[1] - plan.shard_bounds[0]
-    last = 0 if plan.drop_last else num_rows % plan.batch_size
-    if not plan.drop_last and count == plan.shard[1] and plan.num_served % count:
+    last = num_rows % plan.batch_size if plan.drop_last is False else 0
+    if plan.drop_last is False and count == plan.shard[1] and plan.num_served % count:
         raise OptionError(
             f"keras.distribution: the {plan.num_served} rows of an epoch do not divide by {count} "
             f"processes, so the last batch has {last or plan.batch_size} rows here and another "

@@ -111,11 +111,12 @@ class KerasLoops:
         """Raise if the data do not fit the model or the validation data of a loop."""
         if loop is None or loop.model is None:
             return
-        from kerash5.feeds._keras_structure import check_structure  # imports Keras
+        from kerash5.feeds._keras_structure import check_keras_predict, check_structure  # Keras
 
         check_structure(loop.model, data, loop.task)
         self._note_model(loop, data)
         if loop.task == "predict":
+            check_keras_predict(loop.model, data)
             check_trained_classes(loop.model, data, has_y=False)
             return
         if loop.data is data:
@@ -163,9 +164,13 @@ class KerasLoops:
 
 def _check_labels(loop: Loop, data: H5Dataset) -> None:
     from kerash5.feeds._keras_labels import check_class_weight, check_labels  # import Keras
+    from kerash5.feeds._keras_structure import check_structure
+    from kerash5.feeds.labels._keras_last_batch import check_padded_call
 
+    check_padded_call(data.plan, class_weight=loop.class_weight, steps=loop.steps)
     check_labels(loop.model, data)
     if loop.class_weight is not None:
         check_class_weight(loop.model, data)
     if is_h5dataset(loop.validation_data):
+        check_structure(loop.model, loop.validation_data, "evaluate")
         check_labels(loop.model, loop.validation_data)

@@ -15,6 +15,7 @@ import numpy as np
 from kerash5._errors import OptionError, ShapeError
 from kerash5.batches._transform_result import describe_tree
 from kerash5.feeds._served import served_by
+from kerash5.feeds.labels._keras_last_batch import check_batch_size, check_padding, takes_rows
 from kerash5.feeds.labels._keras_losses import find_compared, has_own_steps
 from kerash5.feeds.passes._keras_position import Task
 
@@ -39,16 +40,36 @@ def check_structure(model: keras.Model, data: H5Dataset, task: Task) -> None:
 
     Raises:
         ShapeError: x or y has other keys or another number of columns, or the batch size is not
-            that of a stateful model.
+            that of the model.
+        OptionError: `drop_last` does not suit the task or the model.
     """
     served = served_by(data)
+    roles = [role for role in ("x", "y", "sample_weight") if served.column_names(role)]
+    check_padding(model, data.plan, roles, task)
     if served.is_transformed:
         return
-    _check_batch_size(model, data, task)
+    found = _find_inputs(model)
+    if found is not None:
+        check_batch_size(model, found[1], data.plan, task)
     x, y = served.columns_of("x"), served.columns_of("y")
     _check_x(model, x, repr(data.source))
     if task != "predict" and y is not None:
         _check_y(model, y, repr(data.source))
+
+
+def check_keras_predict(model: keras.Model, data: H5Dataset) -> None:
+    """Raise if Keras' `predict` would need padded rows, for which it would return answers.
+
+    Raises:
+        OptionError: The last batch is short, and the model takes full batches alone.
+    """
+    found, rest = _find_inputs(model), data.plan.num_short
+    if data.plan.drop_last == "pad" and found and rest and not takes_rows(model, found[1], rest):
+        raise OptionError(
+            f"model.predict would return answers for the {data.plan.num_padded} repeated rows of "
+            "drop_last='pad' as well; call kerash5.Trainer().predict(model, data), which leaves "
+            "them out"
+        )
 
 
 def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = True) -> None:
@@ -67,24 +88,6 @@ def check_batch_structure(model: keras.Model, batch: Batch, *, has_y: bool = Tru
     _check_row_shapes(model, x)
     if y is not None:
         _check_y(model, y, _MADE)
-
-
-def _check_batch_size(model: keras.Model, data: H5Dataset, task: Task) -> None:
-    """Check that every batch has the batch size of the model's stateful layers."""
-    found = _find_inputs(model)
-    if found is None or not any(getattr(layer, "stateful", False) for layer in model.layers):
-        return
-    size = found[1][0].shape[0]
-    if size is None:
-        return
-    taken = f"model {model.name!r} has a stateful layer for batches of {size} rows"
-    if data.batch_size != size:
-        raise ShapeError(f"{taken}, and the data have batch_size={data.batch_size}; give it {size}")
-    rest = served_by(data).num_rows_in_order % size
-    if rest and not (task == "fit" and data.plan.drop_last):
-        cure = f"rows= whose number divides by {size}, such as slice(0, {data.num_rows - rest})"
-        cure = f"drop_last=True, or {cure}" if task == "fit" else cure
-        raise ShapeError(f"{taken}, and the last batch to {task} on has {rest}; give {cure}")
 
 
 def _check_type(role: str, array: Any) -> None:  # noqa: ANN401  an array of any framework, or None

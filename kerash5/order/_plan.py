@@ -31,6 +31,7 @@ from kerash5.order._orders import (
 from kerash5.order._permutation import parse_seed
 
 Shuffle = Literal["rows", "chunks", False]
+DropLast = bool | Literal["all", "pad"]
 
 
 @final
@@ -46,7 +47,9 @@ class Plan:
         seed: Seed of the order.
         rows_to_serve: Row numbers, shape (n,), sorted if shuffle is "chunks"; None for all rows.
             `rows_at` reads them in both cases.
-        drop_last: Drop rows that do not fill a batch, so that every batch has the same shape.
+        drop_last: True or "all": drop rows that do not fill a batch, so that every batch has the
+            same shape. False or "pad": the last batch may have fewer rows; whoever makes batches
+            of a plan with "pad" repeats rows there.
         shard: (index, count); every shard has the same number of steps, and over all shards each
             row is served once.
         block_starts: Positions where blocks begin in the rows to serve, then their number; see
@@ -65,7 +68,7 @@ class Plan:
     shuffle: Shuffle = "rows"
     seed: int = 0
     rows_to_serve: NDArray[np.int64] | None = None
-    drop_last: bool = False
+    drop_last: DropLast = False
     shard: tuple[int, int] = (0, 1)
     block_starts: NDArray[np.int64] | None = None
     window_blocks: int = 1
@@ -76,6 +79,11 @@ class Plan:
         # `is not False`, because 0 equals False and is not a valid shuffle.
         if self.shuffle is not False and self.shuffle not in ("rows", "chunks"):
             raise OptionError(f"shuffle={self.shuffle!r}; choose 'rows', 'chunks', False or 'auto'")
+        if self.drop_last not in (False, True, "all", "pad"):
+            raise OptionError(
+                f"drop_last={self.drop_last!r}; choose False, True (in training), 'all' (in "
+                "evaluation as well) or 'pad' (to fill up the last batch)"
+            )
         # Plain ints, because NumPy integers in a fingerprint are not JSON.
         object.__setattr__(
             self,
@@ -109,8 +117,8 @@ class Plan:
         fewest = self.num_served // self.shard[1]
         if self.steps_per_epoch == 0:
             raise OptionError(
-                f"drop_last=True drops everything: a shard has {fewest} rows and a batch "
-                f"{self.batch_size}; use a smaller batch_size"
+                f"drop_last={self.drop_last!r} drops everything: a shard has {fewest} rows and a "
+                f"batch {self.batch_size}; use a smaller batch_size"
             )
         if self.steps_per_epoch > fewest:
             raise OptionError(
@@ -132,6 +140,23 @@ class Plan:
         """All row numbers served in an epoch over all shards, unshuffled, shape (num_served,)."""
         return np.arange(self.num_rows) if self.rows_to_serve is None else self.rows_to_serve
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether rows that fill no batch are dropped."""
+        return self.drop_last in (True, "all")
+
+    @property
+    def num_short(self) -> int:
+        """Rows of the last batch of this shard, if they are fewer than `batch_size`; else 0."""
+        start, stop = self.shard_bounds
+        return (stop - start) % self.batch_size
+
+    @property
+    def num_padded(self) -> int:
+        """Rows that the batches of this shard lack to be full; 0 if short ones are dropped."""
+        start, stop = self.shard_bounds
+        return max(0, self.steps_per_epoch * self.batch_size - (stop - start))
+
     @cached_property
     def shard_bounds(self) -> tuple[int, int]:
         """The part of an epoch's order that this shard serves: positions [start, stop)."""
@@ -142,7 +167,7 @@ class Plan:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch; equal on all shards, so that none waits for another forever."""
         count = self.shard[1]
-        if self.drop_last:
+        if self.drops_rows:
             return (self.num_served // count) // self.batch_size
         most = -(-self.num_served // count)  # rows of a shard, rounded up, as are the batches
         return -(-most // self.batch_size)
@@ -160,7 +185,7 @@ class Plan:
 
         def end(number: int) -> int:
             # A shard with one row less than the others still has a row for each of its steps.
-            return min(number * self.batch_size, count - (0 if self.drop_last else steps - number))
+            return min(number * self.batch_size, count - (0 if self.drops_rows else steps - number))
 
         return end(index) if index else 0, end(index + 1)
 
@@ -206,10 +231,10 @@ class Plan:
         """
         return self._windows.starts(epoch)
 
-    def in_given_order(self) -> Plan:
+    def in_given_order(self, *, drop_last: DropLast = False) -> Plan:
         """Return the plan of the same rows and shard, unshuffled: for evaluation and prediction."""
         reason = "evaluation keeps the order"
-        return replace(self, shuffle=False, drop_last=False, reason=reason, mixing="")
+        return replace(self, shuffle=False, drop_last=drop_last, reason=reason, mixing="")
 
     def fingerprint(self) -> dict[str, object]:
         """Return the values that are equal for two plans with the same batches, as JSON types."""
@@ -219,7 +244,7 @@ class Plan:
             "shuffle": self.shuffle,
             "seed": self.seed,
             "rows": _digest(self.rows_to_serve),
-            "drop_last": self.drop_last,
+            "drop_last": self.drop_last if self.drop_last == "pad" else self.drops_rows,
             "shard": list(self.shard),
             "cut": _digest(self.block_starts) if self.shuffle == "chunks" else None,
             "window_blocks": self.window_blocks if self.shuffle == "chunks" else None,
@@ -235,7 +260,10 @@ class Plan:
         steps = self.steps_per_epoch
         dropped = self.num_served - steps * self.batch_size * self.shard[1]
         size = f"{self.num_served} rows in {steps} batches of {self.batch_size}{shard}"
-        lines = [size + (f", {dropped} rows of each epoch dropped" if dropped > 0 else "")]
+        last = f", {dropped} rows of each epoch dropped" if dropped > 0 else ""
+        if self.drop_last == "pad" and self.num_padded:
+            last = f", filled up with {self.num_padded} repeated rows of weight 0"
+        lines = [size + last]
         lines.append(
             f"  shuffle={self.shuffle!r}: {self._order.describe(self.batch_size)}"
             + (f", because {self.reason}" if self.reason else "")

@@ -156,17 +156,18 @@ def _arguments(
 
 def _compiled(model: keras.Model, options: ModelOptions, data: H5DataModule) -> keras.Model:
     """Compile a model with the options, or change what a compiled one was compiled with."""
+    key = "weighted_metrics" if data.train.plan.drop_last == "pad" else "metrics"
     if options.loss is not None:
         _check_loss(options.loss)
     try:
         if model.compiled:
-            _change_compiled(model, options)
+            _change_compiled(model, options, key, is_ours=is_of_zoo(options.name))
             return model
         metrics = options.metrics
         if metrics is None:
             metrics = ["accuracy"] if data.num_classes is not None else []
         loss = options.loss or _choose_loss(model, data)
-        model.compile(_make_optimizer(options), loss, metrics=list(metrics))
+        model.compile(_make_optimizer(options), loss, **{key: list(metrics)})
     except (ValueError, TypeError) as error:
         if isinstance(error, OptionError):
             raise
@@ -174,18 +175,27 @@ def _compiled(model: keras.Model, options: ModelOptions, data: H5DataModule) -> 
     return model
 
 
-def _change_compiled(model: keras.Model, options: ModelOptions) -> None:
-    """Change the optimizer, learning rate, loss or metrics that are given, and nothing else."""
+def _change_compiled(model: keras.Model, options: ModelOptions, key: str, *, is_ours: bool) -> None:
+    """Change the optimizer, learning rate, loss or metrics that are given, and nothing else.
+
+    Args:
+        model: A compiled model.
+        options: What is given.
+        key: "metrics", or "weighted_metrics" if some rows have weight 0.
+        is_ours: Whether the metrics of the model are ours to change to those of `key`.
+    """
     if options.learning_rate is not None and options.optimizer is None:
         model.optimizer.learning_rate = options.learning_rate
     given = {
         "optimizer": None if options.optimizer is None else _make_optimizer(options),
         "loss": options.loss,
-        "metrics": options.metrics,
+        key: options.metrics,
     }
     changed = {name: value for name, value in given.items() if value is not None}
+    compiled = keras.saving.deserialize_keras_object(model.get_compile_config())
+    if key == "weighted_metrics" and (is_ours or key in changed):
+        changed = {key: compiled["metrics"], **changed, "metrics": None}
     if changed:
-        compiled = keras.saving.deserialize_keras_object(model.get_compile_config())
         model.compile(**{**compiled, "optimizer": model.optimizer, **changed})
 
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from kerash5._errors import OptionError, ShapeError
+from kerash5.batches._batches import count_rows
+from kerash5.batches._last_batch import pad_tree
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._keras_structure import check_batch_structure
 from kerash5.feeds._served import served_by
@@ -52,16 +54,33 @@ def predict_to_file(
 
 
 def predict_batches(model: keras.Model, dataset: H5Dataset) -> Iterator[Any]:
-    """Yield the model's predictions per batch: arrays, or lists or dicts of arrays."""
+    """Yield the model's predictions per batch: arrays, or lists or dicts of arrays.
+
+    With `drop_last="pad"` the last batch is filled up, and what is predicted for its repeated rows
+    is left out.
+    """
     served = served_by(dataset)
+    size = dataset.batch_size if dataset.plan.drop_last == "pad" else 0
     try:
         for number, batch in enumerate(served.batches_in_order()):
             if number == 0 and served.is_transformed:
                 check_batch_structure(model, batch, has_y=False)
             served.check_answerable(batch, number)
-            yield model.predict_on_batch(batch[0])
+            num_rows = count_rows(batch)
+            answer = model.predict_on_batch(pad_tree(batch[0], max(size, num_rows)))
+            yield _first_rows(answer, num_rows) if num_rows < size else answer
     finally:
         dataset.release()
+
+
+def predict_padded(model: keras.Model, dataset: H5Dataset) -> Any:  # noqa: ANN401  arrays
+    """Return the model's predictions for every row, in the structure of its output."""
+    answers = list(predict_batches(model, dataset))
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *answers)
+
+
+def _first_rows(answer: Any, num_rows: int) -> Any:  # noqa: ANN401  arrays
+    return keras.tree.map_structure(lambda rows: np.asarray(rows)[:num_rows], answer)
 
 
 def _name_outputs(name: str, answer: object) -> Iterator[tuple[str, np.ndarray]]:

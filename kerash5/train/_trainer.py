@@ -26,11 +26,12 @@ from kerash5.feeds._keras_labels import check_labels
 from kerash5.feeds._keras_structure import check_structure
 from kerash5.feeds._scale import settle_scale
 from kerash5.feeds._served import served_by
+from kerash5.feeds.labels._keras_last_batch import check_padded_call
 from kerash5.feeds.passes._keras_position import Task
 from kerash5.report import BatchSizes, LearningRates
 from kerash5.train._fit import Session
 from kerash5.train._fit_parts import make_parts
-from kerash5.train._predict import predict_to_file
+from kerash5.train._predict import predict_padded, predict_to_file
 from kerash5.train._settings import parse_settings
 from kerash5.train.engines.common._logs import read_metrics
 from kerash5.train.engines.common._private import bare_test_batches
@@ -128,6 +129,7 @@ class Trainer:
                 to any error.
         """
         train, validated, test = parts(data, validation)
+        check_padded_call(train.plan, class_weight=class_weight)
         if class_weight == "balanced":
             class_weight = balance_weights(train)
             shown = ", ".join(f"{number}: {weight:.4g}" for number, weight in class_weight.items())
@@ -215,6 +217,8 @@ class Trainer:
         if out is None:
             if class_ids:
                 raise OptionError("class_ids=True goes with out=; on arrays, .argmax(axis=-1)")
+            if dataset.plan.drop_last == "pad":
+                return predict_padded(model, dataset)
             return call_keras(lambda: model.predict(dataset, verbose=0), dataset)
         if dataset.plan.shard[1] == 1:  # a shard writes rows of its own
             check_single_writer("Trainer.predict(out=)")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, Literal
 
@@ -36,7 +36,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop of Keras: its task, its arguments, and two arguments of `fit`.
+    """A loop of Keras: its task, its arguments, and some of `fit` or `evaluate`.
 
     None stands for an argument that was not given or cannot be found.
     """
@@ -48,6 +48,7 @@ class Loop:
     data: Any
     validation_data: Any = None
     class_weight: Any = None
+    steps: Any = None  # of `evaluate`, of which `fit` has validation_steps
 
 
 def calling_frame() -> FrameType | None:
@@ -72,7 +73,8 @@ def find_loop() -> Loop | None:
     names = ("self", "x", "validation_data", "class_weight")
     arguments = map(given.get, names if task == "fit" else names[:2])
     is_begun = task != "fit" or "epoch" in given
-    return Loop(task, _read_position(task, frame), is_begun, *arguments)
+    loop = Loop(task, _read_position(task, frame), is_begun, *arguments)
+    return replace(loop, steps=given.get("steps"))
 
 
 def _find_frame() -> tuple[Task, FrameType] | None:

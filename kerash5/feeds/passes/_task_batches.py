@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import final
 
 from kerash5._errors import RowError
+from kerash5._warnings import warn
 from kerash5.batches._batches import Batch, Batches
 from kerash5.feeds.passes._keras_position import Position, Task
+from kerash5.order._plan import DropLast
 
 
 @final
 class TaskBatches:
-    """Two orders of the same rows; both use the same cache budget.
+    """Several orders of the same rows; all use the same cache budget.
 
     Args:
         training: The batches of `fit`.
@@ -19,7 +21,8 @@ class TaskBatches:
 
     def __init__(self, training: Batches) -> None:
         self._training = training
-        self._in_order: Batches | None = None  # made when first evaluated
+        # In the stored order, by `drop_last`; made when first used.
+        self._ordered: dict[DropLast, Batches] = {}
 
     @property
     def training(self) -> Batches:
@@ -29,19 +32,39 @@ class TaskBatches:
     @training.setter
     def training(self, batches: Batches) -> None:
         self._training = batches
-        self._in_order = None
+        self._ordered = {}
 
     @property
     def in_order(self) -> Batches:
-        """The batches of `evaluate` and `predict`: each row once, in the stored order."""
+        """The batches of `predict`: each row once, in the stored order."""
+        return self._in_order(drop_last=False)
+
+    @property
+    def evaluated(self) -> Batches:
+        """The batches of `evaluate`: as `in_order`, but `drop_last` may drop or fill up the last.
+
+        The first time it warns of rows that are left out.
+        """
+        plan = self._training.plan
+        drop_last = False if plan.drop_last is True else plan.drop_last
+        if drop_last == "all" and plan.num_short and "all" not in self._ordered:
+            warn(
+                f"drop_last='all' leaves the last {plan.num_short} rows out of the evaluation, "
+                f"because they fill no batch of {plan.batch_size}; drop_last='pad' counts every row"
+            )
+        return self._in_order(drop_last=drop_last)
+
+    def _in_order(self, *, drop_last: DropLast) -> Batches:
         if self._training.plan.shuffle is False and not self._training.plan.drop_last:
             return self._training
-        if self._in_order is None:
-            self._in_order = self._training.in_given_order()
-        return self._in_order
+        if drop_last not in self._ordered:
+            self._ordered[drop_last] = self._training.in_given_order(drop_last=drop_last)
+        return self._ordered[drop_last]
 
     def of(self, task: Task) -> Batches:
         """Return the batches of a task."""
+        if task == "evaluate":
+            return self.evaluated
         return self._training if task == "fit" else self.in_order
 
     def read(self, position: Position, index: int) -> Batch:
@@ -65,12 +88,10 @@ class TaskBatches:
         Args:
             task: What begins.
         """
-        idle = self._in_order if task == "fit" else self._training
-        if idle is not None:
+        for idle in self._ordered.values() if task == "fit" else (self._training,):
             idle.release()
 
     def release(self) -> None:
         """Free memory that the next epoch does not need."""
-        for batches in (self._training, self._in_order):
-            if batches is not None:
-                batches.release()
+        for batches in (self._training, *self._ordered.values()):
+            batches.release()

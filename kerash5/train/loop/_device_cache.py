@@ -106,6 +106,8 @@ def put_rows_on_device(
 def _why_not(train: H5Dataset) -> str | None:
     if served_by(train).is_transformed:
         return "a transform makes each batch anew"
+    if train.plan.drop_last == "pad":
+        return "drop_last='pad' fills up the last batch"
     if train.plan.shard[1] > 1:
         return "this process has a shard of each epoch, never the same rows"
     return None
