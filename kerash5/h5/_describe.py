@@ -23,6 +23,8 @@ from kerash5.h5._inventory import (
 )
 from kerash5.h5._inventory_text import count_of, describe_entries, size_of
 from kerash5.h5._trainable import Candidate, suggest_training
+from kerash5.h5.columns._class_ids import count_one_hot
+from kerash5.h5.reading._select_reader import open_part
 from kerash5.h5.storage._file import H5File, StrPath, find_file, find_files
 from kerash5.h5.storage._find import list_datasets
 from kerash5.h5.storage._opening import HDF5_ERRORS, words_of
@@ -164,23 +166,30 @@ def _read_entries(
             kind = groups.pop(folder)
             group = None if f"{folder}/" in failures else read_group(file, folder, kind)
             if group is not None:
-                _add(*group, entries, candidates)
+                _add(file, *group, entries, candidates)
                 members.update(f"{folder}/{member}" for member in group[0].members)
         say(begin=name)
         if failure := failures.get(name):
             entries.append(Entry(name, "not readable", reason=failure))
         else:
-            _add(*read_entry(file, name), entries, [] if name in members else candidates)
+            others = [] if name in members else candidates
+            _add(file, *read_entry(file, name), entries, others)
     return entries, candidates
 
 
 def _add(
-    entry: Entry, dtype: np.dtype | None, entries: list[Entry], candidates: list[Candidate]
+    file: H5File,
+    entry: Entry,
+    dtype: np.dtype | None,
+    entries: list[Entry],
+    candidates: list[Candidate],
 ) -> None:
     entries.append(entry)
     if dtype is not None and entry.num_rows is not None and entry.row_shape is not None:
         named = entry.class_names is not None
-        candidates.append(Candidate(entry.path, entry.num_rows, entry.row_shape, dtype, named))
+        one_hot = _count_one_hot(file, entry) if len(entry.row_shape) == 1 else 0
+        shape = entry.row_shape
+        candidates.append(Candidate(entry.path, entry.num_rows, shape, dtype, named, one_hot))
 
 
 def _describe_file(facts: Mapping[str, Any]) -> list[str]:
@@ -200,6 +209,14 @@ def _describe_file(facts: Mapping[str, Any]) -> list[str]:
     lines += [f"  @{key}: {value}" for key, value in facts["attributes"].items()]
     # Each line is one of ours: what a file calls its data sets must not look like another.
     return list(map(escape_controls, lines))
+
+
+def _count_one_hot(file: H5File, entry: Entry) -> int:
+    """Return how many of the first rows are one-hot, if all that are looked at are; else 0."""
+    try:
+        return count_one_hot(open_part(entry.path, file)[1])
+    except (KerasH5Error, OSError):  # a group, or damaged rows, which are found by `verify`
+        return 0
 
 
 def _read_attributes(file: H5File, failures: Mapping[str, str]) -> Iterator[tuple[str, str]]:

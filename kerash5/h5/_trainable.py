@@ -1,7 +1,7 @@
 """Guess which data sets of a file a model could be trained on, and write the command that does it.
 
-Only names, shapes and types are looked at. What is guessed is printed as a suggestion, and never
-used by anything else.
+Only names, shapes and types are looked at, and whether the first rows are one-hot. What is guessed
+is printed as a suggestion, and never used by anything else.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Candidate:
         row_shape: Shape of one row.
         dtype: Type of its values.
         has_categories: Its values are class ids that have names in the file.
+        num_one_hot: How many of the first rows were looked at and are one-hot vectors; 0: not all.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Candidate:
     row_shape: tuple[int, ...]
     dtype: np.dtype
     has_categories: bool = False
+    num_one_hot: int = 0
 
     @property
     def row_bytes(self) -> int:
@@ -60,7 +62,10 @@ class Candidate:
         """Return "image, rows of (28, 28) uint8"."""
         shape = f"{self.row_shape} " if self.row_shape else ""
         kind = "text" if self.dtype.kind in "OSU" else str(self.dtype)
-        return f"{self.name}, rows of {shape}{kind}"
+        looked_at = "" if self.num_one_hot == self.num_rows else f" (the first {self.num_one_hot})"
+        return f"{self.name}, rows of {shape}{kind}" + (
+            f", one-hot{looked_at}" if self.num_one_hot else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +253,7 @@ def _name_splits(
 
 
 def _choose_model(x: Candidate, y: Candidate) -> str:
-    is_label = y.dtype.kind in "biuOSU" and y.row_shape in ((), (1,))
+    is_label = y.num_one_hot > 0 or (y.dtype.kind in "biuOSU" and y.row_shape in ((), (1,)))
     if not is_label:
         return "--model MODULE:FUNCTION --loss mse"
     image = x.row_shape if len(x.row_shape) == 3 else (*x.row_shape, 1)

@@ -126,10 +126,13 @@ def _check_shape_of_ids(target: Target, labels: LabelView) -> None:
     if _is_like(ids, wanted) or _is_like(labels.shape, wanted):
         return
     if len(labels.shape) == len(output) and labels.is_one_hot():
+        cure = "transform=lambda x, y: (x, y.argmax(-1))"
+        if labels.column is not None:
+            cure = f"y=Column({labels.column!r}, labels='one_hot')"
         raise LabelError(
             f"{labels.subject} has one-hot labels, rows of shape {labels.shape}, but loss "
             f"{target.loss!r} of {target.where} expects class ids; compile the model with "
-            "loss='categorical_crossentropy', or pass transform=lambda x, y: (x, y.argmax(-1))"
+            f"loss='categorical_crossentropy', or pass {cure}"
         )
     cure = f"pass y with rows of shape {wanted}"
     if _is_like(labels.shape, output):

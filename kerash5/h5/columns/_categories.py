@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerash5._errors import ColumnError, LabelError
-from kerash5.h5.columns._class_ids import labels_by_name, name_values
+from kerash5.h5.columns._class_ids import labels_by_name, name_values, stores_one_hot
 from kerash5.h5.columns._column import Column
 from kerash5.h5.reading._derived import DerivedReader, RowFunction
 from kerash5.h5.reading._readers import AbstractReader
@@ -104,7 +104,8 @@ def unify_categories(
             "apart"
         )
     asked = labels_by_name(column)
-    if column.labels is not None and asked is None:  # stored numbers, as in any other column
+    is_named = column.labels is None or stores_one_hot(column)
+    if not is_named and asked is None:  # stored numbers, as in any other column
         return tuple(parts), None
     ids = asked or {
         name: number

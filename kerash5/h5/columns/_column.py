@@ -42,6 +42,8 @@ class Column:
             (one_hot,).
         labels: How stored values become class ids: a sequence of values (the id is the position) or
             a mapping of value to id. String columns find their labels by themselves (sorted).
+            "one_hot": each row is a one-hot vector, and its id is the position of the 1; a row
+            that is none raises an error.
         select: A NumPy index that is applied to each row, such as `slice(-6, -1)`, `(..., 0)` or
             `[5, 8, 11]`; or its text, "-6:-1". x and y may be selected from one data set.
         field: A field of a compound data set (a table), such as "energy"; one within another by

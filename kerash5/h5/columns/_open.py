@@ -10,6 +10,7 @@ import numpy as np
 from kerash5._errors import ColumnError, UnknownColumnError
 from kerash5.h5.columns._categories import add_categories, is_categorical, open_categorical
 from kerash5.h5.columns._cf import UnpackFunction, read_cf
+from kerash5.h5.columns._class_ids import OneHotFunction, stores_one_hot
 from kerash5.h5.columns._column import Column
 from kerash5.h5.columns._functions import ComplexFunction, FieldFunction, SelectFunction
 from kerash5.h5.columns._ragged import (
@@ -77,6 +78,8 @@ def open_column(
     if column.complex is not None:
         made = ComplexFunction(column.complex, part.row_shape, part.dtype, where)
         part = DerivedReader(part, made)
+    if stores_one_hot(column):
+        part = DerivedReader(part, OneHotFunction(part.row_shape, part.dtype, where), where)
     return stored._replace(reader=part)
 
 

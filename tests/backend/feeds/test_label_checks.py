@@ -108,7 +108,7 @@ WRONG: Final[dict[str, Case]] = {
         lambda: classifier(SPARSE),
         np.eye(3)[IDS],
         LabelError,
-        "one-hot.*categorical_crossentropy",
+        "one-hot.*categorical_crossentropy.*labels=.one_hot",
     ),
     "soft, sparse": (lambda: classifier(SPARSE), SOFT, ShapeError, "if they are probabilities"),
     "integers, categorical": (

@@ -502,3 +502,16 @@ def test_labels_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [dataset.num_classes for _ in range(3)] == [3, 3, 3]
     assert [len(rows) for rows in reads] == [256, 200, 144]
     assert dataset.select_rows([0, 3, 1]).num_classes == 2
+
+
+def test_one_hot_labels_read_as_class_ids_are_balanced_and_split(tmp_path: Path) -> None:
+    ids = np.arange(60) ** 2 % 4
+    k5.write(tmp_path / "a.h5", x=ids, y=np.eye(9)[ids])
+    y = k5.Column("y", labels="one_hot")
+    module = k5.H5DataModule(
+        tmp_path / "a.h5", x="x", y=y, balance=True, validation_split=0.2, stratify=True
+    )
+    assert module.num_classes == 9
+    found, counts = np.unique(served_by(module.train).read_column("y"), return_counts=True)
+    assert found.tolist() == [0, 1]
+    assert len(set(counts)) == 1
