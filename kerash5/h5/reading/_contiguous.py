@@ -8,6 +8,7 @@ qualify; what it refuses is read by `_readers.H5pyReader`, whose answer is the l
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import cast, final
 
 import numpy as np
@@ -22,28 +23,25 @@ from kerash5.h5.storage._layout import Layout
 
 def why_not_contiguous(layout: Layout, file_bytes: int) -> str | None:
     """Return why a data set cannot be read straight from the file at one offset; None if it can."""
-    end = (layout.offset or 0) + layout.num_stored_bytes
-    reasons = (
-        (not hasattr(os, "preadv"), "this operating system has no preadv"),
-        (layout.chunks is not None, "it is stored in chunks"),
-        (layout.is_virtual or layout.has_external_bytes, "its bytes lie in other files"),
-        (layout.offset is None, "it has no place in the file (compact, or never written)"),
-        (
-            not layout.dtype_is_exact,
-            f"its stored type is converted on reading to {layout.dtype}",
-        ),
-        (
-            not layout.is_plain_file,
-            "the file is open for writing, has a driver of its own, or a user block this HDF5 "
-            "miscounts",
-        ),
-        (
-            layout.num_rows * layout.row_bytes != layout.num_stored_bytes,
-            "its stored size is not that of its rows",
-        ),
-        (end > file_bytes, "its bytes lie past the end of the file"),
+    return next((reason for is_so, reason in _reasons(layout, file_bytes) if is_so), None)
+
+
+def _reasons(layout: Layout, file_bytes: int) -> Iterator[tuple[bool, str]]:
+    yield not hasattr(os, "preadv"), "this operating system has no preadv"
+    yield layout.chunks is not None, "it is stored in chunks"
+    yield layout.is_virtual or layout.has_external_bytes, "its bytes lie in other files"
+    yield layout.offset is None, "it has no place in the file (compact, or never written)"
+    if not layout.dtype_is_exact:  # the text of a type takes longer than all else here
+        yield True, f"its stored type is converted on reading to {layout.dtype}"
+    yield (
+        not layout.is_plain_file,
+        "the file is open for writing, has a driver of its own, or a user block this HDF5 "
+        "miscounts",
     )
-    return next((reason for is_so, reason in reasons if is_so), None)
+    row_bytes = layout.num_rows * layout.row_bytes
+    yield row_bytes != layout.num_stored_bytes, "its stored size is not that of its rows"
+    end = (layout.offset or 0) + layout.num_stored_bytes
+    yield end > file_bytes, "its bytes lie past the end of the file"
 
 
 @final

@@ -70,8 +70,8 @@ def open_part(
         else:
             chosen = _choose(path, file, found.dataset, layout, reader)
         chosen.other_files = found.other_files
-        chosen.origin = _find_origin(found.dataset)
-        chosen.named_by = _find_names(found.dataset)
+        chosen.origin = _find_origin(found.dataset, handle, file)
+        chosen.named_by = _find_names(found.dataset, layout)
         return layout, chosen
 
 
@@ -173,22 +173,26 @@ def split_field(field: str, dtype: np.dtype) -> list[str]:
     return [field] if field in (dtype.names or ()) else field.split(".")
 
 
-def _find_names(dataset: h5py.Dataset) -> str | None:
+def _find_names(dataset: h5py.Dataset, layout: Layout) -> str | None:
     """Return the data set with category names that AnnData before 0.8 stores in an attribute."""
-    if dataset.dtype.kind not in "iu" or dataset.ndim != 1 or "categories" not in dataset.attrs:
+    is_possible = layout.dtype.kind in "iu" and len(layout.shape) == 1
+    if not is_possible or not h5py.h5a.exists(dataset.id, b"categories"):
         return None
     target = dataset.attrs["categories"]
     is_reference = isinstance(target, h5py.Reference) and bool(target)
     return str(dataset.file[target].name) if is_reference else None
 
 
-def _find_origin(dataset: h5py.Dataset) -> Origin | None:
-    # The data set may be in another file than the one that was opened, behind a link.
-    try:
-        stat = os.stat(h5py.h5f.get_name(dataset.id))
+def _find_origin(dataset: h5py.Dataset, handle: h5py.File, file: H5File) -> Origin | None:
+    address = h5py.h5o.get_info(dataset.id).addr
+    name = h5py.h5f.get_name(dataset.id)
+    if name == h5py.h5f.get_name(handle.id):
+        return file.identity.device, file.identity.inode, address
+    try:  # it is in another file, behind a link
+        stat = os.stat(name)
     except FileNotFoundError:  # removed meanwhile; reading raises the error
         return None
-    return stat.st_dev, stat.st_ino, h5py.h5o.get_info(dataset.id).addr
+    return stat.st_dev, stat.st_ino, address
 
 
 def _choose(

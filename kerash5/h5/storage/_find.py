@@ -29,6 +29,7 @@ from kerash5.h5.storage._opening import HDF5_ERRORS
 
 # Depth of nested links and virtual data sets; HDF5 itself stops at 16 soft links.
 _MAX_DEPTH: Final = 16
+_KINDS: Final[dict[int, type]] = {h5py.h5i.GROUP: h5py.Group, h5py.h5i.DATASET: h5py.Dataset}
 _NUMBER: Final = r"%\d*b"
 _MAX_LISTED: Final = 12
 
@@ -56,7 +57,7 @@ def find_dataset(file: h5py.File, path: str, *, allow_external: bool = False) ->
         ExternalDataError: The data are outside the folder of the file.
         FileMissingError: The data are in other files, one of which is missing.
     """
-    border = _border(file, allow_external=allow_external)
+    border = _Border(file, allow_external)
     found = _walk(file, path, border, _MAX_DEPTH)
     if isinstance(found, h5py.Group):
         inside = ", ".join(repr(f"{path.strip('/')}/{name}") for name in list(found)[:5])
@@ -77,7 +78,7 @@ def find_object(file: h5py.File, path: str, *, allow_external: bool = False) -> 
         UnknownColumnError: There is no such object.
         ExternalDataError: The object is outside the folder of the file.
     """
-    return _walk(file, path, _border(file, allow_external=allow_external), _MAX_DEPTH)
+    return _walk(file, path, _Border(file, allow_external), _MAX_DEPTH)
 
 
 def list_datasets(file: h5py.File, *, limit: int = 10_000) -> list[str]:
@@ -122,14 +123,14 @@ def what_is_in(file: H5File) -> str:
 class _Border:
     """The folder that must contain all data, and the files found so far."""
 
-    folder: str | None  # None: data may be anywhere
+    file: h5py.File  # the folder of this one
+    allow_external: bool  # data may be anywhere
     passed: dict[str, H5File] = field(default_factory=dict)  # by real path
 
     def check(self, place: str, what: str) -> str:
         """Return the real path of a file that `what` points to; raise if it is not allowed."""
         real = os.path.realpath(place)
-        inside = self.folder is None or os.path.commonpath([self.folder, real]) == self.folder
-        if not inside:
+        if not self.allow_external and not self._is_inside(real):
             raise ExternalDataError(
                 f"{what} to {place!r}, outside the folder of the file; pass allow_external=True "
                 "if you trust it"
@@ -143,14 +144,17 @@ class _Border:
             self.passed[real] = H5File(place, real, FileIdentity.of(real))
         return real
 
-
-def _border(file: h5py.File, *, allow_external: bool) -> _Border:
-    return _Border(None if allow_external else os.path.realpath(os.path.dirname(file.filename)))
+    def _is_inside(self, real: str) -> bool:
+        folder = os.path.realpath(os.path.dirname(self.file.filename))
+        return bool(os.path.commonpath([folder, real]) == folder)
 
 
 def _walk(file: h5py.File, path: str, border: _Border, depth: int) -> h5py.HLObject:
-    here: h5py.HLObject = file["/"]
+    here: h5py.HLObject = file  # is its own root group
     for name in [part for part in path.split("/") if part not in ("", ".")]:
+        if (hard := _find_hard_link(here, name)) is not None:
+            here = _follow(file, path, here, name, hard)
+            continue
         link = here.get(name, getlink=True) if isinstance(here, h5py.Group) else None
         if link is None:
             raise _unknown(file, path)
@@ -166,13 +170,40 @@ def _walk(file: h5py.File, path: str, border: _Border, depth: int) -> h5py.HLObj
             place = _place_beside(here.file, link.filename, "HDF5_EXT_PREFIX")
             with open_once(border.check(place, what)) as other:
                 _walk(other, link.path, border, depth - 1)
-        here = _follow(file, path, here, name)
+        here = _follow(file, path, here, name, None)
     return here
 
 
-def _follow(file: h5py.File, path: str, group: h5py.HLObject, name: str) -> h5py.HLObject:
+@dataclass(frozen=True, slots=True)
+class _HardLink:
+    """A name of an object in the same file."""
+
+    group: h5py.h5g.GroupID
+    name: bytes
+
+    def open(self) -> h5py.HLObject:
+        """Return the object. Not by group[name], which first finds out how the file is open."""
+        found = h5py.h5o.open(self.group, self.name)
+        return _KINDS.get(h5py.h5i.get_type(found), h5py.Datatype)(found)
+
+
+def _find_hard_link(group: h5py.HLObject, name: str) -> _HardLink | None:
+    """Return a hard link; None if there is none of that name, or it is another link."""
+    if not isinstance(group, h5py.Group):
+        return None
+    encoded = name.encode("utf-8", "surrogateescape")
     try:
-        return group[name]
+        kind = group.id.links.get_info(encoded).type
+    except (KeyError, *HDF5_ERRORS):  # told by the caller, who looks again
+        return None
+    return _HardLink(group.id, encoded) if kind == h5py.h5l.TYPE_HARD else None
+
+
+def _follow(
+    file: h5py.File, path: str, group: h5py.HLObject, name: str, link: _HardLink | None
+) -> h5py.HLObject:
+    try:
+        return group[name] if link is None else link.open()
     except (KeyError, *HDF5_ERRORS) as error:
         what = f"{path!r} in {file.filename!r}"
         raise explain_system_error(error, what) or DamagedFileError(
@@ -214,8 +245,10 @@ def _check_parts(dataset: h5py.Dataset, border: _Border, depth: int) -> None:
 
     HDF5 reads missing ones as fill values or zeros, without an error; here they raise one.
     """
-    _check_raw_files(dataset, border)
-    if not dataset.is_virtual:
+    creation = dataset.id.get_create_plist()
+    if creation.get_external_count():
+        _check_raw_files(dataset, creation, border)
+    if creation.get_layout() != h5py.h5d.VIRTUAL:
         return
     if depth == 0:
         raise _too_deep(dataset.name, dataset.file)
@@ -250,10 +283,7 @@ def _check_source(file: h5py.File, name: str, border: _Border, depth: int) -> No
         _check_parts(part, border, depth - 1)
 
 
-def _check_raw_files(dataset: h5py.Dataset, border: _Border) -> None:
-    creation = dataset.id.get_create_plist()
-    if creation.get_external_count() == 0:
-        return
+def _check_raw_files(dataset: h5py.Dataset, creation: h5py.h5p.PropDCID, border: _Border) -> None:
     what = f"{dataset.name!r} in {dataset.file.filename!r} keeps its bytes in a raw file: it points"
     # HDF5 searches the working directory, not the folder of the file, unless this variable is set.
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")

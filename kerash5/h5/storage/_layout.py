@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import Final, NamedTuple
 
 import h5py
 import numpy as np
@@ -68,7 +68,7 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Bytes of one decoded row."""
-        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.row_shape) * self.dtype.itemsize
 
     @property
     def chunk_rows(self) -> int:
@@ -155,30 +155,21 @@ def read_layout(
     Raises:
         ColumnError: The data set has no axis of rows, or its type cannot be a column.
     """
-    where = f"{dataset.name!r} in {dataset.file.filename!r}"
-    if dataset.shape is None or len(dataset.shape) == 0:
-        kind = "empty (a null data space)" if dataset.shape is None else "a scalar"
-        raise ColumnError(f"{where} is {kind} and has no rows; a column needs at least one axis")
-    try:
-        dtype = dataset.dtype
-    except (TypeError, ValueError) as error:
-        raise ColumnError(f"{where} cannot be a column: {error}") from error
-    reason = None if may_hold_objects else why_not_column(dtype)
-    reason = reason or _why_not_convertible(dataset, dtype)
-    if reason is not None:
-        raise ColumnError(f"{where} cannot be a column: {reason}")
+    shape, dtype = _check_rows(dataset, may_hold_objects=may_hold_objects)
     inner_shape, value_dtype = _unfold(dtype)
     creation = dataset.id.get_create_plist()
     layout = creation.get_layout()
     filters = _read_filters(creation)
     load_filters([(one.code, one.name) for one in filters if one.code not in _FILTERS])
-    is_exact = _dtype_is_exact(dataset)
-    chunks, own_file = dataset.chunks, dataset.file
+    is_exact = _dtype_is_exact(dataset, dtype)
+    chunks = dataset.chunks
+    is_elsewhere = h5py.h5f.get_name(dataset.id) != h5py.h5f.get_name(file.id)
+    facts = _read_facts(dataset.file) if is_elsewhere else _facts_of(file)
     num_written = dataset.id.get_num_chunks() if chunks else 0
     return Layout(
-        shape=tuple(dataset.shape) + inner_shape,
+        shape=shape + inner_shape,
         maxshape=tuple(dataset.maxshape) + inner_shape,
-        rank=len(dataset.shape),
+        rank=len(shape),
         dtype=value_dtype,
         chunks=None if chunks is None else tuple(chunks) + inner_shape,
         num_written_chunks=num_written,
@@ -189,14 +180,34 @@ def read_layout(
         fill_bytes=_read_fill(creation, value_dtype) if is_exact else None,
         num_stored_bytes=dataset.id.get_storage_size(),
         offset=dataset.id.get_offset() if layout == h5py.h5d.CONTIGUOUS else None,
-        first_byte=own_file.userblock_size,
+        first_byte=facts.first_byte,
         dtype_is_exact=is_exact,
         is_virtual=layout == h5py.h5d.VIRTUAL,
-        has_external_bytes=(
-            creation.get_external_count() > 0 or own_file.filename != file.filename
-        ),
-        why_not_plain=_why_not_plain(own_file),
+        has_external_bytes=is_elsewhere or creation.get_external_count() > 0,
+        why_not_plain=facts.why_not_plain,
     )
+
+
+def _check_rows(
+    dataset: h5py.Dataset, *, may_hold_objects: bool
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of a data set, or raise if it cannot be a column."""
+    shape = dataset.shape
+    reason: str | None
+    try:
+        dtype = dataset.dtype
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+    else:
+        reason = None if may_hold_objects else why_not_column(dtype)
+        reason = reason or _why_not_convertible(dataset, dtype)
+    if shape and reason is None:
+        return tuple(shape), dtype
+    where = f"{dataset.name!r} in {dataset.file.filename!r}"
+    if not shape:
+        kind = "empty (a null data space)" if shape is None else "a scalar"
+        raise ColumnError(f"{where} is {kind} and has no rows; a column needs at least one axis")
+    raise ColumnError(f"{where} cannot be a column: {reason}")
 
 
 def why_not_column(dtype: np.dtype) -> str | None:
@@ -266,13 +277,13 @@ def _filter_name(code: int, name: bytes) -> str:
     return escape_controls(text) or f"filter {code}"
 
 
-def _dtype_is_exact(dataset: h5py.Dataset) -> bool:
+def _dtype_is_exact(dataset: h5py.Dataset, dtype: np.dtype) -> bool:
     # False for bfloat16, bit fields, odd precisions, null-terminated strings: h5py converts those
     # on reading.
-    if dataset.dtype.hasobject:
+    if dtype.hasobject:
         return False
     try:
-        return bool(dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype, logical=True)))
+        return bool(dataset.id.get_type().equal(h5py.h5t.py_create(dtype, logical=True)))
     except (TypeError, ValueError):
         return False
 
@@ -346,15 +357,31 @@ def _size_of_edge_with_sum(dataset: h5py.Dataset) -> int:
         memory.close()
 
 
-def _why_not_plain(file: h5py.File) -> str | None:
+class _FileFacts(NamedTuple):
+    """What is the same for all data sets of a file."""
+
+    first_byte: int
+    why_not_plain: str | None
+
+
+def _facts_of(file: h5py.File) -> _FileFacts:
+    """Return the facts about a file, which are read once for each handle."""
+    found = file.__dict__.get("_kerash5_facts")
+    if not isinstance(found, _FileFacts):
+        found = file.__dict__["_kerash5_facts"] = _read_facts(file)
+    return found
+
+
+def _read_facts(file: h5py.File) -> _FileFacts:
+    first_byte, driver = file.userblock_size, file.driver
     reasons = (
-        (file.driver != "sec2", f"HDF5 reads the file with its driver {file.driver!r}"),
+        (driver != "sec2", f"HDF5 reads the file with its driver {driver!r}"),
         # Intent 0 is plain read-only. Opening a file with "r" that this process has open for
         # writing gives a writing handle, with bytes in memory that are not in the file yet.
         (file.id.get_intent() != 0, "the file is open for writing in this process, or by SWMR"),
         (
-            file.userblock_size > 0 and h5py.version.hdf5_version_tuple < (1, 14, 4),
+            first_byte > 0 and h5py.version.hdf5_version_tuple < (1, 14, 4),
             "the file begins with a user block, which HDF5 before 1.14.4 miscounts",
         ),
     )
-    return next((reason for is_so, reason in reasons if is_so), None)
+    return _FileFacts(first_byte, next((reason for is_so, reason in reasons if is_so), None))

@@ -76,15 +76,10 @@ class HandlePool:
     def lend(self, file: H5File) -> Iterator[h5py.File]:
         try:
             with self._lock:
-                handle = self._handles.pop(file, None)
+                handle = self._handles.get(file)
                 if handle is None or not handle:
-                    self._close_older(file)
-                    file.check_unchanged()
-                    handle = open_hdf5(file.place, file.path)
-                self._handles[file] = handle
-                self._versions |= dict.fromkeys(_version_keys(file), file)
-                while len(self._handles) > _MAX_OPEN:
-                    self._close_one(next(iter(self._handles)))
+                    handle = self._open(file)
+                self._handles.move_to_end(file)
                 self._num_lent += 1
                 try:
                     yield handle
@@ -92,6 +87,17 @@ class HandlePool:
                     self._num_lent -= 1
         finally:
             self._close_unused()
+
+    def _open(self, file: H5File) -> h5py.File:
+        """Open a file, and close the one that was not used for longest if there are too many."""
+        self._handles.pop(file, None)
+        self._close_older(file)
+        file.check_unchanged()
+        handle = self._handles[file] = open_hdf5(file.place, file.path)
+        self._versions |= dict.fromkeys(_version_keys(file), file)
+        while len(self._handles) > _MAX_OPEN:
+            self._close_one(next(iter(self._handles)))
+        return handle
 
     def close(self, files: Iterable[H5File] | None = None) -> None:
         with self._lock:
