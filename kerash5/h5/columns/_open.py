@@ -19,7 +19,7 @@ from kerash5.h5.columns._ragged import (
     open_vlen,
     open_with_offsets,
 )
-from kerash5.h5.columns._sparse import is_sparse, open_sparse
+from kerash5.h5.columns._sparse import is_of_matlab, is_sparse, open_sparse
 from kerash5.h5.reading._derived import DerivedReader
 from kerash5.h5.reading._images import ImageFunction
 from kerash5.h5.reading._readers import AbstractReader
@@ -145,7 +145,7 @@ def _open_group(column: Column, file: H5File, path: str, how: _How) -> OpenedCol
         if not isinstance(found, h5py.Group):
             return None
         if is_sparse(found) or is_categorical(found):
-            _check_options_of_group(column, file, path)
+            _check_options_of_group(column, file, path, takes_axis=is_of_matlab(found))
         if is_sparse(found):
             return OpenedColumn(path, *open_sparse(column, file, path, found, **how))
         if is_categorical(found):
@@ -153,10 +153,10 @@ def _open_group(column: Column, file: H5File, path: str, how: _How) -> OpenedCol
         return None  # `open_part` has the words
 
 
-def _check_options_of_group(column: Column, file: H5File, path: str) -> None:
+def _check_options_of_group(column: Column, file: H5File, path: str, *, takes_axis: bool) -> None:
     given = column.kind_options()
     for name in ("field", "axis", "pad_to", "offsets", "decode"):
-        if name in given:
+        if name in given and not (name == "axis" and takes_axis):
             raise ColumnError(
                 f"{name}={given[name]!r} does not go with column {path!r} of {file.path!r}, which "
                 "is a group of several data sets; leave it out, or name one of these"

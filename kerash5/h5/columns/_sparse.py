@@ -1,11 +1,14 @@
 """Sparse matrices that are stored row by row (CSR): groups of `data`, `indices` and `indptr`.
 
-Three conventions say what lies in such a group:
+Four conventions say what lies in such a group:
 
 - AnnData: the attributes `encoding-type` ("csr_matrix" or "csc_matrix") and `shape`; before its
   version 0.7, `h5sparse_format` ("csr" or "csc") and `h5sparse_shape`.
 - 10x Genomics: a data set `shape`, (features, barcodes), of a matrix stored by columns. A column is
   a cell, so these are the rows that are wanted: cells, of features.
+- MATLAB: data sets `data`, `ir` and `jc` of a matrix stored by columns, and the attribute
+  `MATLAB_sparse`, its number of rows. A dense matrix of MATLAB lies transposed in the file, so that
+  its columns are the rows of axis 0; they are here, too.
 - biom: the group `matrix` in `observation` or in `sample`, of which each is a row; the file's
   attribute `shape` is (observations, samples).
 """
@@ -13,7 +16,7 @@ Three conventions say what lies in such a group:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -36,9 +39,17 @@ class _Found:
     is_10x: bool
 
 
+_MATLAB: Final = "MATLAB_sparse"
+
+
+def is_of_matlab(group: h5py.Group) -> bool:
+    """Return whether a group is a sparse matrix as MATLAB stores it."""
+    return _MATLAB in group.attrs
+
+
 def is_sparse(group: h5py.Group) -> bool:
     """Return whether a group holds a sparse matrix in compressed rows or columns."""
-    return all(name in group for name in ("data", "indices", "indptr"))
+    return is_of_matlab(group) or all(name in group for name in ("data", "indices", "indptr"))
 
 
 def open_sparse(
@@ -67,21 +78,38 @@ def open_sparse(
         ColumnError: It is stored by columns, or does not say how wide it is.
     """
     what = f"column {path!r} of {file.path!r}"
-    found = _read_what_it_says(group)
-    opened = {
-        name: open_part(f"{path}/{name}", file, allow_external=allow_external, reader=reader)
-        for name in ("data", "indices")
-    }
-    data, indices = opened["data"][1], opened["indices"][1]
+    is_matlab = is_of_matlab(group)
+    if is_matlab:
+        _check_matlab(column, group, what)
+    names = ("data", "ir", "jc") if is_matlab else ("data", "indices", "indptr")
+    (layout, data), (_, indices) = (
+        open_part(f"{path}/{name}", file, allow_external=allow_external, reader=reader)
+        for name in names[:2]
+    )
     if data.num_rows != indices.num_rows or data.row_shape or indices.dtype.kind not in "iu":
         raise ColumnError(
             f"{what} is no sparse matrix: it has {data.num_rows} values of shape {data.row_shape} "
             f"and {indices.num_rows} indices of {indices.dtype}; write it again"
         )
-    indptr = read_offsets(f"{path}/indptr", file, data.num_rows, allow_external=allow_external)
-    width = _find_width(column, found, len(indptr) - 1, what)
-    storage = f"CSR, values in {opened['data'][0].describe()}"
+    indptr = read_offsets(f"{path}/{names[2]}", file, data.num_rows, allow_external=allow_external)
+    if is_matlab:
+        width, form = int(group.attrs[_MATLAB]), "MATLAB's sparse columns"
+    else:
+        width = _find_width(column, _read_what_it_says(group), len(indptr) - 1, what)
+        form = "CSR"
+    storage = f"{form}, values in {layout.describe()}"
     return storage, CsrReader(data, indices, indptr, width, what)
+
+
+def _check_matlab(column: Column, group: h5py.Group, what: str) -> None:
+    if column.axis:
+        raise ColumnError(
+            f"axis={column.axis} of {what}, a sparse matrix that MATLAB stores by columns: a row "
+            "is spread over all of them; save it transposed, X = X.'; save('file.mat', 'X', "
+            "'-v7.3'), and leave axis= out"
+        )
+    if "ir" not in group or "data" not in group:
+        raise ColumnError(f"{what} is a sparse matrix in which nothing is stored; leave it out")
 
 
 def _read_what_it_says(group: h5py.Group) -> _Found:

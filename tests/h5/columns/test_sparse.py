@@ -135,3 +135,47 @@ def test_options_that_would_do_nothing_are_refused(options: Any, tmp_path: Path)
         write(file, np.eye(3), "anndata")
     with pytest.raises(ColumnError, match="does not go with column 'X'"):
         Source(tmp_path / "a.h5", x=Column("X", **options))
+
+
+def write_matlab(path: Path, dense: np.ndarray, kind: str = "double") -> None:
+    """Write a matrix of MATLAB as `save -v7.3` does: `dense` and `sparse`, the same values."""
+    data, indices, indptr = compress(dense.T)  # by columns
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["dense"] = dense.T  # axes in reverse
+        file["dense"].attrs["MATLAB_class"] = np.bytes_(kind)
+        group = file.create_group("sparse")
+        group.attrs["MATLAB_class"] = np.bytes_(kind)
+        group.attrs["MATLAB_sparse"] = np.uint64(len(dense))
+        if len(data):
+            group["data"], group["ir"] = data, indices.astype("u8")
+        group["jc"] = indptr.astype("u8")
+    with path.open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\0\2IM")
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("double", "f8"), ("logical", "u1")])
+def test_columns_of_a_sparse_matrix_of_matlab_are_rows_as_those_of_a_dense_one(
+    tmp_path: Path, kind: str, dtype: str
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(1, 2 if kind == "logical" else 9, (7, 12)) * (rng.random((7, 12)) < 0.3)
+    write_matlab(tmp_path / "m.mat", values.astype(dtype), kind)
+    source = Source(tmp_path / "m.mat", x="sparse", y="dense")
+    found = source.read(np.array([11, 0, 5, 5]))
+    np.testing.assert_array_equal(found["x"], values.T[[11, 0, 5, 5]])
+    np.testing.assert_array_equal(found["x"], found["y"])
+    assert found["x"].dtype == dtype
+    assert "MATLAB's sparse columns" in source.describe()
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_rows_of_a_sparse_matrix_of_matlab_are_refused_with_the_cure(
+    tmp_path: Path, axis: int
+) -> None:
+    write_matlab(tmp_path / "m.mat", np.eye(5))
+    cure = r"axis=-?1 of column 'sparse' .* MATLAB stores by columns.* X = X.'; save"
+    with pytest.raises(ColumnError, match=cure):
+        Source(tmp_path / "m.mat", x=Column("sparse", axis=axis))
+    write_matlab(tmp_path / "m.mat", np.zeros((3, 4)))
+    with pytest.raises(ColumnError, match="in which nothing is stored"):
+        Source(tmp_path / "m.mat", x="sparse")
