@@ -48,8 +48,9 @@ class Column:
             `[5, 8, 11]`; or its text, "-6:-1". x and y may be selected from one data set.
         field: A field of a compound data set (a table), such as "energy"; one within another by
             dots, "hit.energy"; or a list of fields, which are stacked on a new last axis, in the
-            smallest type that holds all their values (else in `dtype`). "table:energy" as the path,
-            or "table:px,py", says the same, unless there is a data set of that very name.
+            smallest type that holds all their values, or in `dtype`; integers of 64 bits beside
+            floats are float64, and raise an error if that cannot hold them. "table:energy" as the
+            path, or "table:px,py", says the same, unless a data set has that very name.
         axis: Which axis of the data set counts rows: 0, or -1 for MATLAB's and loom's files. The
             shape of a row is the other axes in order. `Source.describe` says what a row costs.
         pad_to: The length that rows of any length (a variable-length data set) are padded or

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from kerash5.h5.columns._cast import MisfitError, cast, why_not_cast
 from kerash5.h5.columns._indices import format_index
 from kerash5.h5.reading._derived import RowFunction
 from kerash5.h5.reading._select_reader import check_fields, split_field
+
+_LARGEST_EXACT: Final = 1 << 53  # integers up to it are float64 values
 
 
 @final
@@ -96,6 +98,7 @@ class FieldFunction(RowFunction):
         self._is_one = isinstance(fields, str)
         self._fields = (fields,) if isinstance(fields, str) else fields
         self._where = where
+        self._checks_integers = False
         found = [_find_field(field, dtype, where) for field in self._fields]
         shapes = {shape for _, shape in found}
         types = [kind for kind, _ in found]
@@ -118,6 +121,9 @@ class FieldFunction(RowFunction):
             return common
         if wanted is not None and not any(why_not_cast(kind, wanted) for kind in types):
             return wanted
+        if all(kind.kind in "biuf" for kind in types):  # float64, beside integers of 64 bits
+            self._checks_integers = True
+            return np.result_type(*types)
         named = ", ".join(f"{f} {t}" for f, t in zip(self._fields, types, strict=True))
         raise ColumnError(
             f"field={list(self._fields)!r} of {self._where} has no type that holds all values "
@@ -131,9 +137,10 @@ class FieldFunction(RowFunction):
             return _take_field(rows, self._fields[0])
         out = np.empty((len(rows), *self.row_shape), self.dtype)
         for number, field in enumerate(self._fields):
-            out[..., number] = cast_values(
-                _take_field(rows, field), self.dtype, f"field {field!r} of {self._where}"
-            )
+            values, where = _take_field(rows, field), f"field {field!r} of {self._where}"
+            if self._checks_integers:
+                _check_exact(values, where)
+            out[..., number] = cast_values(values, self.dtype, where)
         return out
 
     def describe(self) -> str:
@@ -235,6 +242,19 @@ def _take_field(rows: np.ndarray, field: str) -> np.ndarray:
     for name in split_field(field, rows.dtype):
         rows = rows[name]
     return rows
+
+
+def _check_exact(values: np.ndarray, where: str) -> None:
+    """Raise if float64 cannot hold an integer."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
+        return
+    for value in (values.max().item(), values.min().item()):
+        if abs(value) > _LARGEST_EXACT:
+            raise ColumnError(
+                f"{where} holds {value}, which float64 cannot hold beside other fields; pass "
+                "dtype='float32' or another type of numbers, or name the field as a column of its "
+                "own"
+            )
 
 
 def find_common_type(types: list[np.dtype]) -> np.dtype | None:

@@ -120,9 +120,26 @@ def test_text_of_any_length_becomes_labels(path: Path) -> None:
     assert_array_equal(source.read([0, 1])["y"], [1, 0])
 
 
+@pytest.mark.parametrize("most", [1 << 53, -(1 << 53), (1 << 53) + 1, -(1 << 60)])
+def test_integers_beside_floats_are_float64_where_that_holds_them(
+    tmp_path: Path, most: int
+) -> None:
+    table = np.zeros(6, [("count", "i8"), ("mean", "f8"), ("flag", "?")])
+    table["count"][3], table["mean"], table["flag"] = most, 0.1, True
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["t"] = table
+    source = Source(tmp_path / "a.h5", x="t:count,mean,flag")
+    assert source.columns["x"].dtype == np.float64
+    if abs(most) <= 1 << 53:
+        assert_array_equal(source.read([3])["x"], [[most, 0.1, 1]])
+    else:
+        with pytest.raises(ColumnError, match=f"'count' of .* holds {most}, which float64 cannot"):
+            source.read([3])
+    rounded = Source(tmp_path / "a.h5", x=Column("t:count,mean", dtype="float32"))
+    assert_array_equal(rounded.read([3])["x"], np.array([[most, 0.1]], "f4"))
+
+
 def test_fields_without_a_common_type_take_dtype(path: Path) -> None:
-    with pytest.raises(ColumnError, match=r"no type that holds all values \(px float32, big int6"):
-        Source(path, x=Column("t", field=["px", "big"]))
     source = Source(path, x=Column("t", field=["px", "n"], dtype="float16"))
     assert source.columns["x"].dtype == np.float16
 
