@@ -106,10 +106,10 @@ def check_feedable(source: Source, trees: Mapping[str, Tree], *, is_transformed:
             if column.is_text:
                 _check_text(name, path, backend, is_transformed=is_transformed)
                 continue
+            if is_transformed and (dtype.kind in "biufc" or dtype.names):
+                continue
             if dtype.kind not in "biufc":
                 _refuse_kind(name, path, dtype)
-            if is_transformed:
-                continue
             if role != "y" and column.is_named_by_itself:
                 raise ColumnError(
                     f"column {path!r} ({name}) has text, which would become class ids, but only "
@@ -149,7 +149,8 @@ def _refuse_kind(name: str, path: str, dtype: np.dtype) -> NoReturn:
     if dtype.names:
         raise ColumnError(
             f"column {path!r} ({name}) has the fields {', '.join(dtype.names)}, and a model takes "
-            f"numbers; name one, Column({path!r}, field={dtype.names[0]!r}), or a list of them"
+            f"numbers; name one, Column({path!r}, field={dtype.names[0]!r}), or a list of them, or "
+            "make numbers of them in a transform="
         )
     raise ColumnError(
         f"column {path!r} ({name}) has {dtype} values, but a model needs numbers; write it again "

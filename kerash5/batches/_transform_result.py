@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
@@ -85,6 +86,35 @@ class ResultCheck:
                     f"{describe_tree(there)} in another; return the same keys and the same number "
                     "of arrays for every batch"
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a transform makes of one batch, as a model needs to know it.
+
+    Attributes:
+        input_shape: Shape of one row of x; a tuple or dict of shapes if x is one of arrays.
+        has_ids: Whether y is one array of integers, one for each row.
+        num_one_hot: The width of y if it is one array of one-hot rows; None if it is not.
+    """
+
+    input_shape: Any
+    has_ids: bool
+    num_one_hot: int | None
+
+    @classmethod
+    def of(cls, batch: Entries) -> Made:
+        """Return what a batch is made of."""
+        y = batch[1] if len(batch) > 1 else None
+        shape = map_tree(batch[0], lambda leaf: tuple(int(size) for size in leaf.shape[1:]))
+        if y is None or isinstance(y, dict | tuple | list):
+            return cls(shape, has_ids=False, num_one_hot=None)
+        values = np.asarray(y)
+        is_id = values.dtype.kind in "iub" and values.shape[1:] in ((), (1,))
+        ones = (values == 1).sum(-1) == 1 if values.ndim == 2 else np.zeros(1, bool)
+        is_one_hot = values.ndim == 2 and values.shape[1] > 1 and bool(ones.all())
+        is_one_hot = is_one_hot and bool(((values == 0) | (values == 1)).all())
+        return cls(shape, is_id, values.shape[1] if is_one_hot else None)
 
 
 def describe_tree(tree: Any) -> str:  # noqa: ANN401  a tree of any leaves

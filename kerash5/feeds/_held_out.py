@@ -72,7 +72,7 @@ def split_training_rows(
 
 def balanced(train: H5Dataset, seed: int) -> H5Dataset:
     """Return a data set that repeats rows so that all classes have equally many."""
-    if train.num_classes is None:
+    if served_by(train).num_stored_classes is None:
         raise OptionError(
             "balance=True repeats rows by the class of y, and y holds no class labels; name a "
             "column of labels, or leave balance out"

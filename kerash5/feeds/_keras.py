@@ -215,7 +215,12 @@ class H5Dataset(PyDataset):
 
     @property
     def input_shape(self) -> Any:  # noqa: ANN401  nearly always one tuple, and used as one
-        """The shape of one row of x; a tuple or dict of shapes if x is a tuple or dict."""
+        """The shape of one row of x; a tuple or dict of shapes if x is a tuple or dict.
+
+        Of a `transform` it is the shape of what comes out: it is called once, on the first batch.
+        """
+        if self._served.is_transformed:
+            return self._served.made.input_shape
         return map_tree(self._served.columns_of("x"), lambda name: self.source.columns[name].shape)
 
     @property
@@ -229,7 +234,8 @@ class H5Dataset(PyDataset):
         """The number of classes of y; None if y holds no class labels.
 
         It is the number of class names if there are names. Else it is the width of one-hot labels
-        (stored so, or made by `one_hot=`), or the largest label + 1.
+        (stored so, or made by `one_hot=`), or the largest label + 1. A `transform` is called once:
+        one-hot labels that come out of it count by their width, class ids as the stored labels do.
         """
         return self._served.num_classes
 

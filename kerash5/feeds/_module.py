@@ -95,7 +95,7 @@ class H5DataModule:
             cache=self._cache_bytes,
         )
         _check_count(options.rows, base)
-        self._num_classes = (base if options.rows is None else base.select_rows(None)).num_classes
+        self._all_rows = base if options.rows is None else base.select_rows(None)
         self.train = base
         self.validation: H5Dataset | None = None
         self._open_validation(base)
@@ -263,7 +263,7 @@ class H5DataModule:
     @property
     def num_classes(self) -> int | None:
         """Number of classes of y over all rows of the training file; None if y holds no labels."""
-        return self._num_classes
+        return self._all_rows.num_classes
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kerash5._errors import ColumnError, OptionError
 from kerash5.batches._batches import Batch, Tree, count_rows
 from kerash5.batches._roles import names_in
+from kerash5.batches._transform_result import Made
 from kerash5.feeds.labels._facts import LabelFacts, read_facts, read_is_one_hot
 from kerash5.feeds.passes._task_batches import TaskBatches
 from kerash5.h5 import Source
@@ -43,6 +44,7 @@ class ServedData:
         # Facts about labels, by column and by the class that a loss ignores; each is read once.
         self._facts: dict[tuple[str, int | None], LabelFacts] = {}
         self._are_one_hot: dict[str, bool] = {}
+        self._made: Made | None = None
 
     @property
     def source(self) -> Source:
@@ -129,6 +131,20 @@ class ServedData:
     @property
     def num_classes(self) -> int | None:
         """The number of classes of y, as in `H5Dataset.num_classes`."""
+        if not self.is_transformed:
+            return self.num_stored_classes
+        return self.num_stored_classes if self.made.has_ids else self.made.num_one_hot
+
+    @property
+    def made(self) -> Made:
+        """What the transform makes of the first batch; it is called once for it."""
+        if self._made is None:
+            self._made = Made.of(self.batches.training.read(0))
+        return self._made
+
+    @property
+    def num_stored_classes(self) -> int | None:
+        """The number of classes of the stored y, whatever a transform makes of it."""
         tree = self.columns_of("y")
         if not isinstance(tree, str):
             return None

@@ -20,10 +20,10 @@ from kerash5.h5._look import look_at
 from kerash5.h5._part_groups import resolve_parts
 from kerash5.h5._row_kind import RowKind
 from kerash5.h5._row_numbers import parse_rows
-from kerash5.h5.columns._columns import Column, ResolvedColumn, check_lengths
+from kerash5.h5.columns._columns import Column, ResolvedColumn
 from kerash5.h5.columns._doubts import warn_of_packing, warn_of_samples
 from kerash5.h5.columns._given import name_columns, parse_column
-from kerash5.h5.columns._together import allocate, load_rows, load_runs
+from kerash5.h5.columns._together import allocate, check_lengths, load_rows, load_runs
 from kerash5.h5.reading._buffers import empty
 from kerash5.h5.reading._runs import Runs
 from kerash5.h5.reading._select_reader import READERS, Reader

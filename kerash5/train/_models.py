@@ -192,10 +192,11 @@ def _change_compiled(model: keras.Model, options: ModelOptions, key: str, *, is_
         key: options.metrics,
     }
     changed = {name: value for name, value in given.items() if value is not None}
-    compiled = keras.saving.deserialize_keras_object(model.get_compile_config())
-    if key == "weighted_metrics" and (is_ours or key in changed):
-        changed = {key: compiled["metrics"], **changed, "metrics": None}
-    if changed:
+    is_weighted = key == "weighted_metrics" and (is_ours or key in changed)
+    if changed or is_weighted:
+        compiled = keras.saving.deserialize_keras_object(model.get_compile_config())
+        if is_weighted:
+            changed = {key: compiled["metrics"], **changed, "metrics": None}
         model.compile(**{**compiled, "optimizer": model.optimizer, **changed})
 
 

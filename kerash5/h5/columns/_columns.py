@@ -35,7 +35,7 @@ from kerash5.h5.reading._readers import AbstractReader
 from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import H5File, find_files
 
-__all__ = ["Column", "ResolvedColumn", "assemble_column", "check_lengths", "resolve_columns"]
+__all__ = ["Column", "ResolvedColumn", "assemble_column", "resolve_columns"]
 
 
 _KINDS: Final = {"u": "i", "S": "O"}  # kinds of types that are of one kind: integers, text
@@ -328,29 +328,6 @@ def assemble_column(
     ones = np.dtype(np.float32)  # what one_hot= makes
     check_types(found.loaded_dtype if column.one_hot is None else ones, found.dtype, column.path)
     return found
-
-
-def check_lengths(files: Sequence[H5File], first: ResolvedColumn, other: ResolvedColumn) -> None:
-    """Raise `ColumnError` if two columns of the same files differ in length."""
-    for number, (part, other_part) in enumerate(zip(first.parts, other.parts, strict=True)):
-        if part.num_rows == other_part.num_rows:
-            continue
-        own = files[min(number, len(files) - 1)].path
-        place, other_place = (
-            one.beside[number].path if one.beside else own for one in (first, other)
-        )
-        names = (first.column.path, other.column.path)
-        if place != other_place:
-            raise ColumnError(
-                f"columns differ in length: {names[0]!r} has {part.num_rows} rows in {place!r}, "
-                f"{names[1]!r} {other_part.num_rows} in {other_place!r}; they must be aligned row "
-                "by row: name the files that belong together"
-            )
-        raise ColumnError(
-            f"columns of {place!r} differ in length: {names[0]!r} has {part.num_rows} rows, "
-            f"{names[1]!r} {other_part.num_rows}; they must be aligned row by row: write the file "
-            "again"
-        )
 
 
 def _check_shape(column: Column, stored_shape: tuple[int, ...]) -> None:

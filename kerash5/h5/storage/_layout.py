@@ -215,9 +215,10 @@ def why_not_column(dtype: np.dtype) -> str | None:
     if h5py.check_string_dtype(dtype) is not None:
         return None
     if h5py.check_vlen_dtype(dtype.base) is not None:
+        image = ", or decode='image' if they are encoded images" if _may_be_image(dtype) else ""
         return (
             "its rows differ in length (a variable-length type); pass pad_to=, the length that "
-            "they are padded or truncated to"
+            f"they are padded or truncated to{image}"
         )
     if dtype.names is not None and dtype.hasobject:
         return (
@@ -227,6 +228,11 @@ def why_not_column(dtype: np.dtype) -> str | None:
     if dtype.hasobject:
         return f"its values are {_object_kind(dtype)}, not numbers"
     return None
+
+
+def _may_be_image(dtype: np.dtype) -> bool:
+    values = h5py.check_vlen_dtype(dtype.base)
+    return isinstance(values, np.dtype) and values.itemsize == 1
 
 
 def _unfold(dtype: np.dtype) -> tuple[tuple[int, ...], np.dtype]:

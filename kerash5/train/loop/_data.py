@@ -110,7 +110,7 @@ def balance_weights(train: H5Dataset) -> dict[int, float]:
         OptionError: y is not a single column of class labels, or a transform may change it.
     """
     is_transformed = served_by(train).is_transformed
-    if train.num_classes is None or is_transformed:
+    if served_by(train).num_stored_classes is None or is_transformed:
         reason = "a transform may change y" if is_transformed else "y holds no class labels"
         raise OptionError(
             f"class_weight='balanced' counts the labels of the file, and {reason}; give a dict of "

@@ -130,8 +130,8 @@ def check_shapes(model: keras.Model, data: H5Dataset) -> None:
     called. Transformed rows are not checked here.
     """
     wanted = _parse_shape(getattr(model, "input_shape", None)) if model.built else None
-    found = _parse_shape(data.input_shape)
-    if wanted is None or found is None or served_by(data).is_transformed:
+    found = None if served_by(data).is_transformed else _parse_shape(data.input_shape)
+    if wanted is None or found is None:
         return
     row = wanted[1:]
     if len(row) == len(found) and all(a is None or a == b for a, b in zip(row, found, strict=True)):

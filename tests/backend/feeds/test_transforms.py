@@ -13,6 +13,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import kerash5 as k5
+from kerash5._errors import ColumnError
+from kerash5.feeds._served import served_by
 
 ROWS: Final = 76  # the last batch of 8 is short
 Function = Callable[[Any, Any], Any]
@@ -99,3 +101,66 @@ def test_the_trainer_trains_on_what_a_transform_returned(
         enable_model_summary=False,
     ).fit(build(), data)
     assert_allclose(run.history["loss"], fit_keras(path, split), rtol=1e-5)
+
+
+def test_shapes_and_classes_are_those_that_come_out_of_a_transform(tmp_path: Path) -> None:
+    ids = np.arange(20) % 4
+    k5.write(tmp_path / "a.h5", x=np.zeros((20, 6), "f4"), y=ids)
+    calls: list[int] = []
+
+    def change(x: np.ndarray, y: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        calls.append(len(x))
+        return {"a": x[:, :2], "b": x.reshape(-1, 3, 2)}, np.eye(5)[y]
+
+    data = k5.H5Dataset(tmp_path / "a.h5", "x", "y", batch_size=8, transform=change)
+    assert data.input_shape == {"a": (2,), "b": (3, 2)}
+    assert data.num_classes == 5
+    assert calls == [8]  # once, whatever is asked for
+    module = k5.H5DataModule(tmp_path / "a.h5", x="x", y="y", transform=change)
+    assert (module.input_shape, module.num_classes) == (data.input_shape, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "classes"),
+    [
+        (lambda x, y: (x, y), 4),
+        (lambda x, y: (x, y[:, None].astype("i4")), 4),
+        (lambda x, _: (x, x * 0.5), None),
+        (lambda x, y: (x, {"a": y}), None),
+    ],
+    ids=["ids", "a last axis", "y from x", "several"],
+)
+def test_classes_are_those_of_the_file_where_a_transform_returns_ids(
+    tmp_path: Path, change: Any, classes: int | None
+) -> None:
+    k5.write(tmp_path / "a.h5", x=np.ones((20, 6), "f4"), y=np.arange(20) % 4)
+    data = k5.H5Dataset(tmp_path / "a.h5", "x", "y", batch_size=8, transform=change)
+    assert data.num_classes == classes
+
+
+def test_a_transform_gets_the_table_of_which_it_picks_fields(tmp_path: Path) -> None:
+    table = np.zeros(20, [("energy", "f4"), ("hits", "f4", (6,)), ("kind", "i4")])
+    table["hits"] = np.arange(120).reshape(20, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["events"] = table
+    data = k5.H5Dataset(
+        tmp_path / "a.h5",
+        "events",
+        "events",
+        shuffle=False,
+        transform=lambda x, y: (x["hits"], y["kind"]),
+    )
+    np.testing.assert_array_equal(data.read(0)[0], table["hits"])
+    assert data.input_shape == (6,)
+    with pytest.raises(ColumnError, match=r"has the fields .* or make numbers of them in a trans"):
+        k5.H5Dataset(tmp_path / "a.h5", "events")
+
+
+def test_an_axis_as_long_as_the_other_column_is_suggested(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["y"] = np.ones((20, 6), "f4"), np.arange(20)[None]
+    with pytest.raises(ColumnError, match=r"rows of 'y', pass Column\('y', axis=1\)"):
+        k5.H5Dataset(tmp_path / "a.h5", "x", "y")
+    other = k5.H5Dataset(tmp_path / "a.h5", "x", k5.Column("y", axis=1))
+    found = served_by(other).read_column("y")
+    np.testing.assert_array_equal(found, np.arange(20)[:, None])
