@@ -1,4 +1,4 @@
-"""Rows that are windows, patches or groups: trained on, stopped in mid-epoch, and gone on with."""
+"""Rows that are windows, patches, groups or sparse: trained on, stopped in mid-epoch, resumed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,18 @@ def path(tmp_path: Path) -> Path:
         for number in range(41):
             file[f"row_{number}/image"] = rng.random((3, 4), "f4")
             file[f"row_{number}"].attrs["label"] = "odd" if number % 2 else "even"
+        for name in ("cells", "others"):
+            write_csr(file.create_group(name), rng.random((60, 9)) * (rng.random((60, 9)) < 0.3))
+        file["kinds"] = rng.integers(0, 2, 60)
     return tmp_path / "odd.h5"
+
+
+def write_csr(group: h5py.Group, matrix: np.ndarray) -> None:
+    """Write a sparse matrix as AnnData does."""
+    rows, group["indices"] = np.nonzero(matrix)
+    group["data"] = matrix[matrix != 0].astype("f4")
+    group["indptr"] = np.cumsum([0, *np.bincount(rows, minlength=len(matrix))])
+    group.attrs.update({"encoding-type": "csr_matrix", "shape": matrix.shape})
 
 
 def windows(path: Path, **options: Any) -> k5.Source:
@@ -47,11 +58,21 @@ def groups(path: Path, x: str = "row_{row}/image") -> k5.Source:
     return k5.rows_from_groups(path, x=x, y="row_{row}@label")
 
 
-LAYOUTS: Final[dict[str, Open]] = {"windows": windows, "patches": patches, "groups": groups}
+def sparse(path: Path, x: str = "cells") -> k5.Source:
+    return k5.Source(path, x=x, y="kinds")
+
+
+LAYOUTS: Final[dict[str, Open]] = {
+    "windows": windows,
+    "patches": patches,
+    "groups": groups,
+    "sparse": sparse,
+}
 OTHERS: Final[dict[str, dict[str, Any]]] = {
     "windows": {"stride": 2},
     "patches": {"border": "drop"},
     "groups": {"x": "row_{row:d}/image"},
+    "sparse": {"x": "others"},
 }
 
 

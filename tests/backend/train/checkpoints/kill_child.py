@@ -29,8 +29,9 @@ from tests.backend.train.handed import engines_that_tell
 
 def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) -> None:
     watch(Path(log), seconds)
+    image = k5.Column("image", shape=(28, 28))  # which may be stored as rows of a sparse matrix
     data = k5.H5DataModule(
-        train, x="image", y="label", batch_size=8, validation_split=0.2, seed=1, shuffle="rows"
+        train, x=image, y="label", batch_size=8, validation_split=0.2, seed=1, shuffle="rows"
     )
     model = build()
     trainer = k5.Trainer(
