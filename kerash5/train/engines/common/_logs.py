@@ -61,10 +61,11 @@ def to_arrays(metrics: Metrics) -> dict[str, Any]:
 
 
 def merge_logs(metrics: Metrics, logs: Mapping[str, Any]) -> Metrics:
-    """Return the metrics with what Keras callbacks have added to their logs, or changed.
+    """Return the metrics with what Keras callbacks have added to their logs.
 
-    "learning_rate", which callbacks of Keras add, is an entry of each epoch already. What is no
-    number is left out with a warning.
+    "learning_rate", which callbacks of Keras add, is an entry of each epoch already. A value that
+    is no number, or that a callback has changed, is left out with a warning: the best epoch is
+    chosen by the metrics as they were.
 
     Args:
         metrics: The metrics that callbacks were given.
@@ -73,16 +74,28 @@ def merge_logs(metrics: Metrics, logs: Mapping[str, Any]) -> Metrics:
     found = dict(metrics)
     given = to_arrays(metrics)
     for name, value in logs.items():
-        if name == "learning_rate" or (name in given and np.array_equal(given[name], value)):
-            continue
-        try:
-            found |= read_metrics({name: value})
-        except RunError:
-            warn(
-                f"a callback has set logs[{name!r}] to {value!r}, which is no number: it is not "
-                "recorded"
-            )
+        if name in given:
+            if not _is_same(given[name], value):
+                warn(
+                    f"a callback has changed logs[{name!r}]; it is recorded as it was: add the "
+                    "new value under a name of its own"
+                )
+        elif name != "learning_rate":
+            try:
+                found |= read_metrics({name: value})
+            except RunError:
+                warn(
+                    f"a callback has set logs[{name!r}] to {value!r}, which is no number: it is "
+                    "not recorded"
+                )
     return found
+
+
+def _is_same(given: Any, value: Any) -> bool:  # noqa: ANN401  what callbacks make of it
+    try:
+        return np.array_equal(given, value, equal_nan=True)
+    except TypeError:  # text has no NaN
+        return False
 
 
 def _read_value(name: str, value: Any) -> MetricValue:  # noqa: ANN401  a tensor, or a number

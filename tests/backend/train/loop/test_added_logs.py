@@ -50,7 +50,7 @@ def trainer(folder: Path, *callbacks: keras.callbacks.Callback, **options: Any) 
     )
 
 
-def test_added_and_changed_values_are_in_run_csv_and_callback_metrics(
+def test_added_values_are_in_run_csv_and_callback_metrics(
     data: k5.H5Dataset, tmp_path: Path
 ) -> None:
     def added() -> Adding:
@@ -59,7 +59,6 @@ def test_added_and_changed_values_are_in_run_csv_and_callback_metrics(
                 "twice": 2 * loss,
                 "number": np.int64(epoch),
                 "shares": np.array([epoch, 0.5]),
-                "loss": loss + 100,
             }
         )
 
@@ -104,3 +103,12 @@ def test_a_resumed_fit_has_the_values_of_all_epochs(data: k5.H5Dataset, tmp_path
         trainer(tmp_path / "run", added, FailingOnce()).fit(build(), data)
     run = trainer(tmp_path / "run", added).fit(build(), data, resume="auto")
     assert [epoch.metrics["number"] for epoch in run.epochs] == [0, 10, 20]
+
+
+def test_a_changed_value_is_recorded_as_it_was(data: k5.H5Dataset, tmp_path: Path) -> None:
+    expected = trainer(tmp_path / "plain").fit(build(), data)
+    changed = Adding(lambda epoch, loss: {"loss": "low" if epoch else loss + 100})
+    with pytest.warns(UserWarning, match=r"a callback has changed logs\['loss'\]; it is recorded"):
+        run = trainer(tmp_path / "run", changed).fit(build(), data)
+    assert [epoch.metrics for epoch in run.epochs] == [epoch.metrics for epoch in expected.epochs]
+    assert run.best_epoch == expected.best_epoch
