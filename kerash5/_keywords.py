@@ -98,7 +98,7 @@ DATA_WORDS: Final[Mapping[str, str]] = {
     "classes_of": "validation and test rows get the classes of the training rows by themselves",
 }
 DATASET_WORDS: Final[Mapping[str, str]] = {
-    "validation_split": "split_rows draws rows, and H5DataModule(..., validation_split=) does both",
+    "validation_split": "split the data set: train, held_out = H5Dataset(...).split(0.2)",
     "num_workers": "it is threads=, the number of reading threads",
     "pin_memory": "batches are NumPy arrays",
     "collate_fn": "it is transform=, which gets whole batches",

@@ -209,6 +209,11 @@ class Batches:
         store = self._store.with_plan(plan)
         return Batches(self.source, self._trees, plan, store, options, is_evaluated=True)
 
+    @property
+    def options(self) -> ParsedOptions:
+        """The options of these batches."""
+        return self._options
+
     def with_rows(self, rows: RowSelection, **changes: Any) -> Batches:  # noqa: ANN401 replace's
         """Return the batches of other rows of the same source, with some `BatchOptions` changed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from kerash5._errors import OptionError
 from kerash5._options import DataOptions
 from kerash5.batches._batches import parse_selection
 from kerash5.batches._row_choice import find_rows, read_beside
-from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._served import served_by
 from kerash5.order._balance import balance_rows
 from kerash5.order._split import count_validation, split_rows
+
+if TYPE_CHECKING:
+    from kerash5.feeds._keras import H5Dataset
 
 # Fraction of the cache for validation and for test, which are read in order and need little.
 ASIDE: Final = 0.25
@@ -67,6 +69,33 @@ def split_training_rows(
     return (
         base.select_rows(train, cache=cache_bytes - aside),
         base.select_rows(held_out, cache=aside, **in_order),
+    )
+
+
+def split_dataset(
+    base: H5Dataset,
+    validation: float,
+    *,
+    stratify: bool,
+    groups: str | None,
+    seed: int | None,
+) -> tuple[H5Dataset, H5Dataset]:
+    """Split the rows of a data set; see `H5Dataset.split`."""
+    if not isinstance(validation, int | float | np.integer | np.floating):
+        raise OptionError(
+            f"validation={validation!r}; give a fraction between 0 and 1, or a number of rows "
+            "(select_rows takes the rows themselves)"
+        )
+    count_validation(validation, len(base.plan.served_rows), "validation")  # named as here
+    parsed = served_by(base).batches.training.options
+    options = DataOptions(
+        stratify=stratify,
+        groups=groups,
+        seed=parsed.seed if seed is None else seed,
+        drop_last=parsed.drop_last,
+    )
+    return split_training_rows(
+        base, validation, options, cache_bytes=parsed.cache_bytes, changes={}
     )
 
 

@@ -7,13 +7,11 @@ shuffling and workers do not change the order, which is the plan's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from kerash5._backends import prepare_keras
 from kerash5._display import Text
 from kerash5._errors import ColumnError
 from kerash5._keywords import DATASET_WORDS, names_keywords
-from kerash5._warnings import warn
 from kerash5.batches._batches import (
     Batch,
     Batches,
@@ -24,6 +22,8 @@ from kerash5.batches._batches import (
 )
 from kerash5.batches._roles import map_tree
 from kerash5.feeds._class_names import adopt_classes
+from kerash5.feeds._held_out import split_dataset
+from kerash5.feeds._keras_interface import ThreadedPyDataset, warn_of_processes
 from kerash5.feeds._keras_loops import KerasLoops
 from kerash5.feeds._served import ServedData
 from kerash5.feeds.passes._epochs import Epochs
@@ -34,18 +34,11 @@ from kerash5.h5.reading._select_reader import Reader
 from kerash5.h5.storage._file import StrPath
 from kerash5.order._plan import DropLast, Plan, Shuffle
 
-if TYPE_CHECKING:
-    PyDataset = object
-elif prepare_keras():
-    from keras.utils import PyDataset
-else:  # without Keras, `batches` and `read` still serve
-    PyDataset = object
-
 # Attributes of one process; a copy gets new ones.
 _MADE_ANEW: Final = ("_served", "_loops")
 
 
-class H5Dataset(PyDataset):
+class H5Dataset(ThreadedPyDataset):
     """Serves the rows of HDF5 files as the batches of a Keras model.
 
     Every default is right for `model.fit(ds)`: each row once per epoch, shuffled anew each epoch,
@@ -144,7 +137,7 @@ class H5Dataset(PyDataset):
     ) -> None:
         super().__init__()
         if use_multiprocessing:
-            _warn_processes()
+            warn_of_processes()
         options = BatchOptions(
             batch_size=batch_size,
             shuffle=shuffle,
@@ -277,6 +270,27 @@ class H5Dataset(PyDataset):
         other.__setstate__({**self.__getstate__(), "_batches": batches, "_epochs": Epochs()})
         return other
 
+    def split(
+        self,
+        validation: float = 0.2,
+        *,
+        stratify: bool = False,
+        groups: str | None = None,
+        seed: int | None = None,
+    ) -> tuple[H5Dataset, H5Dataset]:
+        """Return two data sets of disjoint rows, drawn at random: for training and for validation.
+
+        Args:
+            validation: Fraction of the rows to validate on, between 0 and 1, or their number.
+            stratify: Keep each class' fraction of the rows on both sides, by the labels of y.
+            groups: The path of a column; rows with equal values stay on one side.
+            seed: Seed of the split; None for that of the shuffle order.
+
+        Returns:
+            The training rows, in the order of this data set; the validation rows, unshuffled.
+        """
+        return split_dataset(self, validation, stratify=stratify, groups=groups, seed=seed)
+
     def release(self) -> None:
         """Stop reading ahead, and free memory that the next epoch does not need.
 
@@ -310,28 +324,9 @@ class H5Dataset(PyDataset):
 
     # The interface of PyDataset.
 
-    @property
-    def workers(self) -> int:
-        """Always 1, because Keras' own workers repeat and lose batches.
-
-        Setting it sets the number of reading threads.
-        """
-        return 1
-
-    @workers.setter
-    def workers(self, value: int) -> None:
+    def _set_threads(self, count: int) -> None:
         batches = self._served.batches
-        batches.training = batches.training.with_threads(value)
-
-    @property
-    def use_multiprocessing(self) -> bool:
-        """Always False: threads read without the GIL, and processes would copy every batch."""
-        return False
-
-    @use_multiprocessing.setter
-    def use_multiprocessing(self, value: bool) -> None:
-        if value:
-            _warn_processes()
+        batches.training = batches.training.with_threads(count)
 
     @property
     def num_batches(self) -> int:
@@ -387,10 +382,3 @@ class H5Dataset(PyDataset):
     def on_epoch_begin(self) -> None:
         """Note what Keras is about to do; Keras also calls this before it only inspects a batch."""
         self._loops.begin_epoch(self)
-
-
-def _warn_processes() -> None:
-    warn(
-        "use_multiprocessing has no effect on an H5Dataset: its own threads read, and every row "
-        "comes once"
-    )
