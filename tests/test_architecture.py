@@ -55,6 +55,7 @@ ORDER: Final = (
     "feeds.labels",
     "feeds.passes",
     "feeds",
+    "zoo.models",
     "zoo",
     "train.engines.common",
     "train.state",

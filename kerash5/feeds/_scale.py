@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kerash5.feeds._keras import H5Dataset
 
 SCALE_LAYER: Final = "scale"  # its name in each model of the zoo
+UNSCALE_LAYER: Final = "unscale"  # the last layer of models whose output has the unit of x
 OPEN: Final = "is_scale_open"  # an attribute of that layer while the scale may still change
 RAW_BYTES: Final = 1 / 255
 
@@ -58,9 +59,17 @@ def settle_scale(model: Any, dataset: H5Dataset) -> None:  # noqa: ANN401  Keras
     scale = stored_scale(dataset)
     if scale is not None and scale != layer.scale:
         layer.scale = scale
+        for inverse in _named(model, UNSCALE_LAYER):
+            inverse.scale = 1 / scale
         for task in ("train", "test", "predict"):  # traced functions contain the old scale
             if getattr(model, f"{task}_function", None) is not None:
                 getattr(model, f"make_{task}_function")(force=True)  # the loop is already running
+
+
+def scale_in(model: Any) -> float | None:  # noqa: ANN401  Keras'
+    """Return the scale of a zoo model; None for other models."""
+    layer = _find_layer(model)
+    return None if layer is None else float(layer.scale)
 
 
 def describe_scale(model: Any) -> str | None:  # noqa: ANN401  Keras'
@@ -74,6 +83,8 @@ def describe_scale(model: Any) -> str | None:  # noqa: ANN401  Keras'
 
 
 def _find_layer(model: Any) -> Any:  # noqa: ANN401  Keras'
-    layers = getattr(model, "layers", None) or ()
-    found = (each for each in layers if each.name == SCALE_LAYER and hasattr(each, OPEN))
-    return next(found, None)
+    return next((each for each in _named(model, SCALE_LAYER) if hasattr(each, OPEN)), None)
+
+
+def _named(model: Any, name: str) -> list[Any]:  # noqa: ANN401  Keras'
+    return [each for each in getattr(model, "layers", None) or () if each.name == name]

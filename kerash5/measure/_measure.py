@@ -76,6 +76,11 @@ class MeasurementContext:
 
     def __init__(self, job: Measurement) -> None:
         self.job = job
+        if zoo.info(job.model).task != "classification":
+            raise OptionError(
+                f"the model {job.model!r} is no classifier, and only those are compared; choose "
+                "another, such as 'convnet'"
+            )
         first = H5Dataset(list(job.train), x=job.x, y=job.y, batch_size=job.batch_size)
         if not isinstance(first.input_shape, tuple) or first.num_classes is None:
             raise OptionError(

@@ -1,63 +1,124 @@
-"""Names of the models, and the function that builds them.
+"""Names of models: those that ship, those registered in this process, those of other packages.
 
-A `Family` names a function that is imported only when it is called, so listing the models does not
-import Keras. Families add the layers; all models are compiled here, in the same way.
+Listing and describing models imports neither Keras nor the modules that build them. Other packages
+name their functions in the entry points of the group "kerash5.zoo".
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, SupportsIndex
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from kerash5._backends import prepare_keras
-from kerash5._errors import OptionError, ShapeError
+from kerash5._errors import OptionError
+from kerash5.zoo._catalog import CATALOG, TAKES_IMAGES
+from kerash5.zoo._info import TASKS, ModelInfo, Recipe, Task
 
 if TYPE_CHECKING:
     import keras
 
+GROUP: Final = "kerash5.zoo"  # of entry points
+_GIVEN: Final = ("input_shape", "num_classes")  # arguments that are no options of a model
+
+Builder = Callable[..., "keras.Model"]
+F = TypeVar("F", bound=Builder)
+
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """A model family: names the function that builds it, without importing it."""
+class Registered:
+    """A model, and the function that builds it."""
 
-    target: str  # "module:function"
-    about: str  # one-line description
-    takes_images: bool = False  # rows of shape (height, width, channels)
-
-    def load(self) -> Callable[..., keras.Model]:
-        """Import the function that adds the layers; this imports Keras."""
-        prepare_keras()
-        module, function = self.target.split(":")
-        return getattr(import_module(module), function)  # type: ignore[no-any-return]  # by name
+    info: ModelInfo
+    build: Builder
 
 
-_FAMILIES: Mapping[str, Family] = {
-    "convnet": Family(
-        "kerash5.zoo._convnet:build",
-        "three 3x3 convolutions (32, 64, 128) and Dense 128; images of at least 7 x 7 pixels",
-        takes_images=True,
-    ),
-    "lenet5": Family(
-        "kerash5.zoo._lenet5:build",
-        "LeCun's LeNet-5 of 1998 with relu and max pooling; images of any size",
-        takes_images=True,
-    ),
-    "mlp": Family(
-        "kerash5.zoo._mlp:build",
-        "dense layers, hidden=(128, 64) by default; rows of any shape",
-    ),
-}
+_REGISTERED: Final[dict[str, Registered]] = {}  # by `register`, in this process
 
 
-def names() -> tuple[str, ...]:
-    """Return the names that `build` accepts, in alphabetical order."""
-    return tuple(sorted(_FAMILIES))
+@overload
+def register(function: F, /) -> F: ...
+@overload
+def register(*, task: Task = ..., recipe: Recipe | None = ...) -> Callable[[F], F]: ...
+def register(
+    function: F | None = None, /, *, task: Task = "classification", recipe: Recipe | None = None
+) -> F | Callable[[F], F]:
+    """Register a function as a model of the zoo in this process; its name is the model's.
+
+    The function is called with `input_shape`, with `num_classes` if it has this parameter, and with
+    options of its own. It returns a `keras.Model`. One that is not compiled is compiled by the
+    recipe; a compiled one is left as it is.
+
+    Args:
+        function: The function, where the decorator has no arguments.
+        task: As in `ModelInfo`.
+        recipe: How the model is trained where nothing else is said; None: `Recipe()`.
+
+    Raises:
+        OptionError: There is a model of this name, or the function does not take `input_shape`.
+
+    Examples:
+        >>> @register
+        ... def linear(input_shape, num_classes):
+        ...     layers = [keras.Input(input_shape), keras.layers.Flatten()]
+        ...     return keras.Sequential([*layers, keras.layers.Dense(num_classes, "softmax")])
+        >>> model = build("linear", input_shape=(28, 28), num_classes=10)
+    """
+    if function is None:
+        return lambda given: _register(given, task, recipe)
+    return _register(function, task, recipe)
+
+
+def _register(function: F, task: Task, recipe: Recipe | None) -> F:
+    name = getattr(function, "__name__", "")
+    if not name.isidentifier():
+        raise OptionError(f"{function!r} has no name; register a function made with def")
+    if task not in TASKS:
+        raise OptionError(f"task={task!r}; choose {', '.join(map(repr, TASKS))}")
+    if name in CATALOG or name in _REGISTERED:
+        raise OptionError(
+            f"there is a model {name!r} already; give the function another name (to change it in a "
+            "session, restart that)"
+        )
+    _REGISTERED[name] = Registered(_info_of(name, function, task, recipe or Recipe()), function)
+    return function
+
+
+def _info_of(name: str, function: Builder, task: Task, recipe: Recipe) -> ModelInfo:
+    """Return what signature and docstring of a function say."""
+    parameters = inspect.signature(function).parameters
+    if "input_shape" not in parameters and not _takes_any(parameters):
+        raise OptionError(f"model {name!r} does not take input_shape; add it to the parameters")
+    module = getattr(function, "__module__", "elsewhere")
+    about = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+    options = {
+        each.name: None if each.default is each.empty else each.default
+        for each in parameters.values()
+        if each.name not in _GIVEN and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    }
+    return ModelInfo(
+        name=name,
+        purpose=about or f"a model of {module}",
+        task=task,
+        options=options,
+        recipe=recipe,
+    )
+
+
+def names(pattern: str = "*") -> tuple[str, ...]:
+    """Return the names that `build` accepts, in alphabetical order.
+
+    Args:
+        pattern: Return only names like this, with the wildcards of the shell: "*net*".
+    """
+    known = {*CATALOG, *_REGISTERED, *_plugins()}
+    return tuple(name for name in sorted(known) if fnmatchcase(name, pattern))
 
 
 def describe(name: str) -> str:
@@ -66,7 +127,27 @@ def describe(name: str) -> str:
     Raises:
         OptionError: There is no such model.
     """
-    return _family(name).about
+    if name in CATALOG:
+        return CATALOG[name][0].purpose
+    if name in _REGISTERED:
+        return _REGISTERED[name].info.purpose
+    return f"a model of the package {_package(_plugin(name))}"
+
+
+def info(name: str) -> ModelInfo:
+    """Return what a model is: paper, purpose, smallest input, options and recipe.
+
+    Of models of other packages, the module that builds them is imported.
+
+    Raises:
+        OptionError: There is no such model, or its package cannot be imported.
+
+    Examples:
+        >>> info("resnet20").year
+        2016
+    """
+    found = CATALOG[name][0] if name in CATALOG else find(name).info
+    return copy.deepcopy(found)
 
 
 def suited_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -77,78 +158,45 @@ def suited_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
     Raises:
         OptionError: There is no such model.
     """
-    needs_axis = _family(name).takes_images and len(row_shape) == 2
+    describe(name)
+    needs_axis = name in TAKES_IMAGES and len(row_shape) == 2
     return (*row_shape, 1) if needs_axis else row_shape
 
 
-def build(
-    name: str,
-    *,
-    input_shape: Sequence[int],
-    num_classes: int,
-    learning_rate: float = 1e-3,
-    **options: object,
-) -> keras.Model:
-    """Build and compile a classifier: Adam, cross-entropy, metric "accuracy".
-
-    Labels are class ids, shape (n,) or (n, 1), or one-hot, shape (n, num_classes).
-
-    Every model accepts the numbers as stored, including uint8, and multiplies them by `scale` on
-    the device. It ends in a softmax: one probability per class, shape (n, num_classes), float32.
-
-    Args:
-        name: One of `names()`.
-        input_shape: Shape of one row, without the batch axis; channels last.
-        num_classes: Number of classes; class ids lie in [0, num_classes).
-        learning_rate: Learning rate of Adam.
-        **options: Options of the family: `scale` (all models; a number, or "auto", the default:
-            1/255 for stored uint8, 1/65535 for uint16, 1.0 for other dtypes, fixed by the first
-            `H5Dataset` or `H5DataModule` that the model is used with, and 1/255 before) and
-            `hidden` ("mlp"; widths of the hidden layers).
-
-    Returns:
-        A compiled `keras.Model`, which can be compiled again, trained and saved as usual.
+def find(name: str) -> Registered:
+    """Return a model with the function that builds it; this imports Keras.
 
     Raises:
-        OptionError: The model or an option is unknown, or a value is invalid.
-        ShapeError: The model does not accept rows of this shape.
-
-    Examples:
-        >>> build("convnet", input_shape=(28, 28, 1), num_classes=10).count_params()
-        8023946
+        OptionError: There is no such model, or its package cannot be imported.
     """
-    family = _family(name)
-    shape = _parse_shape(input_shape)
-    classes = _parse_num_classes(num_classes)
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise OptionError(f"learning_rate={learning_rate!r}; pass a positive number")
-    stack = family.load()
-    _check_options(name, stack, options)
-    return _compile(stack(input_shape=shape, num_classes=classes, **options), learning_rate)
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in CATALOG:
+        prepare_keras()
+        found, target = CATALOG[name]
+        module, function = target.split(":")
+        return Registered(found, getattr(import_module(module), function))
+    return _load_plugin(name)
 
 
-def _compile(model: keras.Model, learning_rate: float) -> keras.Model:
-    """Compile the model in place: the same optimizer, loss and metric for every family."""
-    import keras  # here, not above: listing the models needs no Keras
-
-    is_single = model.output_shape[-1] == 1  # for it Keras would choose the binary loss and metric
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate=learning_rate),
-        # Keras chooses the sparse or categorical variant by the shape of the labels.
-        loss="sparse_categorical_crossentropy" if is_single else "crossentropy",
-        metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy") if is_single else "accuracy"
-        ],
-    )
-    return model
+def check_options(model: Registered, options: Mapping[str, object]) -> None:
+    """Raise if the model does not have an option."""
+    parameters = inspect.signature(model.build).parameters
+    known = sorted(name for name in model.info.options)
+    for option in options:
+        if option not in known and not _takes_any(parameters):
+            cure = _suggest(option, known) if known else "it has none"
+            raise OptionError(f"model {model.info.name!r} has no option {option!r}; {cure}")
 
 
-def _family(name: str) -> Family:
-    """Return the family of a name, or raise with the closest names."""
-    try:
-        return _FAMILIES[name]
-    except KeyError:
-        raise OptionError(f"there is no model {name!r}; {_suggest(name, names())}") from None
+def takes_num_classes(model: Registered) -> bool:
+    """Return whether the function has the parameter `num_classes`."""
+    parameters = inspect.signature(model.build).parameters
+    return "num_classes" in parameters or _takes_any(parameters)
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _suggest(word: str, known: Sequence[str]) -> str:
@@ -159,36 +207,48 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     return f"there are {', '.join(map(repr, known))}"
 
 
-def _parse_shape(input_shape: Sequence[SupportsIndex]) -> tuple[int, ...]:
-    """Check that the shape of a row is a sequence of one or more positive integers."""
+# Models of other packages.
+
+
+def _plugins() -> dict[str, list[EntryPoint]]:
+    """Return the entry points by name, without importing what they name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for each in entry_points(group=GROUP):
+        found.setdefault(each.name, []).append(each)
+    return found
+
+
+def _plugin(name: str) -> EntryPoint:
+    """Return the entry point of a name, or raise with the closest names."""
     try:
-        shape = tuple(map(operator.index, input_shape))
-    except TypeError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ShapeError(
-            f"input_shape={input_shape!r}; pass the shape of one row in positive integers, such "
-            "as (28, 28, 1)"
+        given = _plugins()[name]
+    except KeyError:
+        raise OptionError(f"there is no model {name!r}; {_suggest(name, names())}") from None
+    if len({each.value for each in given}) > 1:
+        packages = " and ".join(sorted({_package(each) for each in given}))
+        raise OptionError(f"the packages {packages} both have a model {name!r}; uninstall one")
+    return given[0]
+
+
+def _load_plugin(name: str) -> Registered:
+    plugin = _plugin(name)
+    prepare_keras()
+    try:
+        function: Any = plugin.load()
+    except Exception as error:
+        raise OptionError(
+            f"model {name!r} of the package {_package(plugin)} cannot be imported "
+            f"({type(error).__name__}: {error}); update or uninstall it"
+        ) from error
+    if name in _REGISTERED:  # its module registers it, with a recipe perhaps
+        return _REGISTERED[name]
+    if not callable(function):
+        raise OptionError(
+            f"model {name!r} of the package {_package(plugin)} is a {type(function).__name__}; its "
+            "entry point must name a function"
         )
-    return shape
+    return Registered(_info_of(name, function, "classification", Recipe()), function)
 
 
-def _parse_num_classes(num_classes: SupportsIndex) -> int:
-    """Check that there is at least one class."""
-    try:
-        number = operator.index(num_classes)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise OptionError(f"num_classes={num_classes!r}; pass an integer of at least 1")
-    return number
-
-
-def _check_options(
-    name: str, stack: Callable[..., keras.Model], options: Mapping[str, object]
-) -> None:
-    """Raise if the family does not have an option."""
-    known = sorted(inspect.signature(stack).parameters.keys() - {"input_shape", "num_classes"})
-    for option in options:
-        if option not in known:
-            raise OptionError(f"model {name!r} has no option {option!r}; {_suggest(option, known)}")
+def _package(plugin: EntryPoint) -> str:
+    return repr(plugin.dist.name if plugin.dist is not None else plugin.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keras
 
-from kerash5.zoo._parts import Scale, class_probabilities, require_image, scaled_input
+from kerash5.zoo.models._parts import Scale, class_probabilities, require_image, scaled_input
 
 FILTERS = (32, 64, 128)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keras
 
-from kerash5.zoo._parts import Scale, class_probabilities, require_image, scaled_input
+from kerash5.zoo.models._parts import Scale, class_probabilities, require_image, scaled_input
 
 # Pixels. The paper centres its 28 x 28 digits on this field, so that strokes near the border are
 # whole.
