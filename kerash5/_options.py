@@ -49,7 +49,8 @@ class DataOptions:
             X_test, in one file or in several.
         y: The target of the model, in the same forms; None for data without labels.
         sample_weight: One weight per row, in the same forms.
-        batch_size: Number of rows in a batch.
+        batch_size: Number of rows in a batch; None: 32, or on the command line, where it is the
+            default, that of the model's recipe.
         validation_split: The rows of `train` to validate on. A fraction (0.2) or a number of rows
             is drawn at random by `seed`. Or choose the rows: a slice such as slice(48000, None),
             row numbers, a mask, or rows that the file names, as in `rows`.
@@ -93,7 +94,7 @@ class DataOptions:
     x: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
     y: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
     sample_weight: ColumnSpecOption = field(default=None, metadata=_COLUMNS)
-    batch_size: int = 32
+    batch_size: int | None = 32
     # int first: "1000" is a number of rows
     validation_split: float | slice | Sequence[int] | Any = field(
         default=None, metadata={_AS_TEXT: int | float | list[str | int] | None}
@@ -122,14 +123,14 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The model, and how it is compiled.
+    """The model, and how it is compiled: one of the zoo by its recipe, where an option is None.
 
     Args:
         name: One of `kerash5.zoo.names()`; "module:function", your own function that returns a
             `keras.Model`, called with `input_shape` and `num_classes` if it has these parameters;
             "keras:ResNet50V2", a model of `keras.applications` with random weights; or the path of
             a .keras file.
-        learning_rate: Learning rate of the optimizer; None: 0.001, or that of a compiled model.
+        learning_rate: Learning rate, the highest if it decays; None: the compiled model's or 0.001.
         options: Further arguments of the model, such as {hidden: [256, 64]}; on the command line
             also as --model.hidden "[256, 64]".
         optimizer: Name of a Keras optimizer; None: the optimizer of a compiled model, else Adam.
@@ -166,8 +167,8 @@ class TrainerOptions:
     """The training.
 
     Args:
-        max_epochs: Number of passes over the training rows; None: 10, or no limit where `max_steps`
-            or `max_time` is given.
+        max_epochs: Number of passes over the training rows; None: 10, or on the command line that
+            of the model's recipe, or no limit where `max_steps` or `max_time` is given.
         min_epochs: Number of epochs to train even if `early_stopping` or a callback requests an
             earlier stop. `max_steps` and `max_time` still end the run.
         max_steps: Maximum number of training steps, over all epochs.

@@ -32,7 +32,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=",".join(BACKENDS),
         help="comma-separated, such as jax,torch; jax,jax measures the noise",
     )
-    add("--model", type=str, default="convnet", help="a model of the zoo")
+    add(
+        "--model",
+        type=str,
+        default="convnet",
+        help="a classifier of the zoo, as listed by kerash5 fit --help",
+    )
     add(
         "--data",
         type=str,

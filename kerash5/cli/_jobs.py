@@ -38,6 +38,7 @@ from kerash5._run import Metrics, Run, describe_metrics
 from kerash5._run_data import read_data_options
 from kerash5.assets import digits_test, digits_train
 from kerash5.benchmark import bench, reading_table, reading_verdict
+from kerash5.cli._recipe import count_decay_steps, with_recipe
 from kerash5.comparison._machine import find_machine
 from kerash5.feeds._served import served_by
 from kerash5.h5 import Column, describe
@@ -86,7 +87,8 @@ def run_fit(
         from kerash5.train._determinism import prepare_deterministic_jax
 
         prepare_deterministic_jax()
-    module, network = prepare(data, model, trainer, seed)
+    data, trainer = with_recipe(data, model, trainer)
+    module, network = prepare(data, model, trainer, seed, is_training=True)
     return _fit_and_test(module, network, model, trainer, seed=seed, resume=resume)
 
 
@@ -204,17 +206,30 @@ def run_environment() -> None:
 
 
 def prepare(
-    data: DataOptions, model: ModelOptions, trainer: TrainerOptions, seed: int
+    data: DataOptions,
+    model: ModelOptions,
+    trainer: TrainerOptions,
+    seed: int,
+    *,
+    is_training: bool = False,
 ) -> tuple[H5DataModule, Model]:
-    """Open the data and build the model of these options."""
+    """Open the data and build the model of these options.
+
+    Args:
+        data: The data options.
+        model: The model options.
+        trainer: The trainer options.
+        seed: Seed of the initial weights.
+        is_training: Whether the learning rate decays over the training, if the model's recipe says
+            so.
+    """
     from kerash5 import zoo
     from kerash5.train import H5DataModule
     from kerash5.train._build import build_model
     from kerash5.train._models import is_of_zoo
 
-    module = H5DataModule.from_options(data)
+    module, precision = H5DataModule.from_options(data), trainer.precision or "float32"
     if not is_of_zoo(model.name):
-        precision = trainer.precision or "float32"
         return module, build_model(model, module, precision=precision, seed=seed)
     shape = module.input_shape
     if not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
@@ -225,7 +240,8 @@ def prepare(
     suited = zoo.suited_shape(model.name, shape)
     if suited != shape:
         module = H5DataModule.from_options(replace(data, x=_with_shape(data.x, suited)))
-    return module, build_model(model, module, precision=trainer.precision or "float32", seed=seed)
+    steps = count_decay_steps(model.name, module, trainer) if is_training else None
+    return module, build_model(model, module, precision=precision, seed=seed, decay_steps=steps)
 
 
 def _with_shape(x: ColumnOption, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -241,15 +257,16 @@ def _fit_and_test(
     seed: int,
     resume: str | None = None,
 ) -> Run:
-    from kerash5.feeds._scale import SCALE_LAYER
+    from kerash5.feeds._scale import scale_in
     from kerash5.train import Trainer
     from kerash5.train._models import is_of_zoo
 
     trainer = Trainer(**vars(options))
     # With these, `kerash5 fit --config RUN/config.yaml` is the same run again.
     told = asdict(model)
-    if is_of_zoo(model.name):
-        told["options"] = {**model.options, "scale": network.get_layer(SCALE_LAYER).scale}
+    scale = scale_in(network) if is_of_zoo(model.name) else None
+    if scale is not None:
+        told["options"] = {**model.options, "scale": scale}
     trainer.notes = {"backend": choose_backend(), "seed": seed, "model": told}
     run = trainer.fit(network, module, resume=resume)
     is_labelled = served_by(module.train).has_labels

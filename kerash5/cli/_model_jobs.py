@@ -11,6 +11,7 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 from kerash5._run import Run
 from kerash5._run_data import read_data_options
 from kerash5.cli._jobs import prepare
+from kerash5.cli._recipe import with_recipe
 from kerash5.h5._write import check_place
 from kerash5.report import BatchSizes, LearningRates
 
@@ -31,6 +32,7 @@ def run_lr_find(
     if plot is not None:
         check_place(plot, overwrite=True)
     use_backend(backend)
+    data, trainer = with_recipe(data, model, trainer)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
 
@@ -61,6 +63,7 @@ def run_batch_size_find(
     if plot is not None:
         check_place(plot, overwrite=True)
     use_backend(backend)
+    data, trainer = with_recipe(data, model, trainer)
     module, network = prepare(data, model, trainer, seed)
     from kerash5.train import Trainer
 

@@ -159,7 +159,7 @@ def _training_parser(command: str) -> ArgumentParser:
     )
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights")
-    _add_options(parser, "data", DataOptions, {"x": "image", "y": "label"})
+    _add_options(parser, "data", DataOptions, {"x": "image", "y": "label", "batch_size": None})
     _add_options(parser, "model", ModelOptions, {})
     _add_options(parser, "trainer", TrainerOptions, {})
     return parser
@@ -184,12 +184,22 @@ def _add_options(
     about = (options.__doc__ or "").splitlines()[0]
     group = parser.add_argument_group(about)
     for each in text_options(options):
+        is_model = (name, each.name) == ("model", "name")
         group.add_argument(
             f"--{name}.{each.name.replace('_', '-')}",
             type=each.type,
             default=defaults.get(each.name, each.default),
-            help=each.help,
+            help=f"{each.help} {_list_models()}" if is_model else each.help,
         )
+
+
+def _list_models() -> str:
+    """Return a sentence with the models of the zoo, and what each is for."""
+    from kerash5 import zoo
+
+    models = "; ".join(f"{name}: {zoo.describe(name)}" for name in zoo.names())
+    # argparse formats help with %.
+    return f"The zoo: {models}.".replace("%", "%%")
 
 
 def _demo_parser() -> ArgumentParser:

@@ -51,6 +51,7 @@ Paths = StrPath | Sequence[StrPath] | Source
 Other = Paths | H5Dataset
 
 
+_BATCH_SIZE: Final = 32
 # Options common to all data sets of a module.
 _SHARED: Final = (
     *("batch_size", "seed", "threads", "shard", "scratch", "reader", "allow_external"),
@@ -82,7 +83,8 @@ class H5DataModule:
         _check_train(train)
         if not isinstance(train, Source):
             train, columns = name_columns(train, columns)
-        self._options = replace(options, train=train, **columns)
+        size = _BATCH_SIZE if options.batch_size is None else options.batch_size
+        self._options = replace(options, train=train, batch_size=size, **columns)
         self._cache_bytes = parse_cache(options.cache)
         self._splits = Splits(columns)
         base = H5Dataset(

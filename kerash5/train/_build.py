@@ -28,7 +28,12 @@ Model = keras.Model
 
 
 def build_model(
-    options: ModelOptions, data: H5DataModule, *, precision: str, seed: int
+    options: ModelOptions,
+    data: H5DataModule,
+    *,
+    precision: str,
+    seed: int,
+    decay_steps: int | None = None,
 ) -> keras.Model:
     """Build and compile the model that the options describe.
 
@@ -39,6 +44,7 @@ def build_model(
         data: The training data, which give the shape of a row and the number of classes.
         precision: One of `POLICIES`.
         seed: Seed of the initial weights.
+        decay_steps: As in `make_model`.
 
     Raises:
         OptionError: The model, an option or the seed is unknown or invalid, or the model does not
@@ -48,7 +54,7 @@ def build_model(
         raise OptionError(f"seed={seed}; Keras takes seeds from 0 to {(1 << 32) - 1}")
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(POLICIES[precision])
-    model = make_model(options, data)
+    model = make_model(options, data, decay_steps=decay_steps)
     settle_scale(model, data.train)
     return model
 

@@ -17,10 +17,11 @@ from kerash5._keywords import suggest
 from kerash5._options import ModelOptions
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._served import served_by
+from kerash5.zoo._compile import make_by_name
 
 APPLICATION: Final = "keras:"
 SAVED: Final = ".keras"
-_LEARNING_RATE: Final = 1e-3  # as `zoo.build` has it
+_LEARNING_RATE: Final = 1e-3  # of an optimizer that is named without one
 
 
 def is_of_zoo(name: str) -> bool:
@@ -28,7 +29,9 @@ def is_of_zoo(name: str) -> bool:
     return ":" not in name and not name.endswith(SAVED)
 
 
-def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
+def make_model(
+    options: ModelOptions, data: H5DataModule, *, decay_steps: int | None = None
+) -> keras.Model:
     """Return the compiled model of a name.
 
     Args:
@@ -37,6 +40,8 @@ def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
             options; "keras:NAME" of `keras.applications`, with random weights; or the path of a
             .keras file.
         data: The training data.
+        decay_steps: The length of the training, for the learning rate of a model of the zoo; None:
+            it does not change.
 
     Raises:
         OptionError: There is no such model, it does not have an option, or it is not compiled and
@@ -44,7 +49,7 @@ def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
         FileError: The file cannot be loaded.
     """
     if is_of_zoo(options.name):
-        model = _make_zoo_model(options, data)
+        model = _make_zoo_model(options, data, decay_steps)
     elif options.name.endswith(SAVED):
         model = _load(options)
     elif options.name.startswith(APPLICATION):
@@ -54,19 +59,53 @@ def make_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
     return _compiled(model, options, data)
 
 
-def _make_zoo_model(options: ModelOptions, data: H5DataModule) -> keras.Model:
-    if data.num_classes is None:
-        raise OptionError(
-            "y holds no class labels, which the zoo's models need; name an integer, text or "
-            "one-hot column, or a model of your own: --model.name module:function"
-        )
+def _make_zoo_model(
+    options: ModelOptions, data: H5DataModule, decay_steps: int | None
+) -> keras.Model:
+    task = zoo.info(options.name).task
+    given = dict(options.options)
+    if task != "reconstruction":
+        given.setdefault("num_classes", _count_classes(options, data, task))
     return zoo.build(
         options.name,
         input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        learning_rate=_rate_of(options),
-        **options.options,
+        learning_rate=options.learning_rate,
+        decay_steps=decay_steps,
+        **given,
     )
+
+
+def _count_classes(options: ModelOptions, data: H5DataModule, task: str) -> int:
+    """Return the number of classes of y: labels of rows, or of pixels.
+
+    Raises:
+        OptionError: y has no such labels.
+    """
+    if task == "segmentation":
+        return _count_pixel_classes(options, data)
+    if data.num_classes is None:
+        raise OptionError(
+            f"y holds no class labels, which the model {options.name!r} needs; name an integer, "
+            "text or one-hot column, or a model of your own: --model.name module:function"
+        )
+    return data.num_classes
+
+
+def _count_pixel_classes(options: ModelOptions, data: H5DataModule) -> int:
+    """Return the largest class id in the masks, plus 1."""
+    served = served_by(data.train)
+    tree = served.columns_of("y")
+    column = data.train.source.columns[tree] if isinstance(tree, str) else None
+    if column is None or column.dtype.kind not in "iub" or len(column.shape) not in (2, 3):
+        shape = "" if column is None else f", and not rows of {column.dtype} {column.shape}"
+        raise OptionError(
+            f"the model {options.name!r} needs a mask as y: class ids in integers, rows of shape "
+            f"(height, width) or (height, width, 1){shape}; name such a column: --data.y COLUMN"
+        )
+    if column.class_names is not None:
+        return len(column.class_names)
+    largest = served.label_facts(str(tree)).largest
+    return 2 if largest is None else max(2, int(largest[0]) + 1)
 
 
 def _call(options: ModelOptions, data: H5DataModule) -> keras.Model:
@@ -182,9 +221,11 @@ def _change_compiled(model: keras.Model, options: ModelOptions, key: str, *, is_
         model: A compiled model.
         options: What is given.
         key: "metrics", or "weighted_metrics" if some rows have weight 0.
-        is_ours: Whether the metrics of the model are ours to change to those of `key`.
+        is_ours: Whether the model is one of the zoo: then its metrics become those of `key`, and
+            its learning rate is set already.
     """
-    if options.learning_rate is not None and options.optimizer is None:
+    is_given = options.learning_rate is not None and options.optimizer is None
+    if is_given and not is_ours:  # `zoo.build` has set it, with its decay perhaps
         model.optimizer.learning_rate = options.learning_rate
     given = {
         "optimizer": None if options.optimizer is None else _make_optimizer(options),
@@ -233,25 +274,13 @@ def _rate_of(options: ModelOptions) -> float:
 def _make_optimizer(options: ModelOptions) -> keras.optimizers.Optimizer:
     rate: Any = _rate_of(options)
     if options.lr_schedule is not None:
-        rate = _make(
+        rate = make_by_name(
             keras.optimizers.schedules,
             options.lr_schedule,
             {"initial_learning_rate": rate, **options.lr_schedule_options},
         )
     arguments = {"learning_rate": rate, **options.optimizer_options}
-    made: keras.optimizers.Optimizer = _make(
+    made: keras.optimizers.Optimizer = make_by_name(
         keras.optimizers, options.optimizer or "Adam", arguments
     )
     return made
-
-
-def _make(module: Any, name: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  Keras'
-    """Return an object of a Keras class, whose name is matched case-insensitively."""
-    classes = {each.lower(): each for each in dir(module) if each[0].isupper()}
-    if name.lower() not in classes:
-        where = module.__name__.removeprefix("keras._tf_keras.")
-        raise OptionError(f"{where} has no {name!r}{suggest(name, list(classes.values()))}")
-    try:
-        return getattr(module, classes[name.lower()])(**arguments)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{name} with {dict(arguments)}: {error}") from error

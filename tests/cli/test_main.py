@@ -363,6 +363,7 @@ def test_flags_reach_the_job_with_their_types(monkeypatch: pytest.MonkeyPatch) -
         train="a.h5",
         x={"path": "image", "shape": [28, 28, 1]},
         y="label",
+        batch_size=None,
         validation_split=1000,
         shuffle=False,
         cache=0.5,
@@ -435,7 +436,7 @@ def test_unasked_everything_has_the_defaults_of_the_options(
     assert main(["fit"]) == 0
     assert calls == [
         {
-            "data": DataOptions(x="image", y="label"),
+            "data": DataOptions(x="image", y="label", batch_size=None),
             "model": ModelOptions(),
             "trainer": TrainerOptions(),
             "backend": None,

@@ -58,10 +58,6 @@ CASES: Final = {
     "vit_tiny": Case((10, 10, 1), (28, 28, 1), 5_353_162, {"width": 6, "depth": 1}),
 }
 MODELS: Final = tuple(CASES)
-# JAX compiles the initial value of each weight, which takes minutes for all of these models.
-ONE_BACKEND: Final = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="shapes and numbers of weights are Keras' alone"
-)
 IMAGES: Final = tuple(name for name in MODELS if len(CASES[name].shape) == 3)
 
 
@@ -117,7 +113,7 @@ def test_these_are_the_models_that_ship() -> None:
     assert set(MODELS) <= set(zoo.names())
 
 
-@ONE_BACKEND
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", MODELS)
 def test_number_of_parameters(name: str) -> None:
     case = CASES[name]
@@ -142,7 +138,7 @@ def test_info_has_the_options_of_the_function(name: str) -> None:
     assert (info.paper is None) == (info.year is None)
 
 
-@ONE_BACKEND
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", MODELS)
 def test_the_smallest_input_works_and_a_smaller_one_is_refused(name: str) -> None:
     smallest = zoo.info(name).smallest_input
@@ -154,7 +150,7 @@ def test_the_smallest_input_works_and_a_smaller_one_is_refused(name: str) -> Non
             build(name, input_shape=(smallest[0] - 1, 32, 1))
 
 
-@ONE_BACKEND
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("shape", [(13, 9, 3), (32, 32, 3), (20, 11, 1)], ids=str)
 def test_images_of_any_size_and_color_fit(name: str, shape: tuple[int, ...]) -> None:
