@@ -12,6 +12,8 @@ from PIL import Image
 
 from kerash5.cli._main import main
 
+pytestmark = pytest.mark.one_backend
+
 RNG = np.random.default_rng(0)
 
 

@@ -21,6 +21,8 @@ from kerash5.cli._recipe import count_decay_steps, with_recipe
 from kerash5.train._models import make_model
 from kerash5.zoo import _registry
 
+pytestmark = pytest.mark.one_backend
+
 QUIET: Final = [
     *("--trainer.logger", "false", "--trainer.enable-progress-bar", "false"),
     *("--trainer.enable-model-summary", "false", "--trainer.run-dir", "run"),

@@ -17,6 +17,8 @@ import pytest
 
 import kerash5 as k5
 
+pytestmark = pytest.mark.one_backend
+
 Array = np.ndarray
 Expected = Callable[[h5py.File], tuple[Any, Array]]
 _ANNDATA: Final = "scverse+anndata/tests/data/archives"

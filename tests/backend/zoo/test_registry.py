@@ -15,6 +15,8 @@ from kerash5 import zoo
 from kerash5._errors import OptionError
 from kerash5.zoo import _registry
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:

@@ -90,6 +90,7 @@ class Heard(keras.callbacks.Callback):
 
 
 @pytest.mark.thinned(3)
+@pytest.mark.filterwarnings("ignore:a callback has set logs")  # `Heard` sets text
 @pytest.mark.parametrize(
     "options",
     [{"steps_per_dispatch": 1}, {"steps_per_dispatch": 8, "device_cache": 0}, {}],

@@ -176,6 +176,7 @@ BACKUPS: Final[dict[str, tuple[Any, dict[str, int]]]] = {
 }
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", BACKUPS)
 def test_a_backup_is_gone_on_with_as_in_fit(
     data: k5.H5DataModule, tmp_path: Path, name: str
