@@ -34,7 +34,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from kerash5.h5.storage import _codecs
+from kerash5.h5.storage import _decoders
 from kerash5.h5.storage._filters import Filter, Pipeline
 
 NUM_CHUNKS = 32  # different ones; they are decoded again and again until a round is long enough
@@ -140,7 +140,7 @@ def codecs_of(case: Case) -> dict[str, Decode]:
 
 def decode_slowly(stored: bytes, out: np.ndarray) -> None:
     """Decode gzip as kerash5 does where the codec library is missing."""
-    _codecs.decode_gzip_slowly((), np.frombuffer(stored, np.uint8), out)
+    _decoders.decode_gzip_slowly((), np.frombuffer(stored, np.uint8), out)
 
 
 def peers_of_gzip(num_bytes: int) -> Iterator[tuple[str, Decode]]:

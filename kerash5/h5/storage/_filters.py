@@ -1,7 +1,7 @@
-"""Decode the stored bytes of one chunk with the filters of its data set.
+"""Which filters are decoded without HDF5 (`_CODECS`), and the decoding of one chunk.
 
 A `Filter` is one entry of the filter list of a data set, as stored in the file. A `Pipeline`
-decodes all filters of one chunk, in place and without the GIL. `_codecs` decodes single filters.
+decodes all filters of one chunk, in place and without the GIL. `_decoders` decodes single filters.
 Nothing here opens a file or locates chunks: see `_layout` and `_chunk_map`.
 
 Damage raises an error: too few bytes, too many, a wrong checksum, bytes behind the end. The buffer
@@ -18,7 +18,7 @@ from typing import Final, final
 
 import numpy as np
 
-from kerash5.h5.storage._codecs import (
+from kerash5.h5.storage._decoders import (
     CODEC_ERRORS,
     Bytes,
     CodecError,

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from kerash5._errors import DamagedFileError
 from kerash5.h5 import Source
-from kerash5.h5.storage import _codecs, _filters
-from kerash5.h5.storage._codecs import fletcher32
+from kerash5.h5.storage import _decoders, _filters
+from kerash5.h5.storage._decoders import fletcher32
 from kerash5.h5.storage._filters import (
     CodecError,
     Filter,
@@ -40,7 +40,7 @@ GZIP, SHUFFLE, FLETCHER32, BZIP2, LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD = (
     *(1, 2, 3, 307, 32000),
     *(32001, 32004, 32008, 32015),
 )
-HAS_CODECS: Final = _codecs.imagecodecs() is not None
+HAS_CODECS: Final = _decoders.imagecodecs() is not None
 needs_codecs = pytest.mark.skipif(not HAS_CODECS, reason="imagecodecs is not installed")
 
 
@@ -48,7 +48,7 @@ needs_codecs = pytest.mark.skipif(not HAS_CODECS, reason="imagecodecs is not ins
 def codecs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run a test both ways; the value says which."""
     if request.param == "without it":
-        monkeypatch.setattr(_codecs, "imagecodecs", lambda: None)
+        monkeypatch.setattr(_decoders, "imagecodecs", lambda: None)
         monkeypatch.setattr(_filters, "imagecodecs", lambda: None)
         return False
     if not HAS_CODECS:
@@ -187,7 +187,7 @@ def test_without_the_codec_library_hdf5s_own_filters_decode_all_the_same(
     filters = data.draw(built_in_filters(values.dtype.itemsize, with_lzf=True))
     with file_in_memory() as file, pytest.MonkeyPatch.context() as patch:
         patch.setattr(_filters, "imagecodecs", lambda: None)
-        patch.setattr(_codecs, "imagecodecs", lambda: None)
+        patch.setattr(_decoders, "imagecodecs", lambda: None)
         assert_decodes_as_h5py_reads(create(file, "x", values, filters))
 
 
@@ -365,7 +365,7 @@ def packed_chunks() -> Iterator[tuple[str, list[Filter], bytes]]:
 
 def foreign_chunks() -> Iterator[tuple[str, list[Filter], bytes]]:
     """Give what filters write that h5py does not bring, made with the codec library."""
-    library, raw = _codecs.imagecodecs(), sample().tobytes()
+    library, raw = _decoders.imagecodecs(), sample().tobytes()
     yield "lz4", [Filter(LZ4, 1, (0,), "lz4")], library.lz4h5_encode(raw, blocksize=1000)
     yield "zstd", [Filter(ZSTD, 1, (3,), "zstd")], library.zstd_encode(raw)
     for codec, shuffle in itertools.product(("blosclz", "lz4", "zstd"), (0, 1, 2)):
@@ -466,7 +466,7 @@ def test_a_bomb_is_an_error_and_costs_no_more_than_the_chunk(codecs: bool) -> No
     bombs = [([gzip_filter()], bomb), ([gzip_filter(), gzip_filter()], zlib.compress(bomb))]
     if codecs:
         for code, name in ((ZSTD, "zstd"), (LZF, "lzf"), (LZ4, "lz4h5"), (BLOSC, "blosc")):
-            stored = getattr(_codecs.imagecodecs(), f"{name}_encode")(zeros)
+            stored = getattr(_decoders.imagecodecs(), f"{name}_encode")(zeros)
             bombs.append(([Filter(code, 0, (0, 0, 1), name)], stored))
     out = np.empty(50_000, np.uint8)
     for filters, stored in bombs:
@@ -498,14 +498,14 @@ def test_an_error_says_which_filter_and_what(codecs: bool) -> None:  # noqa: ARG
 
 
 LZF_DECODERS: Final = {
-    "h5py's function": lambda data, out: _codecs.decode_lzf((), data, out),
-    "Python": _codecs.decode_lzf_slowly,
+    "h5py's function": lambda data, out: _decoders.decode_lzf((), data, out),
+    "Python": _decoders.decode_lzf_slowly,
 }
 
 
 @pytest.fixture(params=LZF_DECODERS)
 def lzf_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(_codecs, "imagecodecs", lambda: None)
+    monkeypatch.setattr(_decoders, "imagecodecs", lambda: None)
     return LZF_DECODERS[request.param]
 
 
@@ -535,7 +535,7 @@ def test_lzf_is_decoded_without_the_codec_library(lzf_decoder: Any, values: NDAr
 def test_lzf_decoders_agree_on_bytes_that_are_no_stream(
     monkeypatch: pytest.MonkeyPatch, stored: bytes, size: int
 ) -> None:
-    monkeypatch.setattr(_codecs, "imagecodecs", lambda: None)
+    monkeypatch.setattr(_decoders, "imagecodecs", lambda: None)
     answers: list[bytes | None] = []
     for decode_lzf in LZF_DECODERS.values():
         room = np.full(size + 64, 7, np.uint8)
@@ -551,7 +551,7 @@ def test_lzf_decoders_agree_on_bytes_that_are_no_stream(
 def test_a_short_lzf_chunk_is_an_error_without_the_codec_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (_filters, _codecs):
+    for module in (_decoders, _filters):
         monkeypatch.setattr(module, "imagecodecs", lambda: None)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         x = file.create_dataset("x", (4, 1000), "u1", chunks=(2, 1000), compression="lzf")
