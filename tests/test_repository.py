@@ -10,7 +10,7 @@ import yaml
 
 import kerash5
 from kerash5._backends import BACKENDS
-from kerash5.cli import _parsers
+from kerash5.cli._commands import COMMANDS
 from tests.markdown import README, ROOT, read_blocks
 
 FORMS: Final = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -54,7 +54,7 @@ def test_a_form_asks_for_the_environment_and_the_file(form: Path) -> None:
     text = form.read_text(encoding="utf-8")
     assert "kerash5 env" in text
     assert "kerash5 describe FILE" in text
-    assert set(re.findall(r"[\"`]kerash5 ([a-z-]+)", text)) <= _parsers.COMMANDS.keys()
+    assert set(re.findall(r"[\"`]kerash5 ([a-z-]+)", text)) <= COMMANDS.keys()
 
 
 # The workflow and the hooks

@@ -18,13 +18,15 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from kerash5._errors import KerasH5Error, escape_controls
 from kerash5._version import __version__
-from kerash5.cli._parsers import COMMANDS, TRAINING, make_parser, spell_out
+from kerash5.cli._commands import COMMANDS, make_parser
+from kerash5.cli._parsers import TRAINING, spell_out
 
 _OF_RUNS: Final = (
     "what the run has written so far is in its folder, and --resume auto goes on there"
@@ -172,45 +174,25 @@ def _check_config(name: str) -> None:
 
 def _call(command: str, values: dict[str, Any]) -> None:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
-    from kerash5.cli import _file_jobs, _jobs, _model_jobs
 
+    module, _, name = COMMANDS[command].job.partition(":")
+    job = getattr(import_module(module), name)
     values.pop("config", None)
-    if command in ("fit", "lr-find", "batch-size-find"):
-        training: dict[str, Any] = {
-            "fit": _jobs.run_fit,
-            "lr-find": _model_jobs.run_lr_find,
-            "batch-size-find": _model_jobs.run_batch_size_find,
-        }
-        training[command](
+    if command in TRAINING:
+        job(
             DataOptions(**values.pop("data")),
             ModelOptions(**values.pop("model")),
             TrainerOptions(**values.pop("trainer")),
             **values,
         )
         return
-    jobs: dict[str, Any] = {
-        "demo": _jobs.run_demo,
-        "test": _jobs.run_test,
-        "predict": _model_jobs.run_predict,
-        "describe": _jobs.run_describe,
-        "view": _file_jobs.run_view,
-        "repack": _file_jobs.run_repack,
-        "verify": _jobs.run_verify,
-        "bench": _jobs.run_bench,
-        "pack": _file_jobs.run_pack,
-        "env": _jobs.run_environment,
-    }
-    if command == "compare":
-        from kerash5.cli._compare import run_compare
-
-        jobs["compare"] = run_compare
-    if command in ("test", "predict"):
+    if "run" in values:
         values["run_dir"] = values.pop("run")
-    jobs[command](**values)
+    job(**values)
 
 
 def _usage() -> str:
-    lines = [f"  {name:<17}{about}" for name, about in COMMANDS.items()]
+    lines = [f"  {name:<17}{each.about}" for name, each in COMMANDS.items()]
     return "\n".join(
         [
             "usage: kerash5 COMMAND ...",

@@ -1,4 +1,4 @@
-"""The commands and their options.
+"""The options of the commands; `_commands` lists the commands.
 
 The options of the training commands are the fields of `DataOptions`, `ModelOptions` and
 `TrainerOptions`.
@@ -7,7 +7,7 @@ The options of the training commands are the fields of `DataOptions`, `ModelOpti
 from __future__ import annotations
 
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,43 +16,12 @@ if TYPE_CHECKING:
 
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
-COMMANDS: Final = {
-    "demo": "train on the digits shipped with kerash5, test, and draw pictures: about a minute",
-    "fit": "train a model on HDF5 files",
-    "test": "test the model of a finished run",
-    "predict": "write the predictions of a finished run's model to an HDF5 file",
-    "lr-find": "search for a good learning rate, and draw the curve",
-    "batch-size-find": "search for the largest batch size that fits in memory, and for the fastest",
-    "describe": "print what is in an HDF5 file, and how it is read",
-    "view": "draw rows of an HDF5 file, with their labels, as a picture",
-    "verify": "read all of an HDF5 file in a child process, and print what is damaged",
-    "compare": "measure which backend trains fastest, in fresh processes",
-    "bench": "measure how fast an HDF5 file is read, compared with h5py and memory",
-    "repack": "write an HDF5 file again, so that its rows are fast to read",
-    "pack": "write a folder of images, NumPy's files, a CSV table or MNIST as an HDF5 file",
-    "env": "print the installed packages and the machine",
-}
-_USAGES: Final = {
-    "fit": "TRAIN_FILE [TEST_FILE] [--data.x COLUMN] [--data.y COLUMN] [--model NAME] [OPTION ...]",
-    "test": "--run RUN_DIR [OPTION ...]",
-    "predict": "--run RUN_DIR --out FILE [OPTION ...]",
-    "lr-find": "TRAIN_FILE [OPTION ...]",
-    "batch-size-find": "TRAIN_FILE [OPTION ...]",
-    "describe": "FILE [--json]",
-    "view": "FILE [--rows 0:64] [-x NAME] [-y NAME] [--out FILE.png]",
-    "verify": "FILE [OPTION ...]",
-    "bench": "FILE [OPTION ...]",
-    "repack": "FILE OUT [OPTION ...]",
-    "pack": "FOLDER|FILE OUT [OPTION ...]",
-}
 _RESUME_HELP = (
     "auto continues the unfinished run in --trainer.run_dir, or starts a new run; last and best "
     "continue from that checkpoint; a path starts a new run from the checkpoint or run there; "
     "force is auto even if data or settings have changed"
 )
 _BACKEND_HELP = "jax, tensorflow or torch; default: KERAS_BACKEND, or the first installed"
-
-
 TRAINING: Final = ("fit", "lr-find", "batch-size-find")
 # Short forms of options.
 _SHORT: Final = {
@@ -109,49 +78,14 @@ def _spell_out(word: str) -> str:
     return word
 
 
-def make_parser(command: str) -> ArgumentParser:
-    """Return the parser of one of `COMMANDS`; it raises `ArgumentError` on wrong arguments."""
-    parsers: dict[str, Callable[[], ArgumentParser]] = {
-        "demo": _demo_parser,
-        "fit": _fit_parser,
-        "test": _test_parser,
-        "predict": _predict_parser,
-        "lr-find": _lr_find_parser,
-        "batch-size-find": _batch_size_parser,
-        "describe": _describe_parser,
-        "view": _view_parser,
-        "verify": _verify_parser,
-        "compare": _compare_parser,
-        "bench": _bench_parser,
-        "repack": _repack_parser,
-        "pack": _pack_parser,
-        "env": lambda: _parser("env"),
-    }
-    return parsers[command]()
-
-
-def _parser(command: str) -> ArgumentParser:
-    from jsonargparse import ArgumentParser
-
-    about = COMMANDS[command]
-    return ArgumentParser(
-        prog=f"kerash5 {command}",
-        usage=f"kerash5 {command} {_USAGES.get(command, '[OPTION ...]')}",
-        description=f"{about[0].upper()}{about[1:]}.",
-        exit_on_error=False,
-    )
-
-
-def _fit_parser() -> ArgumentParser:
-    parser = _training_parser("fit")
+def add_fit_arguments(parser: ArgumentParser) -> None:
+    _add_training_arguments(parser)
     parser.add_argument("--resume", type=str | None, default=None, help=_RESUME_HELP)
-    return parser
 
 
-def _training_parser(command: str) -> ArgumentParser:
+def _add_training_arguments(parser: ArgumentParser) -> None:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
-    parser = _parser(command)
     parser.add_argument(
         "--config",
         action="config",
@@ -162,7 +96,6 @@ def _training_parser(command: str) -> ArgumentParser:
     _add_options(parser, "data", DataOptions, {"x": "image", "y": "label", "batch_size": None})
     _add_options(parser, "model", ModelOptions, {})
     _add_options(parser, "trainer", TrainerOptions, {})
-    return parser
 
 
 def _add_options(
@@ -202,8 +135,7 @@ def _list_models() -> str:
     return f"The zoo: {models}.".replace("%", "%%")
 
 
-def _demo_parser() -> ArgumentParser:
-    parser = _parser("demo")
+def add_demo_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--backend", type=str | None, default=None, help=_BACKEND_HELP)
     parser.add_argument("--run-dir", type=str, default="runs/demo", help="the folder to write to")
     parser.add_argument(
@@ -212,12 +144,10 @@ def _demo_parser() -> ArgumentParser:
     parser.add_argument(
         "--max-epochs", type=int, default=3, help="number of passes over the training rows"
     )
-    return parser
 
 
-def _run_parser(command: str) -> ArgumentParser:
-    """Return a parser with the options of a command that uses the model of a run."""
-    parser = _parser(command)
+def _add_run_arguments(parser: ArgumentParser) -> None:
+    """Add the options of a command that uses the model of a run."""
     parser.add_argument("--run", type=str, required=True, help="the folder of the run")
     parser.add_argument(
         "--weights",
@@ -228,19 +158,17 @@ def _run_parser(command: str) -> ArgumentParser:
     parser.add_argument(
         "--backend", type=str | None, default=None, help="a backend to use instead of the run's own"
     )
-    return parser
 
 
-def _test_parser() -> ArgumentParser:
-    parser = _run_parser("test")
+def add_test_arguments(parser: ArgumentParser) -> None:
+    _add_run_arguments(parser)
     parser.add_argument(
         "--test", type=str | None, default=None, help="a test file to use instead of the run's own"
     )
-    return parser
 
 
-def _predict_parser() -> ArgumentParser:
-    parser = _run_parser("predict")
+def add_predict_arguments(parser: ArgumentParser) -> None:
+    _add_run_arguments(parser)
     parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
     parser.add_argument(
         "--data",
@@ -257,22 +185,20 @@ def _predict_parser() -> ArgumentParser:
         help="also write the id of the largest output of each row",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    return parser
 
 
-def _lr_find_parser() -> ArgumentParser:
-    parser = _training_parser("lr-find")
+def add_lr_find_arguments(parser: ArgumentParser) -> None:
+    _add_training_arguments(parser)
     parser.add_argument(
         "--min-lr", type=float, default=1e-8, help="learning rate of the first step"
     )
     parser.add_argument("--max-lr", type=float, default=1.0, help="learning rate of the last step")
     parser.add_argument("--num-training", type=int, default=100, help="number of steps")
     parser.add_argument("--plot", type=str | None, default=None, help="a PNG file for the curve")
-    return parser
 
 
-def _batch_size_parser() -> ArgumentParser:
-    parser = _training_parser("batch-size-find")
+def add_batch_size_find_arguments(parser: ArgumentParser) -> None:
+    _add_training_arguments(parser)
     parser.add_argument("--init-val", type=int, default=32, help="the first batch size tried")
     parser.add_argument(
         "--max-val", type=int | None, default=None, help="the largest batch size tried"
@@ -284,37 +210,29 @@ def _batch_size_parser() -> ArgumentParser:
         help="memory limit of each trial: bytes, 4GB, or a fraction of free memory",
     )
     parser.add_argument("--plot", type=str | None, default=None, help="a PNG file for the speeds")
-    return parser
 
 
-def _describe_parser() -> ArgumentParser:
-    parser = _parser("describe")
+def add_describe_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
     parser.add_argument(
         "--json", action="store_true", help="print JSON; docs/guides/files.md has its keys"
     )
-    return parser
 
 
-def _verify_parser() -> ArgumentParser:
-    parser = _parser("verify")
+def add_verify_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="the file, or a glob pattern")
     parser.add_argument(
         "--allow-external", action="store_true", help="also read data outside the file's folder"
     )
-    return parser
 
 
-def _compare_parser() -> ArgumentParser:
+def add_compare_arguments(parser: ArgumentParser) -> None:
     from kerash5.cli._compare import add_arguments
 
-    parser = _parser("compare")
     add_arguments(parser)
-    return parser
 
 
-def _bench_parser() -> ArgumentParser:
-    parser = _parser("bench")
+def add_bench_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="the file")
     parser.add_argument("--x", type=str | None, default=None, help="column of the model's input")
     parser.add_argument("--y", type=str | None, default=None, help="column of the labels")
@@ -335,28 +253,7 @@ def _bench_parser() -> ArgumentParser:
         "--rewrite", action="store_true", help="also measure a rewritten copy of the file"
     )
     parser.add_argument("--json", type=str | None, default=None, help="a file for all measurements")
-    return parser
 
 
-def _view_parser() -> ArgumentParser:
-    from kerash5.cli._file_parsers import add_view_arguments
-
-    parser = _parser("view")
-    add_view_arguments(parser)
-    return parser
-
-
-def _repack_parser() -> ArgumentParser:
-    from kerash5.cli._file_parsers import add_repack_arguments
-
-    parser = _parser("repack")
-    add_repack_arguments(parser)
-    return parser
-
-
-def _pack_parser() -> ArgumentParser:
-    from kerash5.cli._file_parsers import add_pack_arguments
-
-    parser = _parser("pack")
-    add_pack_arguments(parser)
-    return parser
+def add_no_arguments(_parser: ArgumentParser) -> None:
+    """Add nothing: the command has no options."""
