@@ -1,4 +1,8 @@
-"""Ends a fit whose loss is NaN or infinite, and names the batch that produced it."""
+"""Ends a fit whose loss is NaN or infinite, and names the batch that produced it.
+
+Only the loss is checked. With the precision "16-mixed", Keras' `LossScaleOptimizer` skips a step
+whose gradients overflow, which is no error and is not reported.
+"""
 
 from __future__ import annotations
 

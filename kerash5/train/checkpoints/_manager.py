@@ -1,4 +1,8 @@
-"""Decides when a checkpoint is due, and which are deleted. `train/_fit` provides the content."""
+"""Decides when a checkpoint is due within a fit, and which are deleted.
+
+`train/_fit` provides the content, and also saves at the start of a fit, at its end and after an
+error.
+"""
 
 from __future__ import annotations
 
