@@ -41,6 +41,11 @@ def split_training_rows(
     """
     rows = base.plan.served_rows
     if isinstance(validation, int | float | np.integer | np.floating):
+        if options.stratify and options.groups is not None:
+            raise OptionError(
+                f"stratify=True and groups={options.groups!r} are both given; either the labels "
+                "have equal fractions or the groups are not split: give one"
+            )
         _check_distinct(rows)
         labels = read_class_ids(base) if options.stratify else None
         groups = _read_groups(options.groups, base, rows)

@@ -112,7 +112,7 @@ def test_groups_stay_together(path: str) -> None:
         ({"validation_split": [1, 2]}, "needs validation_split= as a fraction"),
         ({}, "needs validation_split="),
         ({"balance": True}, "needs validation_split="),
-        ({"validation_split": 0.3, "stratify": True}, "labels= and groups="),
+        ({"validation_split": 0.3, "stratify": True}, "^stratify=True and groups="),
     ):
         with pytest.raises(OptionError, match=words):
             k5.H5DataModule(path, x="x", y="y", groups="patient", **options)
