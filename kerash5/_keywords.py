@@ -46,7 +46,6 @@ TRAINER_WORDS: Final[Mapping[str, str]] = {
     "detect_anomaly": "a loss that becomes NaN or infinite ends the run with the step and its rows",
     "benchmark": "kerash5.compare measures backends, and steps_per_dispatch='auto' the steps",
     "reload_dataloaders_every_n_epochs": "each epoch is shuffled anew already",
-    "min_steps": "it is min_epochs=, a number of passes over the data",
     "inference_mode": "validate, test and predict compute no gradients",
     "use_distributed_sampler": f"{_ONE_DEVICE}; H5Dataset(shard=) reads one process's share",
     "barebones": "enable_checkpointing=, enable_progress_bar=, enable_model_summary= and logger= "

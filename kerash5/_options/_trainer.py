@@ -21,6 +21,8 @@ class TrainerOptions:
         min_epochs: Number of epochs to train even if `early_stopping` or a callback requests an
             earlier stop. `max_steps` and `max_time` still end the run.
         max_steps: Maximum number of training steps, over all epochs.
+        min_steps: Number of training steps to train even if `early_stopping` or a callback requests
+            an earlier stop; `max_epochs`, `max_steps` and `max_time` still end the run.
         max_time: Maximum duration of the whole run: seconds, "90s", "10min", "1.5h", "DD:HH:MM:SS"
             or a timedelta; None for no limit.
         precision: "float32", "bf16-mixed" or "16-mixed". In Python the model must have been built
@@ -88,6 +90,7 @@ class TrainerOptions:
     max_epochs: int | None = None
     min_epochs: int | None = None
     max_steps: int | None = None
+    min_steps: int | None = None
     max_time: int | float | str | timedelta | None = field(
         default=None, metadata={AS_TEXT: int | float | str | None}
     )

@@ -40,6 +40,7 @@ class Limits:
             end.
         sanity_steps: Number of batches to validate on before the first step.
         min_epochs: Number of epochs before which no callback can stop the fit.
+        min_steps: Number of steps before which no callback can stop the fit.
         epochs_per_check: Validate in every `epochs_per_check`-th epoch only.
     """
 
@@ -53,6 +54,7 @@ class Limits:
     check_interval: Share = 1.0
     sanity_steps: int = 0
     min_epochs: int = 0
+    min_steps: int = 0
     epochs_per_check: int = 1
 
     def steps_per_epoch(self, available: int) -> int:
@@ -103,7 +105,9 @@ def parse_limits(options: TrainerOptions) -> Limits:
     """
     check_count("max_epochs", options.max_epochs, "the number of passes over the data")
     check_count("min_epochs", options.min_epochs, "a number of passes over the data")
-    check_count("max_steps", options.max_steps, "the number of optimizer steps")
+    check_count("max_steps", options.max_steps, "the number of training steps, one per batch")
+    check_count("min_steps", options.min_steps, "a number of training steps, one per batch")
+    _check_min_steps(options.min_steps, options.max_steps)
     _check_share("limit_train_batches", options.limit_train_batches, least=1)
     _check_share("limit_val_batches", options.limit_val_batches, least=0)
     _check_share("limit_test_batches", options.limit_test_batches, least=1)
@@ -133,8 +137,16 @@ def parse_limits(options: TrainerOptions) -> Limits:
         check_interval=options.val_check_interval,
         sanity_steps=options.num_sanity_val_steps,
         min_epochs=options.min_epochs or 0,
+        min_steps=options.min_steps or 0,
         epochs_per_check=options.check_val_every_n_epoch,
     )
+
+
+def _check_min_steps(least: int | None, most: int | None) -> None:
+    if least is not None and most is not None and least > most:
+        raise OptionError(
+            f"min_steps={least} is more than max_steps={most}; give at most max_steps"
+        )
 
 
 def _parse_max_time(max_time: Duration | None) -> float | None:

@@ -189,10 +189,11 @@ class Loop:
             self._check_if_due()
 
     def _note_stop(self, *, is_complete: bool = False) -> None:
-        """End the fit if a callback has requested it and `min_epochs` are done."""
+        """End the fit if a callback has requested it, and `min_epochs` and `min_steps` are done."""
         if not self._hooks.is_stopped:
             return
-        if self.position.epoch + is_complete < self._limits.min_epochs:
+        limits, epochs = self._limits, self.position.epoch + is_complete
+        if epochs < limits.min_epochs or self.step < limits.min_steps:
             self._hooks.withdraw_stop()
             return
         self.is_stopped = True

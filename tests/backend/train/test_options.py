@@ -74,6 +74,9 @@ def test_the_options_are_what_help_shows(made: Any, options: Any) -> None:
         ({"mode": "up"}, "mode='up'; choose 'auto', 'min', 'max'"),
         ({"min_epochs": 5, "max_epochs": 4}, "min_epochs=5 is more than max_epochs=4"),
         ({"min_epochs": 0}, "min_epochs=0"),
+        ({"min_steps": 5, "max_steps": 4}, "min_steps=5 is more than max_steps=4"),
+        ({"min_steps": 0}, "min_steps=0"),
+        ({"max_steps": 0}, "the number of training steps, one per batch"),
         ({"check_val_every_n_epoch": 5, "max_epochs": 4}, "nothing would be validated"),
         ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0"),
         ({"limit_test_batches": 0}, "limit_test_batches=0"),
@@ -180,6 +183,31 @@ def test_min_epochs_hold_for_early_stopping_and_not_for_max_steps(
     options = {"max_epochs": 6, "early_stopping": 1, "min_epochs": 4}
     assert len(make_trainer(tmp_path / "a", **options).fit(model, data).epochs) == 4
     assert len(make_trainer(tmp_path / "b", **options, max_steps=5).fit(model, data).epochs) == 2
+
+
+@pytest.mark.parametrize(
+    ("callback", "least", "expected"),
+    [
+        (StopAlways, 3, [4]),
+        (StopAlways, 5, [4, 4]),
+        (StopInEpoch, 6, [4, 2]),
+        (StopAlways, 99, 5 * [4]),
+    ],
+)
+def test_min_steps_are_made_whatever_callbacks_ask(
+    data: k5.H5DataModule, tmp_path: Path, callback: Any, least: int, expected: list[int]
+) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=5, min_steps=least, callbacks=[callback()])
+    run = trainer.fit(build(), data)
+    assert [-(-epoch.num_rows // 8) for epoch in run.epochs] == expected
+
+
+def test_min_steps_and_min_epochs_both_hold(data: k5.H5DataModule, tmp_path: Path) -> None:
+    options = {"max_epochs": 5, "callbacks": [StopAlways()]}
+    few = make_trainer(tmp_path / "a", **options, min_epochs=3, min_steps=2)
+    assert len(few.fit(build(), data).epochs) == 3
+    many = make_trainer(tmp_path / "b", **options, min_epochs=1, min_steps=9)
+    assert len(many.fit(build(), data).epochs) == 3
 
 
 def test_validation_every_nth_epoch_is_that_of_keras(data: k5.H5DataModule, tmp_path: Path) -> None:
