@@ -163,8 +163,17 @@ class Trainer:
         return self._session.run
 
     def validate(self, model: keras.Model, data: Data) -> Metrics:
-        """Return the metrics on `data.validation`, or on `data` if it is a data set."""
-        return self._evaluate(model, choose(data, "validation"))
+        """Return the metrics on `data.validation`, or on `data` if it is a data set.
+
+        It uses the batches that `fit` validates on: `limit_val_batches` of them.
+        """
+        dataset = choose(data, "validation")
+        count = self.settings.limits.validation_steps(len(dataset))
+        if not count:
+            raise OptionError(
+                "limit_val_batches=0 switches validation off; validate with a Trainer without it"
+            )
+        return self._evaluate(model, first_batches(dataset, count))
 
     def test(self, model: keras.Model, data: Data) -> Metrics:
         """Return the metrics on `data.test`, or on `data` if it is a data set.

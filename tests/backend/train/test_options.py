@@ -210,6 +210,21 @@ def test_min_steps_and_min_epochs_both_hold(data: k5.H5DataModule, tmp_path: Pat
     assert len(many.fit(build(), data).epochs) == 3
 
 
+def test_validate_uses_the_batches_that_fit_validates_on(
+    data: k5.H5DataModule, tmp_path: Path
+) -> None:
+    model = build()
+    trainer = make_trainer(tmp_path, max_epochs=1, limit_val_batches=1)
+    expected = trainer.fit(model, data).epochs[0].metrics["val_loss"]
+    assert_allclose(trainer.validate(model, data)["loss"], expected, rtol=1e-6)
+    assert abs(k5.Trainer().validate(model, data)["loss"] - expected) > 1e-3
+
+
+def test_validate_without_validation_is_refused(data: k5.H5DataModule) -> None:
+    with pytest.raises(OptionError, match="limit_val_batches=0 switches validation off"):
+        k5.Trainer(limit_val_batches=0).validate(build(), data)
+
+
 def test_validation_every_nth_epoch_is_that_of_keras(data: k5.H5DataModule, tmp_path: Path) -> None:
     assert data.validation is not None
     expected, model = build(), build()
