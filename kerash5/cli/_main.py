@@ -103,8 +103,11 @@ def _parse(command: str, words: list[str]) -> dict[str, Any]:
     known = sorted(set(re.findall(r"(?<![\w-])--[\w.-]+", parser.format_help())))
     try:
         words = spell_out(words) if command in TRAINING else words
-        for word in words:
+        if command in TRAINING:
+            words = [_with_null(word, before) for before, word in pairwise(["", *words])]
+        for before, word in pairwise(["", *words]):
             _check_word(word, known)
+            _check_slice(before, word)
         values: dict[str, Any] = parser.parse_args(words).as_dict()
         if command in TRAINING:
             _check_code(values, words)
@@ -133,6 +136,26 @@ def _check_word(word: str, known: list[str]) -> None:
     name = word.partition("=")[0]
     if name.startswith("--") and name not in known and not name.startswith(_NESTED):
         raise ArgumentError(None, f"no option {name!r}{_find_cure(name, known)}")
+
+
+def _with_null(word: str, before: str) -> str:
+    """Return YAML's word for Python's None: "None" would be a text."""
+    name, equals, value = word.partition("=")
+    if word == "None" and before.startswith("--") and "=" not in before:
+        return "null"
+    return f"{name}=null" if name.startswith("--") and equals and value == "None" else word
+
+
+def _check_slice(before: str, word: str) -> None:
+    """Raise if rows are chosen by a slice, which would be the name of a data set."""
+    name, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+    if name in ("--data.rows", "--data.validation-split") and value.startswith("slice("):
+        raise ArgumentError(
+            None,
+            f"{name} {value!r} is a slice, which only Python has; give a number of rows such as "
+            "1000, row numbers such as '[0, 5, 7]', or rows that the file names such as "
+            "'[split, val]'",
+        )
 
 
 def _find_cure(name: str, known: list[str]) -> str:

@@ -374,6 +374,34 @@ def test_flags_reach_the_job_with_their_types(monkeypatch: pytest.MonkeyPatch) -
     assert (call["seed"], call["backend"]) == (7, "jax")
 
 
+@pytest.mark.parametrize("form", ["two words", "one word"])
+@pytest.mark.parametrize("word", ["None", "null"])
+def test_none_is_null(word: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(_jobs, "run_fit", lambda *options, **_: given.extend(options))
+    names = ["--data.y", "--trainer.early-stopping", "--data.test"]
+    pairs = [[name, word] if form == "two words" else [f"{name}={word}"] for name in names]
+    assert main(["fit", "a.h5", *(part for pair in pairs for part in pair)]) == 0
+    data, _, trainer = given
+    assert (data.y, data.test, trainer.early_stopping) == (None, None, None)
+
+
+def test_the_words_of_python_for_true_and_false_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(_jobs, "run_fit", lambda *options, **_: given.extend(options))
+    assert main(["fit", "a.h5", "--data.shuffle", "False", "--data.stratify", "True"]) == 0
+    assert (given[0].shuffle, given[0].stratify) == (False, True)
+
+
+@pytest.mark.parametrize("option", ["--data.rows", "--data.validation_split"])
+def test_a_slice_is_no_rows_on_the_command_line(option: str, capsys: Console) -> None:
+    for words in ([option, "slice(48000, None)"], [f"{option}=slice(48000, None)"]):
+        assert main(["fit", "a.h5", *words]) == 2
+        line = only_line(capsys.readouterr().err)
+        assert "'slice(48000, None)' is a slice, which only Python has" in line
+        assert "[0, 5, 7]" in line
+
+
 @pytest.mark.parametrize(("word", "value"), [("0.2", 0.2), ("5", 5), ("null", None)])
 def test_validation_is_a_fraction_or_a_number_of_rows(
     word: str, value: object, monkeypatch: pytest.MonkeyPatch
