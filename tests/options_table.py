@@ -1,4 +1,4 @@
-"""The tables of options in docs/api.md, made of the declarations.
+"""The tables of arguments in docs/api.md, made of the docstrings.
 
 `python -m tests.options_table` writes them; `test_docs` fails where they differ.
 """
@@ -6,27 +6,31 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
 from docstring_parser import parse
 
 from kerash5._options import DataOptions, TrainerOptions
+from kerash5.feeds._keras import H5Dataset
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "api.md"
-OPTIONS: Final[dict[str, Any]] = {"H5DataModule": DataOptions, "Trainer": TrainerOptions}
+OPTIONS: Final[dict[str, Any]] = {
+    "H5Dataset": H5Dataset,
+    "H5DataModule": DataOptions,
+    "Trainer": TrainerOptions,
+}
 
 
 def table_of(options: Any) -> str:
-    """Return a table with a row for each field of an options dataclass."""
+    """Return a table with a row for each argument of a class."""
     described = {
         each.arg_name: " ".join((each.description or "").split())
         for each in parse(inspect.getdoc(options) or "").params
     }
     rows = ["| argument | meaning |", "|---|---|"]
-    for each in fields(options):
-        default = "" if each.default is MISSING else f"={each.default!r}"
+    for each in inspect.signature(options).parameters.values():
+        default = "" if each.default is each.empty else f"={each.default!r}"
         rows.append(f"| `{each.name}{default}` | {described[each.name]} |")
     return "\n".join(rows)
 

@@ -66,34 +66,39 @@ class H5Dataset(ThreadedPyDataset):
             order of `rows`; "auto", "rows" if single rows are cheap to read or the data fit in the
             cache, else "chunks". `plan.describe()` shows the choice and its reason.
         seed: Seed of the shuffle order.
-        rows: The rows to serve: a slice, row numbers, a boolean mask, or one side of a split; or
-            rows that the file names: the path of a data set of row numbers or of a mask, or a
-            column and a value, such as ("split", "train"). None: all rows.
+        rows: The rows to serve: a slice such as slice(0, n), row numbers, a boolean mask, or one
+            side of a split; or rows that the file names: the path of a data set of row numbers or
+            of a mask, or a column and a value, such as ("split", "train"). None: all rows. A
+            repeated number is served repeatedly; a single or a negative number is an error.
         transform: Called as transform(x, y[, sample_weight]) with whole NumPy batches, on the
-            reading threads; returns the same number of values. Each is an array whose first axis is
-            the rows, or a tuple or dict of such arrays, with the same structure in every batch. The
-            number of rows may change, except for `predict`, which needs one result per row. If the
-            function returns a buffer that it reuses for every batch, the arrays are copied and the
-            function is called on one thread at a time. Cast and scale in the model's first layer
-            instead: that runs on the device.
+            reading threads; returns one value for each: an array whose first axis is the rows, or a
+            tuple or dict of such arrays, with the same structure in every batch. The number of rows
+            may change, except for `predict`, which needs one result per row. If the function
+            returns a buffer that it reuses for every batch, the arrays are copied and the function
+            is called on one thread at a time. Cast and scale in the model's first layer instead:
+            that runs on the device.
         drop_last: What becomes of the last batch if it is short. False: it is used as it is. True:
             it is dropped in `fit`; evaluation sees every row. "all": it is dropped in evaluation as
             well, with a warning. "pad": it is filled up with repeated rows, and every batch has
             sample weights, which are 0 for these: the loss, its gradients and `weighted_metrics`
             are those of the short batch (of a loss that averages over the batch).
-        cache: Memory for decoded data: bytes, "2GB", a fraction of free memory, or "auto" (160
-            MiB).
-        threads: Number of reading threads; 0 reads in the calling thread, None chooses the number.
-        shard: (index, count): serve only the `index`-th of `count` shards of the rows, for training
-            in several processes. "auto" asks the backend for the index of this process. With a
-            `keras.distribution` of several processes, also set its `auto_shard_dataset=False`.
+        cache: Memory for decoded data: bytes, "2GB", a fraction of free memory (1.0 is all, 1 one
+            byte), or "auto": 160 MiB, but at most a quarter of free memory. 0 caches nothing.
+        threads: Number of reading threads, 0 for none; None: one per CPU, at most 4.
+        shard: (index, count): serve only shard `index`, from 0, of `count` shards of the rows, for
+            training in several processes. Every shard has the same number of steps, and
+            `batch_size` rows per step; `num_rows` counts the rows of all shards. "auto" asks the
+            backend for the index of this process. With a `keras.distribution` of several processes,
+            also set its `auto_shard_dataset=False`.
         scratch: A folder for a temporary file of decoded rows. It is used if single rows are read
             from compressed data larger than the cache (shuffle="rows"). The file is unlinked, so
-            that its space is freed when the process ends. The order of rows does not depend on it.
+            that its space is freed when the process ends. It needs space for all decoded rows. The
+            order of rows does not depend on it. None: in `Trainer.fit`, the folder of the run.
         classes_of: A data set, data module or `Run`, such as the training data: text columns get
             its class ids. Without it, each text column numbers its own values, sorted. A value that
             is not among the given classes raises a `LabelError` when it is read.
-        reader: "auto", or "h5py" to read everything through h5py.
+        reader: "auto"; "h5py" reads everything through h5py; "direct" reads chunks through h5py
+            without using file offsets, for diagnosis.
         allow_external: Let links and virtual data sets point outside the folder of a file.
             Files are trusted; for files from elsewhere pass a `Source(..., untrusted=True)`.
         workers: Keras' name for the number of reading threads; the same as `threads`. Each row is
