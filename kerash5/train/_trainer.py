@@ -101,16 +101,20 @@ class Trainer:
     ) -> Run:
         """Train the model, and validate it after each epoch if there are validation data.
 
+        The model then has the weights of the last step, or their averages with `ema_momentum`;
+        `test` uses these. `load_model` and `kerash5 test` use the best epoch's.
+
         Args:
             model: A compiled Keras model.
             data: A data module with the training and validation data, or the training data set.
             validation: The validation data set, if `data` is a data set; None for no validation.
             resume: None starts a new run. "auto" continues the unfinished run in `run_dir`, with
                 the same results as if it had not been stopped; it starts a new run if there is
-                none, and does not train if the run is finished. "last" and "best" continue from the
-                newest or the best checkpoint in `run_dir`. The path of a checkpoint or a run starts
-                a new run from that state. "force" is like "auto", but also continues if data or
-                settings have changed, if that is possible.
+                none, and does not train if the run is finished, unless `max_epochs`, `max_steps` or
+                `max_time` is larger than before and no callback stopped the run. "last" and "best"
+                continue from the newest or the best checkpoint in `run_dir`. The path of a
+                checkpoint or a run starts a new run from that state. "force" is like "auto", but
+                also continues if data or settings have changed, if that is possible.
             class_weight: A dict of class number -> weight of its rows in the loss, as in Keras'
                 `fit`. "balanced" weights a class with `count` of the n training rows by n / (number
                 of classes * count), as in scikit-learn; the trainer prints the weights. None
