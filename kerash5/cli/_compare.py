@@ -30,7 +30,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--backends",
         type=str,
         default=",".join(BACKENDS),
-        help="comma-separated, such as jax,torch; jax,jax measures the noise",
+        help="comma-separated, such as jax,torch; jax,jax shows by how much two equal measurements "
+        "differ",
     )
     add(
         "--model",
@@ -45,14 +46,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=None,
         help="training files; default: the digits shipped",
     )
-    add("--test", type=str, nargs="+", default=None, help="test files; default: the training rows")
+    add(
+        "--test",
+        type=str,
+        nargs="+",
+        default=None,
+        help="test files; default: the digits shipped, or the training rows if --data is given",
+    )
     add("--x", type=str, default="image", help="column of the model's input")
     add("--y", type=str, default="label", help="column of the class labels")
     add("--batch-sizes", type=str, default="50", help="comma-separated, such as 50,256")
     add("--settings", type=str, default="plain,tuned", help="plain: model.fit; tuned: Trainer")
     add("--repeats", type=int, default=5, help="processes per backend and setting")
     add("--steps", type=int, default=100, help="steps per epoch")
-    add("--epochs", type=int, default=3, help="timed epochs per process, after one of warm-up")
+    add("--epochs", type=int, default=3, help="timed epochs per process, after two of warm-up")
     add("--threads", type=int | None, default=None, help="compute threads; default: one per core")
     precisions = Literal["float32", "bf16-mixed", "16-mixed"]
     add("--precision", type=precisions, default="float32", help="precision of the layers")

@@ -121,6 +121,8 @@ def run_test(
 ) -> Run:
     """Test the model of a finished run, with its best (or last) weights.
 
+    With the best weights and the run's own test file, the metrics replace those in run.json.
+
     Args:
         run_dir: The folder of the run.
         test: A test file to use instead of the run's own.

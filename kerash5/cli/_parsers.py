@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from kerash5._options import DataOptions, ModelOptions, TrainerOptions
 
 _RESUME_HELP = (
-    "auto continues the unfinished run in --trainer.run_dir, or starts a new run; last and best "
-    "continue from that checkpoint; a path starts a new run from the checkpoint or run there; "
+    "auto continues the run in --trainer.run_dir if it is unfinished or --trainer.max_epochs or "
+    "another limit is larger than before, or starts a new run; last and best continue from that "
+    "checkpoint; a path starts a new run from the checkpoint or run there; "
     "force is auto even if data or settings have changed"
 )
 _BACKEND_HELP = "jax, tensorflow or torch; default: KERAS_BACKEND, or the first installed"
@@ -163,7 +164,11 @@ def _add_run_arguments(parser: ArgumentParser) -> None:
 def add_test_arguments(parser: ArgumentParser) -> None:
     _add_run_arguments(parser)
     parser.add_argument(
-        "--test", type=str | None, default=None, help="a test file to use instead of the run's own"
+        "--test",
+        type=str | None,
+        default=None,
+        help="a test file to use instead of the run's own; without it, the metrics of the best "
+        "weights replace those in run.json",
     )
 
 
@@ -234,8 +239,18 @@ def add_compare_arguments(parser: ArgumentParser) -> None:
 
 def add_bench_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", type=str, help="the file")
-    parser.add_argument("--x", type=str | None, default=None, help="column of the model's input")
-    parser.add_argument("--y", type=str | None, default=None, help="column of the labels")
+    parser.add_argument(
+        "--x",
+        type=str | None,
+        default=None,
+        help="column of the model's input; default: the largest one of numbers",
+    )
+    parser.add_argument(
+        "--y",
+        type=str | None,
+        default=None,
+        help="column of the labels; default: label if there is one",
+    )
     parser.add_argument("--batch-size", type=int, default=256, help="number of rows in a batch")
     parser.add_argument(
         "--rounds", type=int, default=5, help="how often each way of reading is measured"
@@ -250,7 +265,9 @@ def add_bench_arguments(parser: ArgumentParser) -> None:
         help="memory for decoded data: bytes, 2GB, a fraction of free memory, or auto",
     )
     parser.add_argument(
-        "--rewrite", action="store_true", help="also measure a rewritten copy of the file"
+        "--rewrite",
+        action="store_true",
+        help="also rewrite the first rows to a temporary file, and measure both",
     )
     parser.add_argument("--json", type=str | None, default=None, help="a file for all measurements")
 

@@ -37,6 +37,9 @@ from kerash5.h5.storage._pool import close_files, close_with, closing_files
 class Source:
     """Columns of HDF5 files, read by row number.
 
+    For users are `len(source)`, `read`, `select`, `columns`, `paths`, `class_names`, `describe` and
+    `close`. The other methods are for kerash5's own code and may change.
+
     Args:
         path: One file, a glob pattern, or a list of either. Many files are read as one,
             concatenated on axis 0 in the sorted order of their paths. May be left out where the
@@ -44,7 +47,8 @@ class Source:
         allow_external: Let links, virtual data sets and raw files point outside the folder of a
             file.
         reader: "auto" reads straight from the file where that is safe; "h5py" reads everything
-            through h5py.
+            through h5py; "direct" reads chunks through h5py without using file offsets, for
+            diagnosis.
         untrusted: Open the files in a child process first, so that one on which HDF5 crashes, hangs
             or fills memory is an error instead of the end of this process. It takes 0.25 s, and for
             each file as long as opening it takes. Without, files are trusted.

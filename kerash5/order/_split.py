@@ -72,12 +72,16 @@ def split_rows(
 
     Args:
         num_rows: Total number of rows.
-        validation: Fraction between 0 and 1, or number of rows.
+        validation: Fraction between 0 and 1, both excluded, which is rounded to whole rows; or
+            number of rows: 1 is one row.
         labels: One value per row, shape (num_rows,); each value has the same fraction on both sides
             (within one row).
         groups: One value per row; rows of one group (a patient, a recording) stay on one side. The
             size of the validation set then only approximates `validation`.
         seed: Seed of the draw.
+
+    Returns:
+        The training and the validation rows; each sorted.
 
     Raises:
         OptionError: One side would be empty, both labels and groups are given, or one of them has

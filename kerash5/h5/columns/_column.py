@@ -26,11 +26,14 @@ from kerash5.h5.storage._handles import name_dataset
 class Column:
     """A column of a file: a data set, and how to transform its rows.
 
+    Its attributes are its arguments, as parsed. `kind_options` and `wants_text` are for kerash5's
+    own code and may change.
+
     Args:
         path: The data set's path in the file, such as "image" or "train/images"; or the open
             `h5py.Dataset`, of a file opened with mode "r".
         shape: The shape each row takes, such as (28, 28, 1) for rows stored as (28, 28); same
-            number of values, no cost.
+            number of values, no cost. No length is -1. Not with `one_hot`.
         dtype: The type each batch is cast to. Better left alone: the stored uint8 travels faster,
             and the model rescales. Floats are rounded (float64 to float32, int64 to float32), and
             nothing else is lost: a value that would wrap (300 as uint8), overflow (1e30 as
@@ -39,11 +42,12 @@ class Column:
             columns when the row is read. `str` gives text as it is, as an array of objects, to a
             `transform` or to a model on TensorFlow, whose layers take text.
         one_hot: The number of classes; integer labels of shape () become float32 rows of shape
-            (one_hot,).
+            (one_hot,). An id outside [0, one_hot) is a `LabelError`. It may be combined with
+            `labels`.
         labels: How stored values become class ids: a sequence of values (the id is the position) or
-            a mapping of value to id. String columns find their labels by themselves (sorted).
-            "one_hot": each row is a one-hot vector, and its id is the position of the 1; a row
-            that is none raises an error.
+            a mapping of value to id. A stored value that is not listed is a `LabelError`. String
+            columns find their labels by themselves (sorted). "one_hot": each row is a one-hot
+            vector, and its id is the position of the 1; a row that is none raises an error.
         select: A NumPy index that is applied to each row, such as `slice(-6, -1)`, `(..., 0)` or
             `[5, 8, 11]`; or its text, "-6:-1". x and y may be selected from one data set.
         field: A field of a compound data set (a table), such as "energy"; one within another by
@@ -54,16 +58,17 @@ class Column:
         axis: Which axis of the data set counts rows: 0, or -1 for MATLAB's and loom's files. The
             shape of a row is the other axes in order. `Source.describe` says what a row costs.
         pad_to: The length that rows of any length (a variable-length data set) are padded or
-            truncated to; the shape of a row is (pad_to,). Rows that are truncated are counted in a
-            warning.
-        pad_value: The value that short rows are padded with.
+            truncated to, at their end; the shape of a row is (pad_to,). Rows that are truncated are
+            counted in a warning.
+        pad_value: The value that short rows are padded with; needs `pad_to`.
         offsets: The data set that says where each row begins in `path`, a flat data set of the
             values of all rows: num_rows + 1 whole numbers, and row i has the values [offsets[i],
-            offsets[i + 1]). Named beside `path`, such as "indptr", or from the root.
+            offsets[i + 1]). Named beside `path`, such as "indptr", or from the root. Needs
+            `pad_to`.
         decode: "image" for rows that are the bytes of an image file (JPEG, PNG and others), of any
             length or one. Pillow decodes them: pip install 'kerash5[images]'. The shape of a row is
             that of the first image, (height, width) or (height, width, channels), and all agree.
-        resize: The (height, width) that decoded images are scaled to, bilinearly.
+        resize: The (height, width) that decoded images are scaled to, bilinearly; needs `decode`.
         file: The files that this column lies in, where these are others than those of the source:
             a path, a pattern or a list, as many as the source has, in the sorted order of their
             paths. Rows are matched by their position, file by file.

@@ -54,11 +54,12 @@ def windows_from_series(
             `shape` is that of a window.
         y: The data set that y is taken from, aligned with x value by value; x itself to forecast.
         length: Values in a window.
-        stride: Values from the beginning of a window to that of the next.
+        stride: Values from the beginning of a window to that of the next: Keras' sequence_stride.
         sampling_rate: Values from one value of a window to the next; 2 takes every other.
         y_at: Where y is taken: at the "last" value of the window; at the "next" one, which is
             `sampling_rate` values after it; at all values of the "window"; or at a number of values
-            after the first one of the window. Windows without a y are left out.
+            after the first one of the window; 0 pairs as Keras' function does. Windows without a y
+            are left out, as is an incomplete last window.
         allow_external: As in `Source`.
         reader: As in `Source`.
 
