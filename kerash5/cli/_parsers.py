@@ -115,7 +115,7 @@ def _add_options(
     """
     from kerash5._options import text_options
 
-    about = (options.__doc__ or "").splitlines()[0]
+    about = (options.__doc__ or "").splitlines()[0].removesuffix(".")
     group = parser.add_argument_group(about)
     for each in text_options(options):
         is_model = (name, each.name) == ("model", "name")

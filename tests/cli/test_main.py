@@ -93,7 +93,9 @@ def test_help_names_every_command_and_is_no_error(words: list[str], capsys: Cons
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_of_its_own(command: str, capsys: Console) -> None:
     assert main([command, "--help"]) == 0
-    assert capsys.readouterr().out.startswith(f"usage: kerash5 {command}")
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: kerash5 {command}")
+    assert ".:" not in out  # a heading
 
 
 def test_the_version_is_that_of_the_package(capsys: Console) -> None:
