@@ -76,7 +76,22 @@ def filter_lists(draw: st.DrawFn, dtype: np.dtype[Any]) -> tuple[StoredFilter, .
         others = [name for name in _FILTERS if name not in _FIRST]
         first = draw(st.sampled_from([(), *((name,) for name in _suiting(dtype))]))
         names = [*first, *draw(st.lists(st.sampled_from(others), unique=True, max_size=4))]
-    return tuple(StoredFilter(name, _FILTERS[name][0], draw(_FILTERS[name][1])) for name in names)
+    found = [StoredFilter(name, _FILTERS[name][0], draw(_FILTERS[name][1])) for name in names]
+    return tuple(_readable(found))
+
+
+def _readable(filters: list[StoredFilter]) -> list[StoredFilter]:
+    """Leave out what HDF5 writes and cannot read again.
+
+    Bitshuffle fails on what another filter has packed. HDF5 then skips it, but does not always
+    store that it did (hdf5plugin 7.1, HDF5 2.0).
+    """
+    names = [each.name for each in filters]
+    if "bitshuffle" not in names:
+        return filters
+    position = names.index("bitshuffle")
+    is_behind = any(name not in ("shuffle", "fletcher32") for name in names[:position])
+    return [*filters[:position], *filters[position + 1 :]] if is_behind else filters
 
 
 def _suiting(dtype: np.dtype[Any]) -> list[str]:

@@ -182,7 +182,7 @@ def test_arrays_of_npz_files_are_kept(data: st.DataObject, compressed: bool, ord
                     assert file[name][()].tolist() == expected.tolist()
                 else:
                     assert file[name].dtype == one.dtype
-                    assert np.asarray(file[name][()]).tobytes() == expected.tobytes()
+                    assert file[name][...].tobytes() == expected.tobytes()
 
 
 def _folder() -> Any:

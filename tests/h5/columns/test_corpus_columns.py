@@ -116,5 +116,5 @@ def test_packed_values_of_netcdf_are_unpacked(files: Path) -> None:
 def test_chunks_that_do_not_fit_are_told_without_a_shape_for_rows(files: Path) -> None:
     path = files / TENX / "3.0.0/filtered_feature_bc_matrix.h5"
     batches = open_batches(path, "matrix", None, None, BatchOptions(cache=0))
-    with pytest.warns(UserWarning, match=r"to spare, or smaller chunks$"):
+    with pytest.warns(UserWarning, match=r"to spare, or smaller chunks: kerash5"):
         next(batches.epoch(0))
