@@ -54,6 +54,7 @@ ORDER: Final = (
     "benchmark",
     "feeds.labels",
     "feeds.passes",
+    "feeds.outside",
     "feeds",
     "zoo.models",
     "zoo",

@@ -26,6 +26,7 @@ from kerash5.feeds._held_out import split_dataset
 from kerash5.feeds._keras_interface import ThreadedPyDataset, warn_of_processes
 from kerash5.feeds._keras_loops import KerasLoops
 from kerash5.feeds._served import ServedData
+from kerash5.feeds.outside._loops import OutsideLoops
 from kerash5.feeds.passes._epochs import Epochs
 from kerash5.feeds.passes._keras_position import Position, calling_frame, is_keras_frame
 from kerash5.feeds.passes._task_batches import TaskBatches
@@ -38,7 +39,7 @@ from kerash5.order._plan import DropLast, Plan, Shuffle
 _MADE_ANEW: Final = ("_served", "_loops")
 
 
-class H5Dataset(ThreadedPyDataset):
+class H5Dataset(OutsideLoops, ThreadedPyDataset):
     """Serves the rows of HDF5 files as the batches of a Keras model.
 
     Every default is right for `model.fit(ds)`: each row once per epoch, shuffled anew each epoch,
@@ -328,6 +329,9 @@ class H5Dataset(ThreadedPyDataset):
         return Text(self.describe())._repr_html_()
 
     # The interface of PyDataset.
+
+    def _training_batches(self) -> Batches:
+        return self._served.batches.training
 
     def _set_threads(self, count: int) -> None:
         batches = self._served.batches

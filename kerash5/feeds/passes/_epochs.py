@@ -75,17 +75,30 @@ class Epochs:
         Raises:
             OptionError: A DataLoader stacks batches into batches of batches.
         """
-        fetcher = _find_fetcher(frame)
-        if fetcher is None:
-            return self.indexed
-        collate = getattr(fetcher, "collate_fn", None)
-        if fetcher.auto_collation and getattr(collate, "__name__", "") == "default_collate":
-            raise OptionError(
-                f"this DataLoader stacks batches of {batch_size} rows into batches of batches; "
-                "H5Dataset makes the batches: write DataLoader(ds, batch_size=None), and give "
-                "batch_size= to H5Dataset"
-            )
-        return self.of_pass(fetcher)
+        fetcher = find_fetcher(frame, batch_size)
+        return self.indexed if fetcher is None else self.of_pass(fetcher)
+
+
+def find_fetcher(frame: FrameType | None, batch_size: int) -> Any:  # noqa: ANN401
+    """Return what fetches batches for a DataLoader, if it calls from this frame; else None.
+
+    Args:
+        frame: The calling frame.
+        batch_size: Batch size of the data set, for the message.
+
+    Raises:
+        OptionError: The DataLoader stacks batches into batches of batches.
+    """
+    fetcher = _find_fetcher(frame)
+    collate = getattr(fetcher, "collate_fn", None)
+    is_stacked = fetcher is not None and fetcher.auto_collation
+    if is_stacked and getattr(collate, "__name__", "") == "default_collate":
+        raise OptionError(
+            f"this DataLoader stacks batches of {batch_size} rows into batches of batches; "
+            "H5Dataset makes the batches: write DataLoader(ds, batch_size=None), and give "
+            "batch_size= to H5Dataset"
+        )
+    return fetcher
 
 
 def _find_fetcher(frame: FrameType | None) -> Any:  # noqa: ANN401  torch's _MapDatasetFetcher
