@@ -38,7 +38,8 @@ class OutsideLoops:
         Each pass over it is the next epoch. Pass it to `DataLoader(..., batch_size=None)`, with or
         without workers: the order of batches is the same. `set_epoch(epoch)` sets the epoch of the
         next pass; `state_dict()` and `load_state_dict(state)` resume within an epoch, as
-        `StatefulDataLoader` of torchdata does.
+        `StatefulDataLoader` of torchdata does. With workers that end after a pass, that loader
+        restores the workers of one pass alone: call `set_epoch` before the next.
 
         Raises:
             BackendError: PyTorch is not installed.

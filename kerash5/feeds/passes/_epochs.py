@@ -18,7 +18,11 @@ from kerash5._checks import parse_count
 from kerash5._errors import OptionError
 
 _FETCH: Final = "torch.utils.data._utils.fetch"
-_LOADER: Final = "torch.utils.data.dataloader"
+# The modules whose iterators start workers: PyTorch's, and `StatefulDataLoader` of torchdata.
+_LOADERS: Final = (
+    "torch.utils.data.dataloader",
+    "torchdata.stateful_dataloader.stateful_dataloader",
+)
 _MAX_FRAMES: Final = 40  # about ten lie between the start of a process and the DataLoader
 
 
@@ -116,7 +120,7 @@ def _find_loader() -> Any:  # noqa: ANN401  torch's _MultiProcessingDataLoaderIt
     """Return the DataLoader iterator that is starting workers in this thread, or None."""
     frame = sys._getframe(1)  # noqa: SLF001  as `inspect.currentframe`, which may be None
     for _ in range(_MAX_FRAMES):
-        if frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") == _LOADER:
+        if frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") in _LOADERS:
             return frame.f_locals.get("self")
         if frame.f_back is None:
             return None
@@ -125,7 +129,7 @@ def _find_loader() -> Any:  # noqa: ANN401  torch's _MultiProcessingDataLoaderIt
 
 
 def _before_fork() -> None:
-    if _LOADER not in sys.modules:
+    if sys.modules.keys().isdisjoint(_LOADERS):
         return
     loader = _find_loader()
     epochs = getattr(getattr(loader, "_dataset", None), "_epochs", None)

@@ -99,6 +99,24 @@ def test_a_pass_goes_on_where_another_was_left(ds: k5.H5Dataset, workers: int) -
 
 
 @on_torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_loader_goes_on_within_an_epoch(ds: k5.H5Dataset, workers: int) -> None:
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def open_loader() -> Any:
+        return torchdata.StatefulDataLoader(ds.to_torch(), batch_size=None, num_workers=workers)
+
+    loader = open_loader()
+    assert order(loader) == planned(ds, 0)
+    begun = iter(loader)
+    assert order(islice(begun, 3)) == planned(ds, 1)[:3]
+    resumed = open_loader()
+    resumed.load_state_dict(loader.state_dict())
+    assert order(resumed) == planned(ds, 1)[3:]
+
+
+@on_torch
 def test_what_makes_no_sense_is_refused_on_torch(ds: k5.H5Dataset) -> None:
     import torch
 
