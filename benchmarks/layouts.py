@@ -1,19 +1,24 @@
 """What does a shuffled epoch cost over rows that are windows, patches, or files of their own?
 
-    python benchmarks/layouts.py [--rounds 3] [--megabytes 64] [--files 2000] [--out FILE]
+    python benchmarks/layouts.py [--rounds 3] [--megabytes 64] [--files 2000] [--cells 10000]
+        [--genes 2000] [--steps 1000000] [--cases NAME ...] [--out FILE]
 
 Each case is read in turns by NumPy (the whole in memory, gathered), by h5py (a slice for each row,
-in shuffled order, of as many batches as some seconds allow) and by kerash5 with a cache of a tenth
-of the decoded rows. Beside rows/s: how often a chunk is decoded in an epoch, and how much memory
+in shuffled order, of as many batches as some seconds allow), by scDataset where it is installed
+(blocks of 16 rows in shuffled order, 16 batches fetched at a time by the same h5py slices, in its
+callback form) and by kerash5 with a cache of a tenth of the decoded rows. Sparse rows are made
+dense in each way. Beside rows/s: how often a chunk is decoded in an epoch, and how much memory
 the process takes at its peak, less what it took before.
 
-On two shared cores with other work beside (Linux x86_64, Python 3.11.7, h5py 3.16.0), medians of 2,
-rows/s of NumPy, h5py and kerash5: windows of 1e6 values, contiguous, 2,990,000, 6,500 and 173,000;
-gzip, 2,400,000, 1,440 and 638,000 (a chunk of 10,000 values is decoded 1.55 times an epoch: blocks
-of two chunks share one with the next); patches of 32^3 in 64^3 chunks of a volume of 180 MB, 2,900,
-92 and 990 (2 times: a block of patches is half of the chunks it touches); 2,000 files of one image,
-700,000, 380 and 1,370 (once). Of memory it took at most the cache; the first epoch of 1e6 rows took
-100 MB more, which is its order.
+On two shared cores (Linux x86_64, Python 3.11.7, h5py 3.16.0, scDataset 0.3.0), means of 2, rows/s
+of NumPy, h5py, scDataset and kerash5 (benchmarks/results, 2026-11-28): windows of 1e7 values,
+contiguous, 27,000,000, 89,000, 194,000 and 213,000 (each row is read by itself, shuffled exactly);
+gzip, 27,600,000, 6,100, 65,500 and 4,120,000 (a chunk of 10,000 values is decoded 1.55 times an
+epoch: blocks of two chunks share one with the next); patches of 32^3 in 64^3 chunks of a volume of
+1 GB, 29,300, 960, 57 and 15,800 (2.08 times: a block of patches is half of the chunks it touches);
+10,000 files of one image, 1,660,000, 2,980, 2,550 and 8,040 (once); 100,000 sparse rows of 20,000,
+105,000, 345, 2,370 and 19,300 (2.16 times). Memory grew by the cache, and by 48 to 213 MB more: the
+order of 1e7 rows, and chunks and batches in progress.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +47,8 @@ LENGTH: Final = 50
 PATCH: Final = 32
 SECONDS: Final = 3.0  # that h5py has for its batches
 NUMPY, H5PY, OURS = "NumPy, in memory", "h5py, row by row", "kerash5, a tenth fits"
+SCDATASET: Final = "scDataset, h5py slices"
+DENSITY: Final = 0.05  # of the values of a sparse matrix that are not zero
 
 
 @dataclass(frozen=True)
@@ -65,12 +73,18 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=64, help="of the volume")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of the recording")
     parser.add_argument("--files", type=int, default=2_000)
+    parser.add_argument("--cells", type=int, default=10_000, help="rows of the sparse matrix")
+    parser.add_argument("--genes", type=int, default=2_000, help="its columns")
+    parser.add_argument("--cases", nargs="*", help="words in the names of the cases to measure")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     settings = {key: value for key, value in vars(given).items() if key != "out"}
     file = ResultFile.begin("layouts", packages=("numpy", "h5py"), settings=settings, out=given.out)
     with tempfile.TemporaryDirectory(prefix="kerash5-") as folder:
-        for name, case in make_cases(Path(folder), given).items():
+        for name, make in cases_of(Path(folder), given).items():
+            if given.cases and not any(word in name for word in given.cases):
+                continue
+            case = make()
             for outcome in measure(name, case, given.rounds):
                 file.add(outcome)
                 print(f"{outcome.case}, {outcome.way}: {tell(outcome)}")
@@ -82,39 +96,41 @@ def tell(outcome: Outcome) -> str:
     return f"{median:,.4g} {outcome.unit} ({low:,.4g} to {high:,.4g}) {outcome.note}"
 
 
-def make_cases(folder: Path, given: argparse.Namespace) -> Mapping[str, Case]:
-    """Write the files of all cases."""
-    series = np.random.default_rng(0).normal(size=given.steps).cumsum().round(1).astype("f4")
-    side = round((given.megabytes * 1e6) ** (1 / 3)) // 64 * 64
-    volume = np.random.default_rng(0).integers(0, 8, (side, side, side), "u1")
-    with h5py.File(folder / "a.h5", "w") as file:
-        file["plain"] = series
-        file.create_dataset("gzip", data=series, chunks=(10_000,), compression="gzip")
-        file.create_dataset("volume", data=volume, chunks=(64, 64, 64), compression="gzip")
+def cases_of(folder: Path, given: argparse.Namespace) -> Mapping[str, Callable[[], Case]]:
+    """Return what writes the file of each case."""
     return {
-        "windows, contiguous": windows(folder / "a.h5", "plain", series),
-        "windows, gzip": windows(folder / "a.h5", "gzip", series),
-        "patches, gzip": patches(folder / "a.h5", volume),
-        "files of one row": files(folder / "many", given.files),
+        "windows, contiguous": lambda: windows(folder / "plain.h5", given.steps),
+        "windows, gzip": lambda: windows(folder / "gzip.h5", given.steps, compression="gzip"),
+        "patches, gzip": lambda: patches(folder / "volume.h5", given.megabytes),
+        "files of one row": lambda: files(folder / "many", given.files),
+        "sparse rows, gzip": lambda: sparse(folder / "sparse.h5", given.cells, given.genes),
     }
 
 
-def windows(path: Path, name: str, series: np.ndarray) -> Case:
-    """Return windows of a recording."""
+def windows(path: Path, steps: int, compression: str | None = None) -> Case:
+    """Write a recording; return windows of it."""
+    series = np.random.default_rng(0).normal(size=steps).cumsum().round(1).astype("f4")
+    chunks = (10_000,) if compression else None
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=series, chunks=chunks, compression=compression)
     view = sliding_window_view(series, LENGTH)
 
     def slices(rows: NDArray[np.int64]) -> np.ndarray:
         with h5py.File(path) as file:
-            dataset = file[name]
+            dataset = file["x"]
             return np.stack([dataset[row : row + LENGTH] for row in rows.tolist()])
 
-    source = windows_from_series(path, x=name, length=LENGTH)
-    num_chunks = -(-len(series) // 10_000) if name == "gzip" else 0
+    source = windows_from_series(path, x="x", length=LENGTH)
+    num_chunks = -(-len(series) // 10_000) if compression else 0
     return Case(source, view.__getitem__, slices, num_chunks)
 
 
-def patches(path: Path, volume: np.ndarray) -> Case:
-    """Return patches of a volume, eight in a chunk."""
+def patches(path: Path, megabytes: int) -> Case:
+    """Write a volume; return patches of it, eight in a chunk."""
+    side = round((megabytes * 1e6) ** (1 / 3)) // 64 * 64
+    volume = np.random.default_rng(0).integers(0, 8, (side, side, side), "u1")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("volume", data=volume, chunks=(64, 64, 64), compression="gzip")
     count = volume.shape[0] // PATCH
 
     def boxes(rows: NDArray[np.int64]) -> Iterator[tuple[slice, ...]]:
@@ -154,6 +170,38 @@ def files(folder: Path, count: int) -> Case:
     return Case(source, rows.__getitem__, slices, count)
 
 
+def sparse(path: Path, cells: int, genes: int) -> Case:
+    """Write a sparse matrix as AnnData does, by rows; return its rows, dense."""
+    rng = np.random.default_rng(0)
+    counts = rng.binomial(genes, DENSITY, cells)
+    indptr = np.concatenate([[0], counts.cumsum()])
+    # Sorted columns without repeats: gaps of 1 and more that add up to less than the width.
+    indices = np.concatenate([np.sort(rng.choice(genes, n, replace=False)) for n in counts])
+    data = rng.integers(1, 20, len(indices)).astype("f4")
+    per_chunk = min(100_000, len(indices))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        group.attrs["encoding-type"], group.attrs["encoding-version"] = "csr_matrix", "0.1.0"
+        group.attrs["shape"] = (cells, genes)
+        group["indptr"] = indptr
+        for name, values in (("indices", indices.astype("i4")), ("data", data)):
+            group.create_dataset(name, data=values, chunks=(per_chunk,), compression="gzip")
+
+    def dense(rows: NDArray[np.int64], columns: Any, values: Any) -> np.ndarray:
+        found = np.zeros((len(rows), genes), "f4")
+        for position, row in enumerate(rows.tolist()):
+            low, high = indptr[row], indptr[row + 1]
+            found[position, columns[low:high]] = values[low:high]
+        return found
+
+    def slices(rows: NDArray[np.int64]) -> np.ndarray:
+        with h5py.File(path) as file:
+            return dense(rows, file["X/indices"], file["X/data"])
+
+    num_chunks = 2 * -(-len(indices) // per_chunk)
+    return Case(Source(path, x="X"), lambda rows: dense(rows, indices, data), slices, num_chunks)
+
+
 def measure(name: str, case: Case, rounds: int) -> Iterator[Outcome]:
     """Yield what each way of reading a case took."""
     decoded: list[int] = []
@@ -163,13 +211,16 @@ def measure(name: str, case: Case, rounds: int) -> Iterator[Outcome]:
         H5PY: lambda: rate_of(case, case.slices),
         OURS: lambda: read_epoch(case, decoded, memory),
     }
+    if find_spec("scdataset"):
+        ways[SCDATASET] = lambda: rate_of_scdataset(case)
     found: dict[str, list[float]] = {way: [] for way in ways}
     for values in take_turns(ways, rounds=rounds):
         for way, value in values.items():
             found[way].append(value)
     reference = Outcome(case=name, way=NUMPY, unit="rows/s", values=found[NUMPY])
     yield reference
-    yield Outcome(case=name, way=H5PY, unit="rows/s", values=found[H5PY]).compared(reference)
+    for way in [each for each in found if each not in (NUMPY, OURS)]:
+        yield Outcome(case=name, way=way, unit="rows/s", values=found[way]).compared(reference)
     note = f"cache {case.cache / 1e6:.1f} MB, {max(memory):.1f} MB more memory at the peak"
     if case.num_chunks:
         note += f", a chunk decoded {max(decoded) / case.num_chunks:.2f} times"
@@ -183,6 +234,25 @@ def rate_of(case: Case, read: Callable[[NDArray[np.int64]], np.ndarray]) -> floa
     start, count = time.perf_counter(), 0
     for low in range(0, len(order), BATCH):
         count += len(read(order[low : low + BATCH]))
+        if time.perf_counter() - start > SECONDS:
+            break
+    return count / (time.perf_counter() - start)
+
+
+def rate_of_scdataset(case: Case) -> float:
+    """Return the rows/s of scDataset for as many batches as there is time for."""
+    from scdataset import BlockShuffling, scDataset
+
+    batches = scDataset(
+        range(len(case.source)),
+        BlockShuffling(block_size=16),
+        batch_size=BATCH,
+        fetch_factor=16,
+        fetch_callback=lambda _, rows: case.slices(np.asarray(rows)),
+    )
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch)
         if time.perf_counter() - start > SECONDS:
             break
     return count / (time.perf_counter() - start)
