@@ -29,9 +29,8 @@ from tests.backend.train.handed import engines_that_tell
 
 def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) -> None:
     watch(Path(log), seconds)
-    image = k5.Column("image", shape=(28, 28))  # which may be stored as rows of a sparse matrix
     data = k5.H5DataModule(
-        train, x=image, y="label", batch_size=8, validation_split=0.2, seed=1, shuffle="rows"
+        open_source(train), batch_size=8, validation_split=0.2, seed=1, shuffle="rows"
     )
     model = build()
     trainer = k5.Trainer(
@@ -49,6 +48,13 @@ def main(train: str, run_dir: str, log: str, seconds: float, device_cache: str) 
     run = trainer.fit(model, data, resume="auto")
     write_line(Path(log), f"losses {[epoch.metrics for epoch in run.epochs]}")
     write_line(Path(log), f"variables {digest(model)}")
+
+
+def open_source(train: str) -> k5.Source:
+    """Return the images as they are, from a sparse matrix, or as windows of a series."""
+    if Path(train).stem == "series":
+        return k5.windows_from_series(train, x="image", y="label", length=28, stride=28)
+    return k5.Source(train, x=k5.Column("image", shape=(28, 28)), y="label")
 
 
 def build() -> keras.Model:

@@ -1,7 +1,7 @@
 """Killed for real: SIGKILL at random moments, resumed, compared with the unbroken run to the byte.
 
-The unbroken run reads its batches; each life of the others may keep its rows on the device. Every
-second of these reads the same rows from a sparse matrix.
+The unbroken run reads its batches; each life of the others may keep its rows on the device. In
+turns these read the same rows as they are, from a sparse matrix, and as windows of a series.
 
 `KERASH5_KILLS` says how many lives the run has: 3 unless it is set.
 """
@@ -28,7 +28,7 @@ from tests.markdown import ROOT
 CHILD: Final = "tests.backend.train.checkpoints.kill_child"
 KILLS: Final = int(os.environ.get("KERASH5_KILLS", "3"))
 # Then the run is allowed to end, and another begins, on rows stored in another way.
-KILLS_PER_RUN: Final = min(6, max(1, KILLS - 1))
+KILLS_PER_RUN: Final = min(6, max(1, KILLS // 3))
 NUM_ROWS: Final = 400
 STEPS_PER_EPOCH: Final = 40
 
@@ -58,6 +58,18 @@ def sparse_train(train: str) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def series_train(train: str) -> str:
+    """The same rows, as windows of a series: the rows of all images, one below another."""
+    rows = k5.Source(train, image="image", label="label").read(np.arange(NUM_ROWS))
+    path = Path(train).with_name("series.h5")
+    with h5py.File(path, "w") as file:
+        series = rows["image"].reshape(-1, 28)
+        file.create_dataset("image", data=series, chunks=(300, 28), compression="gzip")
+        file["label"] = np.repeat(rows["label"], 28)
+    return str(path)
+
+
 def live(train: str, run_dir: Path, log: Path, seconds: float, device_cache: str) -> int:
     """Run the child until it ends or is killed; return its exit code."""
     words = [train, str(run_dir), str(log), str(seconds), device_cache]
@@ -84,7 +96,7 @@ def read_log(log: Path) -> tuple[list[str], list[str]]:
     60 * (5 + 2 * KILLS)
 )  # each life imports a backend, on machines that may be busy
 def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
-    train: str, sparse_train: str, tmp_path: Path
+    train: str, sparse_train: str, series_train: str, tmp_path: Path
 ) -> None:
     began = time.perf_counter()
     assert live(train, tmp_path / "unbroken", tmp_path / "unbroken.log", 0, "0") == 0
@@ -94,9 +106,9 @@ def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
     seed = int(os.environ.get("KERASH5_KILL_SEED", "0")) or int(began * 1e6)
     moments, killed, number = random.Random(seed), 0, 0
     while killed < KILLS:
+        # The rows are the same, so that one unbroken run serves all.
+        path = (train, sparse_train, series_train)[number % 3]
         number += 1
-        # The rows are the same, so that one unbroken run serves both.
-        path = sparse_train if number % 2 == 0 else train
         most = min(KILLS - killed, KILLS_PER_RUN)
         killed += kill_and_compare(path, tmp_path / f"run{number}", moments, span, most)
         batches, told = read_log(tmp_path / f"run{number}.log")
