@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from kerash5.report.runs._pictures import finish_figure, new_figure
 from kerash5.viewing._cells import find_row_shape, find_scale
 from kerash5.viewing._sheet import Sheet, draw_sheet
 
+Rows = str | slice | Sequence[int]
+
 _MAX_ROWS: Final = 400  # of a sheet
 _RANGE: Final = re.compile(r"(-?\d*):(-?\d*)(?::(\d+))?")
 _PNG: Final = b"\x89PNG"
@@ -29,7 +32,7 @@ def view(
     *,
     x: str | None = None,
     y: str | None = None,
-    rows: str | slice | Sequence[int] = "0:64",
+    rows: Rows = "0:64",
     out: StrPath | None = None,
 ) -> Any:  # noqa: ANN401  see `finish_figure`
     """Draw rows of a file, with their labels, as a contact sheet.
@@ -68,20 +71,10 @@ def view(
         Source(name, untrusted=True, x=x) if y is None else Source(name, untrusted=True, x=x, y=y)
     )
     title = f"{os.path.basename(name)}: {x}"
-    return finish_figure(draw_sheet(_make_sheet(source, title, x, y, _as_text(rows))), out)
+    return finish_figure(draw_sheet(_make_sheet(source, title, x, y, rows)), out)
 
 
-def _as_text(rows: str | slice | Sequence[int]) -> str:
-    """Return a slice or row numbers in the form that the command line has."""
-    if isinstance(rows, str):
-        return rows
-    if isinstance(rows, slice):
-        ends = (rows.start, rows.stop, *(() if rows.step is None else (rows.step,)))
-        return ":".join("" if end is None else str(end) for end in ends)
-    return ",".join(str(number) for number in rows)
-
-
-def _make_sheet(source: Source, title: str, x: str, y: str | None, rows: str) -> Sheet:
+def _make_sheet(source: Source, title: str, x: str, y: str | None, rows: Rows) -> Sheet:
     drawn = source.columns["x"]
     shape = find_row_shape(x, drawn.shape, drawn.dtype)
     numbers = _parse_rows(rows, len(source))
@@ -149,32 +142,42 @@ def _without_field(name: str | None) -> str | None:
     return None if name is None else name.replace("{split}", "train")
 
 
-def _parse_rows(text: str, num_rows: int) -> list[int]:
-    """Return row numbers of a text such as "0:64" or "3,7"; ranges end where the rows do."""
-    if found := _RANGE.fullmatch(text.strip()):
-        start, stop, step = (int(part) if part else None for part in found.groups())
-        if step == 0:
-            raise OptionError(f"rows={text!r}; the step of a range is at least 1")
-        numbers = list(range(num_rows)[start:stop:step])
+def _parse_rows(rows: Rows, num_rows: int) -> list[int]:
+    """Return row numbers; ranges end where the rows do."""
+    asked = _read_rows(rows) if isinstance(rows, str) else rows
+    if isinstance(asked, slice):
+        if asked.step == 0:
+            raise OptionError(f"rows={rows!r}; the step of a range is at least 1")
+        numbers = list(range(num_rows)[asked])
     else:
         try:
-            asked = [int(part) for part in text.split(",")]
-        except ValueError as error:
-            raise OptionError(
-                f"rows={text!r}; write a range such as 0:64 or 0:1000:10, or numbers such as 3,7"
-            ) from error
-        wrong = [number for number in asked if not -num_rows <= number < num_rows]
+            numbers = [operator.index(each) for each in asked]
+        except TypeError as error:
+            raise OptionError(f"rows={rows!r}; give a slice, or row numbers") from error
+        wrong = [number for number in numbers if not -num_rows <= number < num_rows]
         if wrong:
             raise RowError(f"there is no row {wrong[0]}; rows are numbered 0 to {num_rows - 1}")
-        numbers = [number % num_rows for number in asked]
+        numbers = [number % num_rows for number in numbers]
     if not numbers:
-        raise RowError(f"rows={text!r} are no rows; they are numbered 0 to {num_rows - 1}")
+        raise RowError(f"rows={rows!r} are no rows; they are numbered 0 to {num_rows - 1}")
     if len(numbers) > _MAX_ROWS:
         raise OptionError(
-            f"rows={text!r} are {len(numbers)} rows, and a sheet has at most {_MAX_ROWS}; take a "
+            f"rows={rows!r} are {len(numbers)} rows, and a sheet has at most {_MAX_ROWS}; take a "
             f"part of them, or every {-(-len(numbers) // _MAX_ROWS)}th"
         )
     return numbers
+
+
+def _read_rows(text: str) -> slice | list[int]:
+    """Return what a text such as "0:64" or "3,7" means."""
+    if found := _RANGE.fullmatch(text.strip()):
+        return slice(*(int(part) if part else None for part in found.groups()))
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"rows={text!r}; write a range such as 0:64 or 0:1000:10, or numbers such as 3,7"
+        ) from error
 
 
 def _describe_rows(numbers: list[int], num_rows: int) -> str:
