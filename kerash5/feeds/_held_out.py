@@ -138,10 +138,13 @@ def check_no_groups(groups: str | None) -> None:
 
 def read_class_ids(dataset: H5Dataset) -> np.ndarray:
     """Read the labels of the rows served, shape (n,); one-hot labels become class ids."""
-    labels = served_by(dataset).read_column("y")
-    if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
-        return np.asarray(labels.argmax(axis=1))
-    return labels.reshape(len(labels))
+    return as_class_ids(served_by(dataset).read_column("y"))
+
+
+def as_class_ids(labels: np.ndarray) -> np.ndarray:
+    """Return labels of shape (n,), (n, 1) or one-hot (n, num_classes) as class ids, shape (n,)."""
+    is_one_hot = labels.ndim == 2 and labels.shape[1] > 1
+    return np.asarray(labels.argmax(axis=1) if is_one_hot else labels.reshape(len(labels)))
 
 
 def _check_distinct(rows: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kerash5._errors import OptionError, RunError
 from kerash5._run import Run
 from kerash5._run_data import read_data_options
+from kerash5.feeds._held_out import as_class_ids
 from kerash5.feeds._keras import H5Dataset
 from kerash5.feeds._module import H5DataModule
 from kerash5.feeds._served import served_by
@@ -132,8 +133,14 @@ def find_answers(model: keras.Model, data: Data) -> Answers:
             "classes) and whose y holds class labels"
         )
     probabilities = _of_two_classes(model, found) if found.shape[1] == 1 else found
-    names = dataset.class_names or tuple(map(str, range(probabilities.shape[1])))
-    return Answers(dataset, _read_labels(dataset), probabilities, names)
+    labels, count = _read_labels(dataset), probabilities.shape[1]
+    names = dataset.class_names or tuple(map(str, range(count)))
+    if len(names) != count or labels.min() < 0 or labels.max() >= count:
+        raise OptionError(
+            f"the model answers {count} classes, and y has {len(names)} names and ids from "
+            f"{labels.min()} to {labels.max()}; pass data with the classes of the model"
+        )
+    return Answers(dataset, labels, probabilities, names)
 
 
 def _read_labels(dataset: H5Dataset) -> NDArray[np.int64]:
@@ -141,8 +148,7 @@ def _read_labels(dataset: H5Dataset) -> NDArray[np.int64]:
     served = served_by(dataset)
     tree = served.columns_of("y")
     labels = dataset.source.select(y=str(tree)).read(served.rows_in_order())["y"]
-    is_one_hot = labels.ndim == 2 and labels.shape[1] > 1
-    return (labels.argmax(axis=1) if is_one_hot else labels.reshape(len(labels))).astype(np.int64)
+    return as_class_ids(labels).astype(np.int64)
 
 
 def _of_two_classes(model: keras.Model, found: np.ndarray) -> np.ndarray:

@@ -90,6 +90,24 @@ def test_rows_of_a_selection_keep_their_labels(files: Path) -> None:
         assert answers_of_run(run, data).labels.tolist() == file["label"][:][rows].tolist()
 
 
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.arange(6) % 4, "answers 3 classes, and y has 3 names and ids from 0 to 3"),
+        (np.arange(6) % 3 - 1, "answers 3 classes, and y has 3 names and ids from -1 to 1"),
+        (np.array([b"ant", b"bee"] * 3), "answers 3 classes, and y has 2 names"),
+    ],
+    ids=["a class too many", "a negative id", "a name too few"],
+)
+def test_classes_that_are_not_those_of_the_model_are_refused(
+    files: Path, y: Any, words: str
+) -> None:
+    run = train(files, **KINDS["ids"])
+    k5.write(files / "other.h5", image=np.zeros((6, 4, 4), np.uint8), label=y)
+    with pytest.raises(k5.OptionError, match=words):
+        run.plot_confusion(data=k5.H5Dataset(files / "other.h5", x="image", y="label"))
+
+
 def test_what_cannot_be_drawn_is_one_sentence(files: Path) -> None:
     run = train(files, **KINDS["ids"])
     with pytest.raises(k5.OptionError, match="no labels to compare predictions with"):
