@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -22,6 +23,19 @@ class Text(str):
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self)}</pre>"
+
+
+class Described:
+    """Base of objects that a notebook shows by what `describe` returns."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return a description, some lines of text."""
+
+    def _repr_html_(self) -> str:
+        return Text(self.describe())._repr_html_()
 
 
 def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, Self
 
-from kerash5._display import Text
+from kerash5._display import Described, Text
 from kerash5._errors import ColumnError
 from kerash5._keywords import DATASET_WORDS, names_keywords
 from kerash5.batches._batches import (
@@ -39,7 +39,7 @@ from kerash5.order._plan import DropLast, Plan, Shuffle
 _MADE_ANEW: Final = ("_served", "_loops")
 
 
-class H5Dataset(OutsideLoops, ThreadedPyDataset):
+class H5Dataset(OutsideLoops, Described, ThreadedPyDataset):
     """Serves the rows of HDF5 files as the batches of a Keras model.
 
     Every default is right for `model.fit(ds)`: each row once per epoch, shuffled anew each epoch,
@@ -324,9 +324,6 @@ class H5Dataset(OutsideLoops, ThreadedPyDataset):
     def describe(self) -> str:
         """Return a description of what is read, in which order, and where rows come from."""
         return Text(self._served.batches.training.describe())
-
-    def _repr_html_(self) -> str:
-        return Text(self.describe())._repr_html_()
 
     # The interface of PyDataset.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from kerash5._checks import is_whole
-from kerash5._display import Text
+from kerash5._display import Described, Text
 from kerash5._errors import KerasH5Error, OptionError, UnknownColumnError
 from kerash5._keywords import DATA_WORDS, documents, takes
 from kerash5._options import DataOptions, format_columns, parse_columns, text_options
@@ -60,7 +60,7 @@ _SHARED: Final = (
 
 @final
 @documents(DataOptions)
-class H5DataModule:
+class H5DataModule(Described):
     """Opens the data of one job as `train`, `validation` and `test`, each an `H5Dataset` or None.
 
     Raises:
@@ -286,9 +286,6 @@ class H5DataModule:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         rows = [f"{name} {part.num_rows} rows" for name, part in parts.items() if part is not None]
         return f"H5DataModule({', '.join(rows)})"
-
-    def _repr_html_(self) -> str:
-        return Text(self.describe())._repr_html_()
 
 
 def _look_first(options: DataOptions, columns: Mapping[str, ColumnSpec | None]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kerash5._display import Text
+from kerash5._display import Described, Text
 from kerash5._errors import ColumnError, OptionError
 from kerash5.h5._describe import describe_columns
 from kerash5.h5._look import look_at
@@ -34,7 +34,7 @@ from kerash5.h5.storage._pool import close_files, close_with, closing_files
 
 
 @final
-class Source:
+class Source(Described):
     """Columns of HDF5 files, read by row number.
 
     For users are `len(source)`, `read`, `select`, `columns`, `paths`, `class_names`, `describe` and
@@ -371,9 +371,6 @@ class Source:
     def describe(self) -> str:
         """Describe the columns: what they are, how they are stored, and how they are read."""
         return Text(describe_columns(self._files, self._columns, self._kind))
-
-    def _repr_html_(self) -> str:
-        return Text(self.describe())._repr_html_()
 
     def _find_files_behind(self, part: int) -> tuple[H5File, ...]:
         """Return the file of a part, and the files that its links lead to, without repeats."""

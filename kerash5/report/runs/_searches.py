@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from kerash5._display import Text
+from kerash5._display import Described
 from kerash5.report.runs._pictures import TRAIN, WRONG, finish_figure, new_figure
 
 # The first losses are too few to average over, and the last ones lead into divergence.
@@ -27,7 +27,7 @@ _WIDTH: Final = 0.03  # of the curve: standard deviation of the Gaussian
 
 @final
 @dataclass(frozen=True, slots=True)
-class LearningRates:
+class LearningRates(Described):
     """Losses over a learning rate that grows step by step.
 
     Args:
@@ -72,9 +72,6 @@ class LearningRates:
     def __repr__(self) -> str:
         """Return the suggestion and the range of rates tried, in one line."""
         return f"LearningRates({self.describe()})"
-
-    def _repr_html_(self) -> str:
-        return Text(self.describe())._repr_html_()
 
     def describe(self) -> str:
         """Return the suggested learning rate as a sentence."""
@@ -151,7 +148,7 @@ class Trial:
 
 @final
 @dataclass(frozen=True, slots=True)
-class BatchSizes:
+class BatchSizes(Described):
     """The batch sizes tried, smallest first."""
 
     trials: Sequence[Trial]
@@ -172,9 +169,6 @@ class BatchSizes:
     def __repr__(self) -> str:
         """Return the largest and the fastest batch size, in one line."""
         return f"BatchSizes({self.describe().splitlines()[-1]})"
-
-    def _repr_html_(self) -> str:
-        return Text(self.describe())._repr_html_()
 
     def describe(self) -> str:
         """Return the batch sizes tried, and the largest and fastest, as text."""
