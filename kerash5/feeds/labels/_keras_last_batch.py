@@ -41,11 +41,10 @@ def check_batch_size(
     is_whole = asked in ("all", "pad") or (asked is True and task == "fit")
     if not rest or is_whole or takes_rows(model, inputs, rest):
         return
-    options = "drop_last='pad'" if task == "predict" else "drop_last='pad' or 'all'"
-    options = f"drop_last=True, {options[10:]}" if task == "fit" else options
+    options = {"fit": "True, 'pad' or 'all'", "predict": "'pad'"}.get(task, "'pad' or 'all'")
     raise ShapeError(
-        f"{taken}, and the last batch to {task} on has {rest}; give {options}, or rows= whose "
-        f"number divides by {size}, such as slice(0, {plan.num_served - rest})"
+        f"{taken}, and the last batch to {task} on has {rest}; give drop_last={options}, or rows= "
+        f"whose number divides by {size}, such as slice(0, {plan.num_served - rest})"
     )
 
 
