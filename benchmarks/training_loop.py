@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from _harness import Outcome, ResultFile, installed_versions, spread, take_turns
+from _harness import Outcome, ResultFile, installed_versions, set_threads, spread, take_turns
 from _native_loops import jax_loop, shapes_of, tensorflow_loop, torch_loop, values_of
 
 PACKAGES: Final = ("kerash5", "keras", "numpy", "jax", "tensorflow-cpu", "torch", "h5py")
@@ -147,21 +147,6 @@ def measure(backend: str, rounds: int, threads: int, models: Sequence[str]) -> N
         if job.name in models:
             for outcome in measure_job(backend, job, rounds):
                 print(json.dumps(asdict(outcome)), flush=True)
-
-
-def set_threads(backend: str, threads: int) -> None:
-    """Give the backend so many threads; XLA on a CPU takes those of its process."""
-    if backend == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    elif hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def measure_job(backend: str, job: Job, rounds: int) -> Iterator[Outcome]:

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import h5py
 import numpy as np
-from _harness import Outcome, ResultFile, installed_versions
+from _harness import Outcome, ResultFile, installed_versions, set_threads
 
 PACKAGES: Final = ("kerash5", "keras", "numpy", "jax", "tensorflow-cpu", "torch", "h5py")
 NUM_POINTS: Final = 160  # no digit has more pixels with so much ink
@@ -175,21 +175,6 @@ def columns_of(name: str, task: str) -> dict[str, Any]:
         return {"x": "points", "y": "label"}
     x = "image" if name in SERIES else Column("image", shape=(28, 28, 1))
     return {"x": x, "y": "mask" if task == "segmentation" else "label"}
-
-
-def set_threads(backend: str, threads: int) -> None:
-    """Give the backend so many threads; XLA on a CPU takes those of its process."""
-    if backend == "torch":
-        import torch
-
-        torch.set_num_threads(threads)
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-    elif hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 if __name__ == "__main__":
