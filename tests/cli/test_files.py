@@ -10,22 +10,9 @@ import pytest
 
 from kerash5.cli import _file_jobs
 from kerash5.cli._main import main
-from kerash5.h5 import write
+from tests.cli.lines import only_line
 
 Console = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "train.h5"
-    write(path, image=np.zeros((6, 8, 8), np.uint8), label=np.arange(6) % 2)
-    return str(path)
-
-
-def only_line(text: str) -> str:
-    lines = text.splitlines()
-    assert len(lines) == 1, text
-    return lines[0]
 
 
 # repack

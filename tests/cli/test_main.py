@@ -27,7 +27,8 @@ from kerash5._options import DataOptions, ModelOptions, TrainerOptions, check_al
 from kerash5.cli import _jobs
 from kerash5.cli._main import main
 from kerash5.comparison._machine import Machine
-from kerash5.h5 import _child, write
+from kerash5.h5 import _child
+from tests.cli.lines import only_line
 
 Pretend = Callable[..., None]
 COMMANDS: Final = (
@@ -48,21 +49,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
 
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     return install
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    """A small file with the columns that a command expects unless told otherwise."""
-    path = tmp_path / "train.h5"
-    write(path, image=np.zeros((6, 8, 8), np.uint8), label=np.arange(6) % 2)
-    return str(path)
-
-
-def only_line(text: str) -> str:
-    """Return the only line of a text."""
-    lines = text.splitlines()
-    assert len(lines) == 1, text
-    return lines[0]
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
